@@ -1,0 +1,67 @@
+//! Every limit of the exchange, with its unit. A loop, queue or message without a maximum here has no place in Ringlane.
+
+/// Version of the regions' layout and of the control protocol; a peer of another version is refused in words.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Size of every record that travels in a lane's rings, bytes.
+pub const RECORD_BYTES: usize = 64;
+/// Page size that region offsets are multiples of, bytes.
+pub const PAGE_BYTES: usize = 4096;
+/// Distance between two hot words, bytes: two cache lines, because adjacent lines are fetched in pairs.
+pub const HOT_WORD_STRIDE_BYTES: usize = 128;
+
+/// Smallest lane, slots: one page of records.
+pub const DEPTH_SLOTS_MIN: u64 = 64;
+/// Largest lane, slots.
+pub const DEPTH_SLOTS_MAX: u64 = 1 << 20;
+/// Smallest event ring, events.
+pub const EVENTS_MIN: u64 = 64;
+/// Largest event ring, events.
+pub const EVENTS_MAX: u64 = 1 << 20;
+
+/// Longest control message, bytes. A longer one ends the connection.
+pub const CONTROL_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Most file descriptors in one control reply.
+pub const CONTROL_FDS_MAX: usize = 4;
+/// Longest name that a client may give itself, bytes.
+pub const CLIENT_NAME_BYTES_MAX: usize = 64;
+/// Most open client connections.
+pub const CLIENTS_MAX: usize = 1024;
+/// Most open lanes in one sidecar.
+pub const LANES_MAX: usize = 1024;
+/// Longest time a connection may take to say hello, nanoseconds.
+pub const HELLO_TIMEOUT_NS: u64 = 5_000_000_000;
+/// Most open orders, positions or levels in one query reply.
+pub const QUERY_ROWS_MAX: usize = 4_000_000;
+
+/// Largest order quantity, lots of 1: 2^27 - 1.
+pub const ORDER_QUANTITY_MAX: i64 = (1 << 27) - 1;
+/// Largest price, in price units: 2^36 - 1. With four decimals that is 6,871,947.6735.
+pub const ORDER_PRICE_MAX: i64 = (1 << 36) - 1;
+/// Most symbols.
+pub const SYMBOLS_MAX: u32 = 1 << 16;
+/// Highest account number.
+pub const ACCOUNT_MAX: u32 = (1 << 24) - 1;
+/// Most resting orders in all books together.
+pub const RESTING_ORDERS_MAX: usize = 1 << 26;
+/// Most decimals of a price.
+pub const PRICE_DECIMALS_MAX: u32 = 9;
+
+/// Most orders in one batch of the sequencer, slots. One batch is one journal frame.
+pub const BATCH_SLOTS_MAX: usize = 256;
+/// Work that a lane may take in one turn while others wait, orders or their equal in work: about 10 microseconds.
+pub const QUANTUM_WORK: i64 = 64;
+/// Longest sleep of any waiter before it looks again, nanoseconds.
+pub const SLEEP_NS_MAX: u64 = 1_000_000_000;
+/// Doorbells of one lane without progress after which the lane is faulted.
+pub const EMPTY_DOORBELLS_MAX: u32 = 10_000;
+
+const _: () = {
+    assert!(DEPTH_SLOTS_MIN as usize * RECORD_BYTES >= PAGE_BYTES);
+    assert!(DEPTH_SLOTS_MIN.is_power_of_two() && DEPTH_SLOTS_MAX.is_power_of_two());
+    assert!(EVENTS_MIN as usize * RECORD_BYTES >= PAGE_BYTES && EVENTS_MIN.is_power_of_two());
+    // The notional of one order, and so of all its fills, always fits an i64.
+    assert!(ORDER_PRICE_MAX.checked_mul(ORDER_QUANTITY_MAX).is_some());
+    assert!(HOT_WORD_STRIDE_BYTES % 64 == 0);
+    assert!(PAGE_BYTES % RECORD_BYTES == 0);
+};

@@ -1,0 +1,3 @@
+//! Pure computation over records: no clock, no I/O, no threads, no shared memory. What decides money or numbers lives here.
+
+pub mod orders;
