@@ -62,6 +62,6 @@ const _: () = {
     assert!(EVENTS_MIN as usize * RECORD_BYTES >= PAGE_BYTES && EVENTS_MIN.is_power_of_two());
     // The notional of one order, and so of all its fills, always fits an i64.
     assert!(ORDER_PRICE_MAX.checked_mul(ORDER_QUANTITY_MAX).is_some());
-    assert!(HOT_WORD_STRIDE_BYTES % 64 == 0);
-    assert!(PAGE_BYTES % RECORD_BYTES == 0);
+    assert!(HOT_WORD_STRIDE_BYTES.is_multiple_of(64));
+    assert!(PAGE_BYTES.is_multiple_of(RECORD_BYTES));
 };

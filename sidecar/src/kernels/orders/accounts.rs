@@ -123,6 +123,15 @@ impl Accounts {
         &self.classes[class as usize]
     }
 
+    /// Heap that the accounts hold, bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let id_pages = self.last_ids.iter().flatten().count();
+        self.classes.capacity() * size_of::<Limits>()
+            + (self.pages.capacity() + self.mixed.len() * PAGE) * size_of::<u32>()
+            + (self.mixed.capacity() + self.last_ids.capacity()) * size_of::<usize>()
+            + id_pages * PAGE * size_of::<u64>()
+    }
+
     /// Remembers the client order id that `account`, which exists, had accepted last.
     #[inline]
     pub(super) fn accepted(&mut self, account: u32, client_order_id: u64) {

@@ -168,6 +168,11 @@ impl Index {
         }
     }
 
+    /// Heap that the table holds, bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.slots)
+    }
+
     /// Every index, in no order that may show.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
         self.slots.iter().copied().filter(|&slot| slot > GONE).map(|slot| slot & INDEX_MASK)
