@@ -1,18 +1,17 @@
-//! From a hash to a u32 slab index. A bucket is one cache line of twelve entries: eight bits of tag and the index each,
-//! so a probe is one line and nearly one compare. An entry that finds its bucket full goes to the next one, and every
-//! bucket on the way counts it; a lookup ends at the first bucket that nobody passed. Nothing is ever left behind by a
-//! removal, and the number of buckets need not be a power of two, so a table is never emptier than it must be.
-//!
-//! The keys stay in the slabs; the caller says whether an index is the one that it looks for. The order of slots never
-//! shows in a result.
+//! Open addressing from a hash to a u32 slab index: 4 bytes a slot, 26 bits of index and 6 bits of tag, linear probing.
+//! The keys stay in the slabs; the caller says whether an index is the one that it looks for. Slot order never shows
+//! in a result.
 
 use crate::kernels::prefetch;
 
-/// Entries in a bucket.
-const SLOTS: usize = 12;
+const EMPTY: u32 = 0;
+const GONE: u32 = 1;
+const INDEX_BITS: u32 = 26;
+const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
+/// Slots that `peek` looks at before it gives up.
+const PEEKS: usize = 4;
+const SLOTS_MIN: usize = 16;
 const SEED_ACCOUNT: u64 = 0x9e37_79b9_7f4a_7c15;
-const LOW_BITS: u64 = 0x0101_0101_0101_0101;
-const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 
 /// Multiplies to 128 bits and folds the halves.
 #[inline(always)]
@@ -33,215 +32,151 @@ pub(super) fn account_hash(seed: u64, account: u32) -> u64 {
     fold(u64::from(account) ^ seed, SEED_ACCOUNT)
 }
 
-/// Tag of a hash; 0 marks an empty slot.
-#[inline(always)]
-fn tag(hash: u64) -> u8 {
-    (hash as u8).max(1)
-}
-
-/// A cache line of entries.
-#[derive(Clone)]
-#[repr(C, align(64))]
-struct Bucket {
-    /// Tags of slots 0-7, one byte each.
-    tags_low: u64,
-    /// Tags of slots 8-11.
-    tags_high: u32,
-    /// Entries further on whose home is here or before; once at the maximum it stays there until the table is rebuilt.
-    passed: u32,
-    indices: [u32; SLOTS],
-}
-
-const _: () = assert!(size_of::<Bucket>() == 64);
-const VACANT: Bucket = Bucket { tags_low: 0, tags_high: 0, passed: 0, indices: [0; SLOTS] };
-
-/// The high bit of every byte of `word` that is zero.
-#[inline(always)]
-fn zero_bytes(word: u64) -> u64 {
-    !(((word & !HIGH_BITS) + !HIGH_BITS) | word) & HIGH_BITS
-}
-
-/// Slots as bits: slot s < 8 is bit 8s + 7, slot s >= 8 is bit 8(s - 8) + 6.
-#[derive(Clone, Copy)]
-struct SlotSet(u64);
-
-impl SlotSet {
-    #[inline(always)]
-    fn first(self) -> Option<usize> {
-        if self.0 == 0 {
-            return None;
-        }
-        let bit = self.0.trailing_zeros() as usize;
-        Some((bit >> 3) + if bit & 1 == 0 { 8 } else { 0 })
-    }
-
-    #[inline(always)]
-    fn without_first(self) -> Self {
-        Self(self.0 & self.0.wrapping_sub(1))
-    }
-}
-
-impl Bucket {
-    #[inline(always)]
-    fn with_tag(&self, tag: u8) -> SlotSet {
-        let wanted = LOW_BITS * u64::from(tag);
-        let low = zero_bytes(self.tags_low ^ wanted);
-        // Only four bytes of this word are slots.
-        let high = zero_bytes(u64::from(self.tags_high) ^ wanted) & 0x8080_8080;
-        SlotSet(low | high >> 1)
-    }
-
-    #[inline(always)]
-    fn set_tag(&mut self, slot: usize, tag: u8) {
-        let shift = (slot & 7) * 8;
-        if slot < 8 {
-            self.tags_low = self.tags_low & !(0xff << shift) | u64::from(tag) << shift;
-        } else {
-            self.tags_high = self.tags_high & !(0xff << shift) | u32::from(tag) << shift;
-        }
-    }
-}
-
 /// The table. It takes no memory until something is put in.
 pub(super) struct Index {
-    buckets: Box<[Bucket]>,
+    slots: Box<[u32]>,
+    shift: u32,
     live: u32,
+    /// Slots that are not EMPTY.
+    taken: u32,
+}
+
+/// Tag bits are never all zero, so that no entry looks like EMPTY or GONE.
+#[inline(always)]
+fn tag(hash: u64) -> u32 {
+    ((hash as u32 & 0x3f).max(1)) << INDEX_BITS
 }
 
 impl Index {
     pub(super) fn new() -> Self {
-        Self { buckets: Box::default(), live: 0 }
+        Self { slots: Box::default(), shift: 63, live: 0, taken: 0 }
     }
 
-    /// The bucket where the search for `hash` begins.
     #[inline(always)]
     fn home(&self, hash: u64) -> usize {
-        ((u128::from(hash) * self.buckets.len() as u128) >> 64) as usize
-    }
-
-    #[inline(always)]
-    fn behind(&self, at: usize) -> usize {
-        if at + 1 == self.buckets.len() { 0 } else { at + 1 }
+        (hash >> self.shift) as usize
     }
 
     #[inline(always)]
     pub(super) fn prefetch(&self, hash: u64) {
-        if let Some(bucket) = self.buckets.get(self.home(hash)) {
-            prefetch::line(bucket);
+        if let Some(slot) = self.slots.get(self.home(hash)) {
+            prefetch::line(slot);
         }
     }
 
-    /// An index that `find` will most likely look at.
+    /// The first index on the probe path that has the tag of `hash`: what `find` will most likely look at.
     #[inline(always)]
     pub(super) fn peek(&self, hash: u64) -> Option<u32> {
-        let bucket = self.buckets.get(self.home(hash))?;
-        bucket.with_tag(tag(hash)).first().map(|slot| bucket.indices[slot])
+        let mask = self.slots.len().wrapping_sub(1);
+        let home = self.home(hash);
+        for at in home..home + PEEKS {
+            let slot = *self.slots.get(at & mask)?;
+            if slot & !INDEX_MASK == tag(hash) {
+                return Some(slot & INDEX_MASK);
+            }
+            if slot == EMPTY {
+                return None;
+            }
+        }
+        None
     }
 
     /// The index under `hash` for which `is_it` holds.
     #[inline]
     pub(super) fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-        self.find_slot(hash, is_it).map(|(at, slot)| self.buckets[at].indices[slot])
+        self.find_slot(hash, is_it).map(|at| self.slots[at] & INDEX_MASK)
     }
 
     #[inline]
-    fn find_slot(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<(usize, usize)> {
+    fn find_slot(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<usize> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        let (mask, tag) = (self.slots.len() - 1, tag(hash));
         let mut at = self.home(hash);
-        // A table is never full, but one round is the most that a search can need.
-        for _ in 0..self.buckets.len() {
-            let bucket = &self.buckets[at];
-            let mut slots = bucket.with_tag(tag(hash));
-            while let Some(slot) = slots.first() {
-                if is_it(bucket.indices[slot]) {
-                    return Some((at, slot));
-                }
-                slots = slots.without_first();
+        loop {
+            let slot = self.slots[at & mask];
+            if slot & !INDEX_MASK == tag && is_it(slot & INDEX_MASK) {
+                return Some(at & mask);
             }
-            if bucket.passed == 0 {
+            if slot == EMPTY {
                 return None;
             }
-            at = self.behind(at);
+            at += 1;
         }
-        None
     }
 
     /// Puts `index` under `hash`, where it is not yet. `hash_of` gives the hash of an index that is in the table.
     #[inline]
     pub(super) fn insert(&mut self, hash: u64, index: u32, hash_of: impl Fn(u32) -> u64) {
-        // At most 5/6 of the slots are taken: ten of twelve.
-        if (self.live as usize + 1) * 6 > self.buckets.len() * SLOTS * 5 {
+        // At most 13/16 of the slots are taken, so every probe ends.
+        if (self.taken as usize + 1) * 16 > self.slots.len() * 13 {
             self.rebuild(hash_of);
         }
-        self.live += 1;
-        self.place(hash, index);
-    }
-
-    #[inline(always)]
-    fn place(&mut self, hash: u64, index: u32) {
-        let mut at = self.home(hash);
-        loop {
-            let bucket = &mut self.buckets[at];
-            if let Some(slot) = bucket.with_tag(0).first() {
-                bucket.set_tag(slot, tag(hash));
-                bucket.indices[slot] = index;
-                return;
-            }
-            bucket.passed = bucket.passed.saturating_add(1);
-            at = self.behind(at);
+        let mask = self.slots.len() - 1;
+        let mut at = self.home(hash) & mask;
+        while self.slots[at] > GONE {
+            at = (at + 1) & mask;
         }
+        self.taken += u32::from(self.slots[at] == EMPTY);
+        self.slots[at] = tag(hash) | index;
+        self.live += 1;
     }
 
     /// Takes `index` out, which is under `hash`.
     #[inline]
     pub(super) fn remove(&mut self, hash: u64, index: u32) {
-        let Some((found, slot)) = self.find_slot(hash, |other| other == index) else {
+        let Some(mut at) = self.find_slot(hash, |other| other == index) else {
             debug_assert!(false, "what is removed is in the table");
             return;
         };
         self.live -= 1;
-        self.buckets[found].set_tag(slot, 0);
-        let mut at = self.home(hash);
-        while at != found {
-            let passed = &mut self.buckets[at].passed;
-            *passed -= u32::from(*passed != u32::MAX);
-            at = self.behind(at);
+        let mask = self.slots.len() - 1;
+        if self.slots[(at + 1) & mask] != EMPTY {
+            self.slots[at] = GONE;
+            return;
+        }
+        // Nothing probes past this slot: it and the gone ones before it become empty again.
+        loop {
+            self.slots[at] = EMPTY;
+            self.taken -= 1;
+            at = at.wrapping_sub(1) & mask;
+            if self.slots[at] != GONE {
+                return;
+            }
         }
     }
 
-    /// Makes the table half as large again.
+    /// Doubles the table when it is full of live entries; else only sweeps out the gone ones.
     #[cold]
     #[inline(never)]
     fn rebuild(&mut self, hash_of: impl Fn(u32) -> u64) {
-        let count = self.buckets.len();
-        let buckets = vec![VACANT; (count + count / 2).max(count + 1)].into_boxed_slice();
-        let old = std::mem::replace(&mut self.buckets, buckets);
-        for index in indices(&old) {
-            self.place(hash_of(index), index);
+        let live = self.live as usize + 1;
+        let mut slot_count = self.slots.len().max(SLOTS_MIN);
+        while live * 16 > slot_count * 11 {
+            slot_count *= 2;
+        }
+        let old = std::mem::replace(&mut self.slots, vec![EMPTY; slot_count].into_boxed_slice());
+        self.shift = 64 - slot_count.trailing_zeros();
+        self.taken = self.live;
+        let mask = slot_count - 1;
+        for slot in old.iter().copied().filter(|&slot| slot > GONE) {
+            let mut at = self.home(hash_of(slot & INDEX_MASK)) & mask;
+            while self.slots[at] != EMPTY {
+                at = (at + 1) & mask;
+            }
+            self.slots[at] = slot;
         }
     }
 
     /// Heap that the table holds, bytes.
     pub(super) fn heap_bytes(&self) -> usize {
-        size_of_val(&*self.buckets)
+        size_of_val(&*self.slots)
     }
 
     /// Every index, in no order that may show.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
-        indices(&self.buckets)
-    }
-}
-
-fn indices(buckets: &[Bucket]) -> impl Iterator<Item = u32> {
-    buckets.iter().flat_map(|bucket| {
-        let vacant = bucket.with_tag(0);
-        (0..SLOTS).filter(move |&slot| !vacant.has(slot)).map(|slot| bucket.indices[slot])
-    })
-}
-
-impl SlotSet {
-    fn has(self, slot: usize) -> bool {
-        let bit = if slot < 8 { 8 * slot + 7 } else { 8 * (slot - 8) + 6 };
-        self.0 >> bit & 1 != 0
+        self.slots.iter().copied().filter(|&slot| slot > GONE).map(|slot| slot & INDEX_MASK)
     }
 }
 
@@ -249,30 +184,20 @@ impl SlotSet {
 mod tests {
     use super::*;
 
-    fn churn(hash_of: impl Fn(u32) -> u64 + Copy, rounds: u32) -> Index {
+    #[test]
+    fn a_churned_table_finds_what_is_in_it_and_nothing_else() {
+        let hash_of = |index: u32| fold(u64::from(index) ^ 77, SEED_ACCOUNT);
         let mut table = Index::new();
-        for index in 0..rounds {
+        for index in 0..20_000_u32 {
             table.insert(hash_of(index), index, hash_of);
             if index >= 500 {
                 table.remove(hash_of(index - 500), index - 500);
             }
         }
-        for index in 0..rounds {
-            assert_eq!(table.find(hash_of(index), |other| other == index).is_some(), index + 500 >= rounds);
+        assert!(table.slots.len() <= 1024, "gone slots do not make the table grow");
+        for index in 0..20_000_u32 {
+            assert_eq!(table.find(hash_of(index), |other| other == index).is_some(), index >= 19_500);
         }
         assert_eq!(table.iter().count(), 500);
-        table
-    }
-
-    #[test]
-    fn a_churned_table_finds_what_is_in_it_and_nothing_else() {
-        let table = churn(|index| fold(u64::from(index) ^ 77, SEED_ACCOUNT), 20_000);
-        assert!(table.heap_bytes() <= 12 * 501, "removed entries do not make the table grow");
-    }
-
-    #[test]
-    fn hashes_that_all_collide_still_find_their_own() {
-        churn(|_| u64::MAX, 2_000);
-        churn(|index| u64::from(index & 1) << 63, 2_000);
     }
 }
