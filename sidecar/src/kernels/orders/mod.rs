@@ -80,7 +80,7 @@ use ops::{Answer, Entry};
 use store::Store;
 
 /// Requests that are checked, and whose lines are fetched, before the first of them is matched.
-const WINDOW: usize = 16;
+const WINDOW: usize = 32;
 /// Seed of the id hashes unless another is given.
 const SEED: u64 = 0x5bd1_e995_9d1b_873c;
 
