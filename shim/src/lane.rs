@@ -574,6 +574,11 @@ impl Lane {
         Ok(self.exchange.wait(py, Goal::Completed(target), deadline_after(timeout_ns))?)
     }
 
+    /// Whether waiting for `target` would be over at once, one way or the other.
+    fn settled(&self, target: u64) -> bool {
+        self.exchange.settled(Goal::Completed(target))
+    }
+
     /// Waits until an event can be taken.
     #[pyo3(signature = (timeout_ns=None))]
     fn wait_events(&self, py: Python<'_>, timeout_ns: Option<u64>) -> PyResult<()> {
