@@ -1,8 +1,9 @@
 """Plays a LOBSTER day through an order book and compares: the rules of the player, and no importer and no book.
 
-The player turns messages into ordinary orders, so that the book under it needs no rule of LOBSTER's. It knows which order it
-entered where (`_Standing`), because it must name orders to cancel them; what the book *shows* and who *traded* it only ever
-asks the venue, and compares with the day's row and messages. A row is compared before anything is taken from it.
+The player turns messages into ordinary orders, so that the book under it needs no rule of LOBSTER's. It knows which
+order it entered where (`_Side`), because it must name orders to cancel them; what the book *shows* and who *traded* it
+only ever asks the venue, and compares with the day's row and messages. A row is compared before anything is taken from
+it.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ class _Player:
     # What changes the book.
 
     def enter(self, order_id: int, key: int, direction: int, price: int, size: int) -> None:
-        """Enter an order at the place that its id gives it: the later ones of its level leave and come back behind it."""
+        """Enter an order at the place that its id gives it: later ones of its level leave and come back behind."""
         order = _Order(order_id, key, direction, price, size)
         queue = self.sides[direction].queue(price)
         place = len(queue)
@@ -148,7 +149,9 @@ class _Player:
     def expect(self, refusal: str, what: str, order: _Order) -> None:
         if refusal:
             self.report.refusals += 1
-            self.report.differs(f"{what} of order {order.order_id} ({order.size} @ {order.price}) was refused: {refusal}")
+            self.report.differs(
+                f"{what} of order {order.order_id} ({order.size} @ {order.price}) was refused: {refusal}"
+            )
 
     def forget(self, order: _Order, size: int) -> None:
         """Note that `size` of an order has left the book."""
@@ -186,7 +189,8 @@ class _Player:
             deepest = self.sides[direction].ranks[-1]
             known = [fill for fill in fills if -fill.price * direction <= deepest]
         if not self.queue_heads(direction, known):
-            # The exchange did not trade in the order of the queue it showed (a hidden part, a race): no book could reproduce it.
+            # The exchange did not trade in the order of the queue it showed (a hidden part, a race): no book could
+            # reproduce it.
             self.excepted(first, f"{known} is not the head of the queue: {self.queue_text(direction)}")
             for fill in known:
                 self.take_off(fill.order_id, fill.size, False, first)
@@ -198,7 +202,8 @@ class _Player:
         for fill in known:
             self.forget(self.orders[fill.order_id], fill.size)
         if len(known) < len(fills):
-            # Only a group does this: its end traded at levels that no row had shown before. What was in view is checked above.
+            # Only a group does this: its end traded at levels that no row had shown before. What was in view is checked
+            # above.
             self.excepted(first, f"swept all {self.day.levels} levels in view; out of sight were {fills[len(known) :]}")
 
     def excepted(self, first: int, text: str) -> None:
@@ -254,13 +259,15 @@ class _Player:
                     self.forget(order, order.size)
 
     def compare(self, row: int, wanted: tuple[Levels, Levels], emptied: tuple[int, int]) -> bool:
-        """Every level that the venue shows must stand in the row; only as many may be missing as the messages emptied."""
+        """Every level of the venue must stand in the row; only as many may be missing as the messages emptied."""
         report = self.report
         report.rows += 1
         got = self.venue.book(self.day.levels)
         for shown, told, gone in zip(got, wanted, emptied, strict=True):
             if shown != told and (shown != told[: len(shown)] or len(told) - len(shown) > gone):
-                report.differs(f"row {row + 1}: the book shows bids {got[0]}, asks {got[1]} instead of {wanted[0]}, {wanted[1]}")
+                report.differs(
+                    f"row {row + 1}: the book shows bids {got[0]}, asks {got[1]} instead of {wanted[0]}, {wanted[1]}"
+                )
                 return False
         report.exact += 1
         return True
@@ -284,14 +291,16 @@ def play(
 ) -> LobsterReport:
     """Play `day` through `venue`, which must be empty, and compare the book with the day's row after each message.
 
-    `grouped`: executions of one time and direction are one aggressor at the worst price, and rows are compared after the last.
-    `progress(done, all)` is called now and then; `messages_max` ends the day early.
+    `grouped`: executions of one time and direction are one aggressor at the worst price, and rows are compared after
+    the last. `progress(done, all)` is called now and then; `messages_max` ends the day early.
     """
     report = LobsterReport(day.path.name, "grouped" if grouped else "message")
     player = _Player(day, venue, report)
     count = min(day.messages, messages_max or day.messages)
     bids, asks = _rows(day.bids[:count]), _rows(day.asks[:count])
-    columns = [column[:count].tolist() for column in (day.types, day.ids, day.sizes, day.prices, day.directions, day.times_ns)]
+    columns = [
+        column[:count].tolist() for column in (day.types, day.ids, day.sizes, day.prices, day.directions, day.times_ns)
+    ]
     types, ids, sizes, prices, directions, times = columns
     if types[0] <= MessageType.EXECUTE:
         player.id_seen_max = ids[0]

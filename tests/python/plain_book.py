@@ -40,7 +40,9 @@ class PlainBook:
 
     def take(self, direction: int, price: int, size: int) -> list[Fill]:
         """Trade with the best price first, at one price with the oldest first."""
-        against = [(at * direction, order_id) for order_id, (other, at, _) in self.resting.items() if other != direction]
+        against = [
+            (at * direction, order_id) for order_id, (other, at, _) in self.resting.items() if other != direction
+        ]
         fills = []
         for _, order_id in sorted(against, key=lambda pair: pair[0]):
             at = self.resting[order_id][1]
