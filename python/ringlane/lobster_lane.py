@@ -41,10 +41,10 @@ class LaneVenue:
     """The sidecar's order book, as `ringlane.lobster_player.Venue`."""
 
     def __init__(self, client: Client, ticker: str) -> None:
-        from . import Op, OrderFlag, OrderType, RejectCode, Side, TimeInForce
-
         self._client = client
         self._lane = client.open("orders", depth=DEPTH_SLOTS, events=EVENTS)
+        from . import Op, OrderFlag, OrderType, RejectCode, Side, TimeInForce
+
         self._call = self._lane.call
         self._symbol = int(client.symbols[ticker])
         self._sides = {1: int(Side.BUY), -1: int(Side.SELL)}

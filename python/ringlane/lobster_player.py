@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import NamedTuple, Protocol
 
 from .lobster import LobsterDay, MessageType, Prescan
@@ -70,6 +71,9 @@ class LobsterReport:
     refusals: int = 0
     #: Levels that came into view and were taken over from a row after it was compared.
     revealed: int = 0
+    #: Time of the day's play, and how much of it the venue took to show its book.
+    seconds: float = 0.0
+    book_seconds: float = 0.0
     exception_texts: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
 
@@ -262,7 +266,9 @@ class _Player:
         """Every level of the venue must stand in the row; only as many may be missing as the messages emptied."""
         report = self.report
         report.rows += 1
+        started = perf_counter()
         got = self.venue.book(self.day.levels)
+        report.book_seconds += perf_counter() - started
         for shown, told, gone in zip(got, wanted, emptied, strict=True):
             if shown != told and (shown != told[: len(shown)] or len(told) - len(shown) > gone):
                 report.differs(
@@ -295,6 +301,7 @@ def play(
     the last. `progress(done, all)` is called now and then; `messages_max` ends the day early.
     """
     report = LobsterReport(day.path.name, "grouped" if grouped else "message")
+    started = perf_counter()
     player = _Player(day, venue, report)
     count = min(day.messages, messages_max or day.messages)
     bids, asks = _rows(day.bids[:count]), _rows(day.asks[:count])
@@ -341,6 +348,7 @@ def play(
         row = last + 1
     if progress is not None:
         progress(count, count)
+    report.seconds = perf_counter() - started
     return report
 
 

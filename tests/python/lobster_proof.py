@@ -87,7 +87,8 @@ def prove(paths: Iterable[Path], play_day: Play) -> tuple[int, int]:
             seconds = time.perf_counter() - started
             print(report.line, flush=True)
             rate = report.rows / max(seconds, 1e-9)
-            print(f"  read {read_seconds:.1f} s, played {seconds:.1f} s, {rate:,.0f} rows/s", flush=True)
+            share = f"of these {report.book_seconds:.1f} s for {report.rows} book queries"
+            print(f"  read {read_seconds:.1f} s, played {seconds:.1f} s, {share}, {rate:,.0f} rows/s", flush=True)
             if (day.ticker, day.date, day.levels, report.mode) not in KNOWN:
                 for text in report.exception_texts:
                     print(f"  excepted: {text}")

@@ -98,7 +98,7 @@ def test_skipped_heads_are_counted_and_nothing_else_differs(tmp_path: Path) -> N
 
 
 def test_no_compared_value_is_taken_from_the_same_row(tmp_path: Path) -> None:
-    """Sizes of rows are changed in turn: the player must notice each, except where a row is the first to show a level."""
+    """Sizes of rows are changed in turn: the player must notice each, unless the row is first to show the level."""
     base = read_day(make_day(tmp_path / "day.zip", 5, 5, messages=300))
     report = play(base, PlainBook())
     assert report.good
