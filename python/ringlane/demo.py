@@ -279,14 +279,12 @@ def _flow_table(answer: dict[str, Any]) -> str:
     rejected = sum(answer["rejected"].values())
     planned = "as the flow planned" if answer["as_planned"] else "NOT WHAT THE FLOW PLANNED"
     workers = f"{answer['workers']} worker{'s' if answer['workers'] > 1 else ''}"
+    batches = f"batch of {answer['batch']:,} among {answer['batches_in_flight']}"
     rows = [
         ("orders", f"{orders:,} by {workers} in {answer['seconds']:.1f} s"),
         ("throughput", f"{answer['orders_per_second']:,.0f} orders/s, journaled"),
         ("round trip", f"{_times(answer['single_round_trip_ns'])}  one order at a time"),
-        (
-            "",
-            f"{_times(answer['batch_round_trip_ns'])}  batch of {answer['batch']:,} among {answer['batches_in_flight']}",
-        ),
+        ("", f"{_times(answer['batch_round_trip_ns'])}  {batches}"),
         ("accepted", f"{answer['accepted']:,}"),
         ("rejected", f"{rejected:,} ({rejected / orders:.2%}), {planned}"),
         *(("", f"{count:>12,}  {name}") for name, count in answer["rejected"].items()),
@@ -301,10 +299,7 @@ def _lobster_table(answer: dict[str, Any]) -> str:
     per_second = answer["messages"] / max(answer["seconds"], 1e-9)
     rows = [
         ("day", f"{answer['ticker']} {answer['date']}, {answer['levels']} levels, {answer['messages']:,} messages"),
-        (
-            "played",
-            f"in {answer['seconds']:.1f} s, {answer['messages'] / max(answer['seconds'], 1e-9):,.0f} messages/s, one by one",
-        ),
+        ("played", f"in {answer['seconds']:.1f} s, one by one, {per_second:,.0f} messages/s"),
         ("rows equal", f"{answer['exact']:,} of {answer['rows']:,} ({equal:.3%})"),
         ("aggressors", f"{answer['aggressors']:,}, {answer['wrong_fills']:,} with other fills than the exchange's"),
         ("", f"{answer['exceptions']:,} where the exchange itself skipped the head of the queue"),

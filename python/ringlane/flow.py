@@ -122,7 +122,7 @@ class OrderFlow:
         if slots.dtype is not self._dtype and (self._dtype is None or slots.dtype != self._dtype):
             self._prepare(slots.dtype)
         assert self._blocks is not None
-        words = slots.view(np.uint64).reshape(len(slots), -1)
+        words = slots.view(np.uint64).reshape(len(slots), slots.dtype.itemsize // 8)
         done = 0
         while done < len(slots):
             round_number, at = divmod(self.position, BLOCK_RECORDS)

@@ -1,4 +1,4 @@
-"""The seeded order flow: the same seed gives the same bytes, what must be rejected is, the books stay bounded, and it is fast."""
+"""The seeded order flow: same seed, same bytes; what must be rejected is; the books stay bounded; and it is fast."""
 
 from __future__ import annotations
 
@@ -154,10 +154,11 @@ def test_a_sidecar_answers_as_planned() -> None:
             part = min(4096, count - start)
             index = np.arange(start, start + part) % BLOCK_RECORDS
             kinds = flow.block_rejects[index]
-            with lane.process(flow.records(part, lane.request_dtype)) as results:
-                assert (results["code"] == np.where(kinds < 0, 0, numbers[kinds])).all()
-                assert (results["fill_count"] == flow.block_fills[index]).all()
-                fills += int(results["fill_count"].sum())
+            results = lane.process(flow.records(part, lane.request_dtype))
+            assert (results["code"] == np.where(kinds < 0, 0, numbers[kinds])).all()
+            assert (results["fill_count"] == flow.block_fills[index]).all()
+            fills += int(results["fill_count"].sum())
+            del results
             events += len(lane.events())
         planned, planned_fills = flow.expected(count)
         state = client.state()
