@@ -134,13 +134,20 @@ impl BoardReader {
     /// Opens the board of the sidecar at `address`. An error says what to do.
     pub fn open(address: &str) -> Result<Self, String> {
         let path = PathBuf::from(SEGMENT_DIRECTORY).join(board_name(address));
-        let file = File::open(&path)
-            .map_err(|error| format!("no sidecar has published a board for {address} ({}: {error}); is it running, and is the address right?", path.display()))?;
+        let file = File::open(&path).map_err(|error| {
+            format!(
+                "no sidecar has published a board for {address} ({}: {error}); is it running, and is the address right?",
+                path.display()
+            )
+        })?;
         let size = file.metadata().map_err(|error| error.to_string())?.len();
         if size < BOARD_BYTES as u64 {
             return Err(format!("{} is not a board of this version: it has {size} bytes, not {BOARD_BYTES}", path.display()));
         }
-        let map = MmapOptions::new().len(BOARD_BYTES).map_raw_read_only(&file).map_err(|error| format!("cannot map {}: {error}", path.display()))?;
+        let map = MmapOptions::new()
+            .len(BOARD_BYTES)
+            .map_raw_read_only(&file)
+            .map_err(|error| format!("cannot map {}: {error}", path.display()))?;
         // SAFETY: mapped readable for BOARD_BYTES at a page boundary; this value keeps the map and only loads.
         let bytes = unsafe { SharedBytes::new(map.as_mut_ptr(), BOARD_BYTES) };
         let reader = Self { bytes, _map: map };
@@ -208,12 +215,14 @@ mod tests {
         let reader = BoardReader::open(&identity.address).unwrap();
         assert_eq!(reader.text(header::ADDRESS, 112), identity.address);
         assert!(reader.row(0).is_none());
-        std::thread::scope(|scope| {
-            scope.spawn(|| (1..200_000).for_each(|n| board.write_row(0, &[(row::LANE, 1), (row::SUBMITTED, n), (row::COMPLETED, n)])));
-            for words in (0..100_000).filter_map(|_| reader.row(0)) {
-                assert_eq!(words[row::SUBMITTED], words[row::COMPLETED]);
-            }
+        let writer = std::thread::spawn(move || {
+            (1..200_000).for_each(|n| board.write_row(0, &[(row::LANE, 1), (row::SUBMITTED, n), (row::COMPLETED, n)]));
+            board
         });
+        for words in (0..100_000).filter_map(|_| reader.row(0)) {
+            assert_eq!(words[row::SUBMITTED], words[row::COMPLETED]);
+        }
+        let board = writer.join().unwrap();
         assert!(Board::create(&identity).is_err_and(|words| words.contains("already serves")));
         board.set(header::PID, 0x7fff_ffff);
         drop(Board::create(&identity).unwrap());
