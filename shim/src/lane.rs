@@ -360,10 +360,9 @@ impl Exchange {
         let mut taken = 0;
         let bytes = PyByteArray::new_with(py, count.min(max) as usize * RECORD_BYTES, |into| {
             let mut read = lock(&self.events_read);
-            let (records, _) = into.as_chunks_mut::<RECORD_BYTES>();
-            taken = ahead(*read).min(records.len() as u64);
+            taken = ahead(*read).min((into.len() / RECORD_BYTES) as u64);
             let events = RecordRing::new(self.results.bytes(), self.geometry.event_ring_offset(), capacity);
-            events.read(*read, &mut records[..taken as usize]);
+            events.read(*read, &mut into[..taken as usize * RECORD_BYTES]);
             *read += taken;
             ring::release_events(self.mine(), *read);
             Ok(())
