@@ -295,6 +295,24 @@ fn a_parked_sidecar_hears_every_slot() {
     );
 }
 
+/// The sidecar takes one slot a turn, and tries to park between two turns: it must not, while slots that it has seen wait.
+#[test]
+fn a_lane_is_never_parked_over_slots_that_wait() {
+    model(
+        |lane| {
+            let mut intake = Intake::new(CAPACITY, 0);
+            while intake.taken() < 2 {
+                let waiting = intake.look(lane.client()).expect("this client keeps the rules");
+                intake.take(waiting.min(1));
+                if intake.taken() < 2 {
+                    park(lane, &intake);
+                }
+            }
+        },
+        |lane| lane.publish(2),
+    );
+}
+
 /// Both sides sleep: two calls that wait for their answers, against a sidecar that parks.
 #[test]
 fn a_call_between_two_sleepers_returns() {
