@@ -423,7 +423,6 @@ impl Sequencer {
         // Before the descriptor closes: a duplicate that the client keeps would leave a ghost in the set.
         let _ = self.epoll.delete(lane.doorbell().as_fd());
         self.hot.retain(|hot| *hot != row);
-        lane.close(status);
         self.board.write_row(row, &[(row::LANE, 0)]);
         let close = LaneClose {
             lane: lane.number,
@@ -433,6 +432,8 @@ impl Sequencer {
         };
         self.journal_close(&close);
         self.publish_header();
+        // Last: whoever sees the status finds the lane gone from board and books, and its end in the journal.
+        lane.close(status);
     }
 
     /// Journals and applies the end of a lane, and tells the owners of orders that were cancelled by it.

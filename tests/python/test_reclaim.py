@@ -227,12 +227,12 @@ def test_a_lie_followed_by_close_is_still_a_fault(daemon, neighbour):
 def test_a_doorbell_flood_ends_only_that_lane(daemon, neighbour):
     client = PlainClient(daemon.address, "flood")
     lane = client.open(64)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     rings = 0
     while lane.status == 0:
         os.write(lane.doorbell, b"\1\0\0\0\0\0\0\0")
         rings += 1
-        if rings % 5000 == 0:
+        if rings % 50_000 == 0:
             assert works(neighbour)
         assert time.monotonic() < deadline, f"{rings} rings without a fault"
     assert lane.status == FLOOD
