@@ -224,12 +224,12 @@ pub fn close(mine: SidecarWords, status: LaneStatus) {
     fence(Ordering::SeqCst); // meets the fence of `announce_wait`
 }
 
-/// Announces that the sidecar stops polling this lane. True: it may sleep; false: slots wait, and it is awake again. Slots
-/// that it has seen and not yet taken count too: their doorbell has rung already, or never had to.
+/// Announces that the sidecar stops polling this lane. True: it may sleep; false: slots wait, and it is awake again.
 #[must_use = "when this is false, there is work"]
 pub fn park(mine: SidecarWords, peer: ClientWords, intake: &Intake) -> bool {
     mine.asleep.store(1, Ordering::Relaxed);
     fence(Ordering::SeqCst); // meets the fence of `publish`
+    // Against `taken`: slots that were seen but not yet served are work too.
     let quiet = peer.submitted.load(Ordering::Relaxed) == intake.taken;
     if !quiet {
         unpark(mine);
