@@ -37,7 +37,15 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let listener = open_socket(&socket_path)?;
     let (sequencer, commands) = Sequencer::new(engine, journal, board, config.sequencer)?;
     let journal_directory = config.journal.directory.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
-    let host = Host { commands, board: board_name(&address), address: address.clone(), journal: journal_directory, lane_last };
+    let host = Host {
+        commands,
+        board: board_name(&address),
+        address: address.clone(),
+        journal: journal_directory,
+        lane_last,
+        lane_bytes: 0,
+        lane_bytes_max: config.lanes.bytes_max,
+    };
     let control = Control::new(listener, signals, host, lifetime)?;
     tracing::info!(address, version = env!("CARGO_PKG_VERSION"), build = ringlane_layout::BUILD_HASH, "serving");
     let control = std::thread::Builder::new()

@@ -138,7 +138,7 @@ impl Control {
         if let Some(pidfd) = &session.peer.pidfd {
             let _ = self.epoll.delete(pidfd);
         }
-        session.close_lanes(&self.host);
+        session.close_lanes(&mut self.host);
         self.idle_since = Instant::now();
         let _ = self.host.commands.send(Command::Clients(self.sessions.len() as u64));
     }
