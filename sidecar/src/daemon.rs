@@ -4,6 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
@@ -26,6 +27,7 @@ pub const SYSTEM_SOCKET: &str = "/run/ringlane/ringlane.sock";
 /// Runs a sidecar until it is told to stop. An error says in words why it cannot run.
 pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let signals = block_signals()?;
+    raise_descriptor_limit();
     // Another process of the same user could otherwise open a lane's memory through /proc.
     nix::sys::prctl::set_dumpable(false).map_err(|error| format!("cannot protect the process: {error}"))?;
     let socket_path = config.socket.clone().unwrap_or_else(|| PathBuf::from(SYSTEM_SOCKET));
@@ -58,6 +60,14 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     tracing::info!(sequence = engine.next_sequence() - 1, state_hash = format!("{:016x}", engine.orders.state_hash()), "stopped");
     drop(lock);
     ended
+}
+
+/// A client with a lane takes six descriptors; the usual soft limit of 1,024 would be reached long before `CLIENTS_MAX`.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open descriptors could not be raised");
+    }
 }
 
 /// SIGTERM, SIGINT and SIGHUP arrive as a descriptor, in every thread.

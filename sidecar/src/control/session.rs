@@ -143,8 +143,10 @@ impl Session {
             );
             return Err(Refusal::new("LAYOUT_VERSION", words));
         }
-        if name.len() > CLIENT_NAME_BYTES_MAX {
-            return Err(Refusal::new("BAD_VALUE", format!("a client's name can have {CLIENT_NAME_BYTES_MAX} bytes at most")));
+        // Names are shown on operators' terminals.
+        if name.len() > CLIENT_NAME_BYTES_MAX || name.chars().any(char::is_control) {
+            let words = format!("a client's name can have {CLIENT_NAME_BYTES_MAX} bytes at most, and no control characters");
+            return Err(Refusal::new("BAD_VALUE", words));
         }
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (mine, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)
