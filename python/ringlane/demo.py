@@ -18,15 +18,21 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
+from ._shim import RinglaneError
+from .client import connect
 from .demo_worker import BATCHES_IN_FLIGHT, DEPTH_SLOTS, WorkerPlan, WorkerResult, run, single_round_trips
+from .enums import RejectCode
 from .flow import OrderFlow
 from .lobster import LobsterError, read_day
+from .lobster_lane import play_in_sidecar
+from .sidecar import Sidecar
 
 __all__ = ["main"]
 
@@ -73,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     journal = Path(options.journal) if options.journal else _journal_place()
     try:
         answer = _play_day(options, journal) if options.lobster else _push_flow(options, journal)
-    except (LobsterError, OSError, RuntimeError, TimeoutError) as error:
+    except (LobsterError, OSError, RinglaneError, RuntimeError) as error:
         print(f"ringlane.demo: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -125,10 +131,8 @@ def _journal_place() -> Path:
 
 
 def _push_flow(options: argparse.Namespace, journal: Path) -> dict[str, Any]:
-    import ringlane
-
     journal.parent.mkdir(parents=True, exist_ok=True)
-    with ringlane.Sidecar(journal=journal) as sidecar, ringlane.connect(sidecar.address) as client:
+    with Sidecar(journal=journal) as sidecar, connect(sidecar.address) as client:
         symbols = len(client.symbols)
         shares = [
             (options.orders * (n + 1)) // options.workers - (options.orders * n) // options.workers
@@ -141,8 +145,8 @@ def _push_flow(options: argparse.Namespace, journal: Path) -> dict[str, Any]:
         results = _workers(plans)
         lane = client.open("orders", depth=64, events=64)
         single_ns = single_round_trips(lane, symbol=1, account=1, count=SINGLE_ORDERS)
-        state = dict(client.state())
-        reject_names = {int(code): code.name for code in ringlane.RejectCode}
+        state = asdict(client.state())
+        reject_names = {int(code): code.name for code in RejectCode}
     seconds = (max(result.ended_ns for result in results) - min(result.started_ns for result in results)) / 1e9
     codes = np.sum([result.codes for result in results], axis=0)
     rejected = {reject_names.get(code, str(code)): int(codes[code]) for code in np.flatnonzero(codes).tolist() if code}
@@ -240,8 +244,6 @@ def _message(pipe: Connection, *kinds: str) -> tuple[str, Any]:
 
 
 def _play_day(options: argparse.Namespace, journal: Path) -> dict[str, Any]:
-    from .lobster_lane import play_in_sidecar
-
     day = read_day(options.lobster)
     journal.parent.mkdir(parents=True, exist_ok=True)
     report, state = play_in_sidecar(day, journal=journal, progress=Progress("messages").show)
@@ -259,7 +261,7 @@ def _play_day(options: argparse.Namespace, journal: Path) -> dict[str, Any]:
         "differences": report.differences,
         "seconds": report.seconds,
         "as_planned": report.good,
-        "state": state,
+        "state": asdict(state),
         "recording": str(journal),
         "recording_bytes": _bytes_under(journal),
     }

@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import ringlane
 from ringlane.flow import BLOCK_RECORDS, COLUMNS, REJECTS, OrderFlow
 
 DTYPE = np.dtype(
@@ -142,8 +143,6 @@ def _seconds(flow: OrderFlow, slots: np.ndarray) -> float:
 
 def test_a_sidecar_answers_as_planned() -> None:
     """Two and a bit rounds through a real sidecar: each record's reject code, and the fills."""
-    import ringlane
-
     count = TWO_ROUNDS + 3000
     with ringlane.Sidecar() as sidecar, ringlane.connect(sidecar.address) as client:
         lane = client.open("orders", depth=8192, events=65_536)
@@ -162,6 +161,6 @@ def test_a_sidecar_answers_as_planned() -> None:
             events += len(lane.events())
         planned, planned_fills = flow.expected(count)
         state = client.state()
-        assert fills == events == planned_fills == state["trades"]
-        assert state["rejected"] == planned.total()
-        assert state["resting"] <= flow.resting_max
+        assert fills == events == planned_fills == state.trades
+        assert state.rejected == planned.total()
+        assert state.resting <= flow.resting_max

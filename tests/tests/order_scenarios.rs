@@ -382,7 +382,8 @@ fn prices_far_apart_cost_no_more_than_neighbours() {
     pair.set_accounts(&AccountLimits { account_first: 1, account_last: 1, ..AccountLimits::default() });
     pair.open_lane(1, 1, 1);
     // Better and better, worse and worse, and scattered over the whole range: levels are inserted everywhere.
-    let orders_of: [(Side, fn(u64) -> i64); 3] = [
+    type PriceOf = fn(u64) -> i64;
+    let orders_of: [(Side, PriceOf); 3] = [
         (Buy, |at| 1 + ((at * 0x9e37_79b9) % (1 << 35)) as i64),
         (Sell, |at| (1 << 35) + 5_000_000 * at as i64),
         (Buy, |at| (1 << 34) - 7 * at as i64),
