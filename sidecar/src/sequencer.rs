@@ -162,6 +162,9 @@ impl Sequencer {
                 idle.end();
             }
         }
+        if let Some(journal) = self.journal {
+            journal.close();
+        }
         self.engine
     }
 

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
@@ -16,6 +16,8 @@ pub struct Segment {
     /// Number, from 1.
     pub index: u64,
     map: Arc<MmapRaw>,
+    file: File,
+    path: PathBuf,
 }
 
 impl Segment {
@@ -36,13 +38,23 @@ impl Segment {
         let map = MmapOptions::new().len(size_bytes as usize).map_raw(&file).map_err(|error| say("map", &error))?;
         std::fs::rename(&temporary, &path).map_err(|error| say("name", &error))?;
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| say("record", &error))?;
-        Ok(Self { index, map: Arc::new(map) })
+        Ok(Self { index, map: Arc::new(map), file, path })
     }
 
     /// Size, bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.map.len()
+    }
+
+    /// Gives back the blocks behind `used_bytes`, or the whole file when nothing was used. Called at a clean end, when the
+    /// helper is gone and no slice is left; a failure leaves zeros, which readers take for the end.
+    pub fn close(self, used_bytes: usize) {
+        drop(self.map);
+        let closed = if used_bytes == 0 { std::fs::remove_file(&self.path) } else { self.file.set_len(used_bytes as u64) };
+        if let Err(error) = closed {
+            tracing::warn!(%error, path = %self.path.display(), "unused journal space could not be given back");
+        }
     }
 
     /// What the helper thread needs to fault pages of this segment in.
