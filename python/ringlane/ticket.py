@@ -70,11 +70,15 @@ class Ticket:
     def __await__(self) -> Generator[Any, None, Records]:
         if not self.done():
             assert self._lease is not None
-            yield from self._lane._loop_watch().wait(self._lane._shim, self._lease.first + self._lease.count).__await__()
+            yield from (
+                self._lane._loop_watch().wait(self._lane._shim, self._lease.first + self._lease.count).__await__()
+            )
         return self.result()
 
     def __repr__(self) -> str:
-        where = "" if self._lease is None else f" slots {self._lease.first} to {self._lease.first + self._lease.count - 1}"
+        where = (
+            "" if self._lease is None else f" slots {self._lease.first} to {self._lease.first + self._lease.count - 1}"
+        )
         return f"<ringlane.Ticket{where}, {'done' if self.done() else 'pending'}>"
 
 

@@ -46,7 +46,9 @@ def measure(lane: FakeLane) -> None:
             call(1, 1, 1, 1, 1, 7, 0, 99, 1_500_000, 100)
         loops.append((clock() - begin) / LOOP)
     loops.sort()
-    print(f"one call, 10 fields there and 9 back: p10 {single[CALLS // 10] - timer} ns, p50 {single[CALLS // 2] - timer} ns")
+    print(
+        f"one call, 10 fields there and 9 back: p10 {single[CALLS // 10] - timer} ns, p50 {single[CALLS // 2] - timer} ns"
+    )
     print(f"in a loop: best {loops[0]:.0f} ns, p50 {loops[ROUNDS // 2]:.0f} ns (timer of {timer} ns taken off above)")
 
 
