@@ -4,6 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
@@ -26,6 +27,7 @@ pub const SYSTEM_SOCKET: &str = "/run/ringlane/ringlane.sock";
 /// Runs a sidecar until it is told to stop. An error says in words why it cannot run.
 pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let signals = block_signals()?;
+    raise_descriptor_limit();
     // Another process of the same user could otherwise open a lane's memory through /proc.
     nix::sys::prctl::set_dumpable(false).map_err(|error| format!("cannot protect the process: {error}"))?;
     let socket_path = config.socket.clone().unwrap_or_else(|| PathBuf::from(SYSTEM_SOCKET));
@@ -37,7 +39,15 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let listener = open_socket(&socket_path)?;
     let (sequencer, commands) = Sequencer::new(engine, journal, board, config.sequencer)?;
     let journal_directory = config.journal.directory.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
-    let host = Host { commands, board: board_name(&address), address: address.clone(), journal: journal_directory, lane_last };
+    let host = Host {
+        commands,
+        board: board_name(&address),
+        address: address.clone(),
+        journal: journal_directory,
+        lane_last,
+        lane_bytes: 0,
+        lane_bytes_max: config.lanes.bytes_max,
+    };
     let control = Control::new(listener, signals, host, lifetime)?;
     tracing::info!(address, version = env!("CARGO_PKG_VERSION"), build = ringlane_layout::BUILD_HASH, "serving");
     let control = std::thread::Builder::new()
@@ -50,6 +60,14 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     tracing::info!(sequence = engine.next_sequence() - 1, state_hash = format!("{:016x}", engine.orders.state_hash()), "stopped");
     drop(lock);
     ended
+}
+
+/// A client with a lane takes six descriptors; the usual soft limit of 1,024 would be reached long before `CLIENTS_MAX`.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open descriptors could not be raised");
+    }
 }
 
 /// SIGTERM, SIGINT and SIGHUP arrive as a descriptor, in every thread.

@@ -138,13 +138,13 @@ impl Engine {
                 self.next_sequence, self.output_hash, frame.header.output_hash
             ));
         }
-        let records = frame.records.iter();
+        let mut records = frame.records.iter();
         match frame.kind {
             FrameKind::Orders => {
                 self.process_orders(frame.header.lane, frame.records);
             }
-            FrameKind::Instruments => records.map(|record| self.add_instrument(bytemuck::cast_ref(record))).collect::<Result<_, _>>()?,
-            FrameKind::Accounts => records.map(|record| self.set_accounts(bytemuck::cast_ref(record))).collect::<Result<_, _>>()?,
+            FrameKind::Instruments => records.try_for_each(|record| self.add_instrument(bytemuck::cast_ref(record)))?,
+            FrameKind::Accounts => records.try_for_each(|record| self.set_accounts(bytemuck::cast_ref(record)))?,
             FrameKind::LaneOpen => records.for_each(|record| self.open_lane(bytemuck::cast_ref(record))),
             FrameKind::LaneClose => records.for_each(|record| {
                 self.close_lane(bytemuck::cast_ref(record));

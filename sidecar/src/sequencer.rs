@@ -242,7 +242,11 @@ impl Sequencer {
         while let Some(mark) = self.notified.pop() {
             let row = usize::from(mark & !FAULTED_ROW);
             match &mut self.lanes[row] {
-                Some(lane) if mark & FAULTED_ROW == 0 => lane.publish_events(),
+                Some(lane) if mark & FAULTED_ROW == 0 => {
+                    lane.publish_events();
+                    // Its owner may be quiet: nothing else would tell the board of events that it drops.
+                    publish_row(&self.board, row, lane);
+                }
                 Some(_) => self.fault(row, LaneStatus::EventsReadOutOfRange),
                 None => {}
             }
@@ -293,6 +297,8 @@ impl Sequencer {
         }
         self.collect_doorbells(EpollTimeout::from((SLEEP_NS_MAX / 1_000_000) as u16));
         self.now_ns = wall_clock_ns();
+        // A reader that makes room rings no doorbell; it hears of its gap within one sleep.
+        self.retry_gaps();
     }
 
     /// Takes the lanes whose doorbell rang back into the round.
@@ -365,13 +371,17 @@ impl Sequencer {
             }
             None => return Err(format!("all {LANES_MAX} lanes of the sidecar are open")),
         };
-        let meta = meta(&self.engine, FrameKind::LaneOpen, lane.number, 0, LaneOpen::SCHEMA_HASH, self.now_ns);
-        if let Some(journal) = &mut self.journal {
-            journal.append(&meta, 1, |records| records[0] = bytemuck::must_cast(*open))?;
-        }
         let number = lane.number as usize;
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, u64::from(lane.number));
         self.epoll.add(lane.doorbell().as_fd(), event).map_err(|error| format!("cannot watch the lane's doorbell: {error}"))?;
+        // Last of what can fail: a journaled opening must be applied, or a replay would count one record more.
+        let meta = meta(&self.engine, FrameKind::LaneOpen, lane.number, 0, LaneOpen::SCHEMA_HASH, self.now_ns);
+        if let Some(journal) = &mut self.journal
+            && let Err(words) = journal.append(&meta, 1, |records| records[0] = bytemuck::must_cast(*open))
+        {
+            let _ = self.epoll.delete(lane.doorbell().as_fd());
+            return Err(words);
+        }
         self.engine.open_lane(open);
         if self.rows.len() <= number {
             self.rows.resize(number + 1, u16::MAX);
@@ -388,12 +398,16 @@ impl Sequencer {
 
     /// Ends a lane: what it submitted is completed, its end is journaled, and its owner is told.
     fn close(&mut self, row: usize, status: LaneStatus) {
-        // At most `depth` slots can wait, so this loop is bounded.
-        while let Some(Ok(waiting)) = self.lanes[row].as_mut().map(|lane| lane.look()) {
-            if waiting == 0 || self.journal_failed {
-                break;
-            }
-            self.batch(row, waiting.min(BATCH_SLOTS_MAX as u64) as usize);
+        // One last snapshot, at most `depth` slots: a client that goes on submitting cannot hold the sequencer here.
+        let mut waiting = match self.lanes[row].as_mut().map(|lane| lane.look()) {
+            Some(Ok(waiting)) => waiting,
+            Some(Err(lie)) => return self.fault(row, lie),
+            None => return,
+        };
+        while waiting > 0 && !self.journal_failed {
+            let count = waiting.min(BATCH_SLOTS_MAX as u64);
+            self.batch(row, count as usize);
+            waiting -= count;
         }
         self.end(row, status);
     }
@@ -414,7 +428,6 @@ impl Sequencer {
         // Before the descriptor closes: a duplicate that the client keeps would leave a ghost in the set.
         let _ = self.epoll.delete(lane.doorbell().as_fd());
         self.hot.retain(|hot| *hot != row);
-        lane.close(status);
         self.board.write_row(row, &[(row::LANE, 0)]);
         let close = LaneClose {
             lane: lane.number,
@@ -424,6 +437,8 @@ impl Sequencer {
         };
         self.journal_close(&close);
         self.publish_header();
+        // Last: whoever sees the status finds the lane gone from board and books, and its end in the journal.
+        lane.close(status);
     }
 
     /// Journals and applies the end of a lane, and tells the owners of orders that were cancelled by it.

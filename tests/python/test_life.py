@@ -167,7 +167,9 @@ def test_timeouts_of_a_stopped_sidecar(lane: ringlane.Lane, sidecar: ringlane.Si
     assert ticket.result(10)["code"][0] == 0
 
 
-@pytest.mark.parametrize("wait", ["lane.call(2, 0, 0, 0, 1, 7)", "lane.process(batch)", "lane.submit(many)", "lane.events(None)"])
+@pytest.mark.parametrize(
+    "wait", ["lane.call(2, 0, 0, 0, 1, 7)", "lane.process(batch)", "lane.submit(many)", "lane.events(None)"]
+)
 def test_ctrl_c_ends_a_blocked_wait(wait: str) -> None:
     program = f"""
 import os, signal, sys, ringlane
@@ -323,7 +325,12 @@ def test_a_closed_lane_says_so(client: ringlane.Client, order: Order, lane: ring
     batch = order(1)
     lane.close()
     lane.close()
-    for attempt in (lambda: lane.call(2), lambda: lane.process(batch), lambda: lane.reserve(1).__enter__(), lane.events):
+    for attempt in (
+        lambda: lane.call(2),
+        lambda: lane.process(batch),
+        lambda: lane.reserve(1).__enter__(),
+        lane.events,
+    ):
         with pytest.raises((ringlane.RinglaneError), match=r"closed"):
             attempt()
     assert results["code"][0] == 0

@@ -55,7 +55,10 @@ def test_enum_stubs_are_the_compiled_layouts(tmp_path: Path) -> None:
     made = subprocess.run([sys.executable, python / "generate_stubs.py"], cwd=tmp_path, capture_output=True, text=True)
     if "No module named 'ringlane._shim'" in made.stderr:
         made = subprocess.run(
-            [sys.executable, "-c", (python / "generate_stubs.py").read_text()], cwd=tmp_path, capture_output=True, text=True
+            [sys.executable, "-c", (python / "generate_stubs.py").read_text()],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
         )
     assert made.stdout == (python / "ringlane" / "enums.pyi").read_text(), made.stderr
 
@@ -64,7 +67,9 @@ def test_enum_stubs_are_the_compiled_layouts(tmp_path: Path) -> None:
 
 
 def test_a_batch_has_defaults_names_and_broadcasts(lane: ringlane.Lane, client: ringlane.Client) -> None:
-    batch = lane.batch(symbol=["AAPL", "MSFT", "AAPL"], side=[Side.BUY, Side.SELL, 1], account=7, price="1.5", quantity=3)
+    batch = lane.batch(
+        symbol=["AAPL", "MSFT", "AAPL"], side=[Side.BUY, Side.SELL, 1], account=7, price="1.5", quantity=3
+    )
     assert batch.dtype == lane.request_dtype
     assert batch["symbol"].tolist() == [client.symbols["AAPL"], client.symbols["MSFT"], client.symbols["AAPL"]]
     assert batch["op"].tolist() == [Op.NEW] * 3
@@ -112,7 +117,11 @@ def test_prices_of_many_symbols_count_in_their_own_units(small: ringlane.Lane, s
     cents = rng.integers(1, 10**7, 1000)
     expected = np.where(symbols == 1, cents, cents * 100)
     names = np.array(["", "AAA", "BBB"])[symbols]
-    for prices in (cents / 100, [f"{c // 100}.{c % 100:02}" for c in cents], [Decimal(int(c)).scaleb(-2) for c in cents]):
+    for prices in (
+        cents / 100,
+        [f"{c // 100}.{c % 100:02}" for c in cents],
+        [Decimal(int(c)).scaleb(-2) for c in cents],
+    ):
         assert (small.batch(symbol=names, price=prices)["price"] == expected).all()
         assert (small.batch(symbol=symbols, price=prices)["price"] == expected).all()
 
@@ -235,7 +244,8 @@ def test_an_exception_abandons_a_reservation(lane: ringlane.Lane, client: ringla
         leaked[:] = 3  # private memory now
         fresh[:] = order(64)
     assert not reservation.ticket.result()["code"].any()
-    lane.call(2)
+    del fresh, reservation
+    assert lane.call(2, 0, 0, 0, 1, 7)[7] == RejectCode.UNKNOWN_ORDER_ID
 
 
 # ---- rejects ----
@@ -316,14 +326,16 @@ def test_call_and_process_say_the_same(lane: ringlane.Lane, order: Order) -> Non
 def test_queries_tell_the_state() -> None:
     with ringlane.Sidecar() as sidecar, ringlane.connect(sidecar.address, name="me") as client:
         lane = client.open("orders", depth=64)
-        assert list(client.symbols)[0] == "AAPL"
+        assert next(iter(client.symbols)) == "AAPL"
         assert client.instrument("AAPL") == client.instrument(1)
         assert client.instrument("AAPL").price_decimals == 4
         with pytest.raises(KeyError, match="NOPE"):
             client.symbols["NOPE"]
         with pytest.raises(KeyError, match="symbol number 999"):
             client.instrument(999)
-        sell = lane.batch(symbol="AAPL", side="SELL", account=1, client_order_id=[5, 6, 7], price=["10", "11", "12"], quantity=100)
+        sell = lane.batch(
+            symbol="AAPL", side="SELL", account=1, client_order_id=[5, 6, 7], price=["10", "11", "12"], quantity=100
+        )
         lane.process(sell)
         lane.process(lane.batch(symbol="AAPL", side="BUY", account=2, client_order_id=1, price="10", quantity=30))
         orders = client.orders(1)
@@ -366,7 +378,9 @@ def test_dropped_events_leave_a_gap() -> None:
                 last = int(event["number"])
                 gaps += event["kind"] == ringlane.EventKind.GAP
                 seen.append(last)
-            lane.process(lane.batch(symbol="AAPL", side="BUY", account=2, client_order_id=step + 2, price="10", quantity=1))
+            lane.process(
+                lane.batch(symbol="AAPL", side="BUY", account=2, client_order_id=step + 2, price="10", quantity=1)
+            )
             if gaps and last >= 410:
                 break
         assert gaps >= 1
@@ -377,7 +391,9 @@ def test_orphans_are_taken_over(small: ringlane.Lane) -> None:
     with ringlane.Sidecar() as sidecar:
         with ringlane.connect(sidecar.address) as first:
             gone = first.open("orders", depth=64)
-            gone.process(gone.batch(symbol="AAPL", side="BUY", account=3, client_order_id=[1, 2], price="9", quantity=5))
+            gone.process(
+                gone.batch(symbol="AAPL", side="BUY", account=3, client_order_id=[1, 2], price="9", quantity=5)
+            )
         with ringlane.connect(sidecar.address) as second:
             lane = second.open("orders", depth=64, accounts=3)
             assert lane.accounts == (3, 3)
@@ -409,7 +425,13 @@ def test_a_journal_that_was_asked_for_stays(tmp_path: Path) -> None:
 
 
 def test_values_out_of_range_are_refused_in_words(client: ringlane.Client) -> None:
-    for arguments in ({"depth": 1 << 21}, {"depth": 0}, {"events": 1 << 21}, {"accounts": (5, 4)}, {"accounts": 1 << 24}):
+    for arguments in (
+        {"depth": 1 << 21},
+        {"depth": 0},
+        {"events": 1 << 21},
+        {"accounts": (5, 4)},
+        {"accounts": 1 << 24},
+    ):
         with pytest.raises(ValueError, match=r"must .*BAD_VALUE"):
             client.open("orders", **arguments)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="negative"):

@@ -240,7 +240,9 @@ def test_call_checks_its_numbers_by_field() -> None:
     with pytest.raises(TimeoutError):
         fake.shim.call(np.uint8(3), 1, 0, 0, 1, 1, 0, 2**64 - 1, -1, -(2**63))
     record = fake.requests[4096 : 4096 + 64]
-    assert record == bytes([3, 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]) + b"\xff" * 16 + bytes(7) + b"\x80" + bytes(24)
+    assert record == bytes([3, 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]) + b"\xff" * 16 + bytes(
+        7
+    ) + b"\x80" + bytes(24)
 
 
 def test_followers_wake_with_their_leader(seed: int) -> None:

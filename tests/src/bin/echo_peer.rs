@@ -21,9 +21,8 @@ fn main() {
     let results = MmapOptions::new().len(geometry.results_bytes()).map_raw(results as i32).expect("results");
     // SAFETY: both maps live until the end of the program, are page-aligned, and nobody forms references into them; the
     // first is only loaded from.
-    let (theirs, ours) = unsafe {
-        (SharedBytes::new(requests.as_mut_ptr(), requests.len()), SharedBytes::new(results.as_mut_ptr(), results.len()))
-    };
+    let (theirs, ours) =
+        unsafe { (SharedBytes::new(requests.as_mut_ptr(), requests.len()), SharedBytes::new(results.as_mut_ptr(), results.len())) };
     std::thread::spawn(|| {
         let _ = std::io::stdin().read(&mut [0]);
         ENDED.store(true, Ordering::Relaxed);

@@ -87,7 +87,7 @@ impl OrderKernel {
     pub fn open_orders(&self, account: u32) -> (u64, Vec<OpenOrder>) {
         let mut orders = Vec::new();
         for book in &self.books {
-            let holding = book.holding(&self.store, account);
+            let holding = book.holding(&self.store, account, NIL);
             if holding == NIL {
                 continue;
             }
@@ -102,7 +102,7 @@ impl OrderKernel {
     /// The account's positions, ascending by symbol. A position that is zero in everything counts as absent.
     #[must_use]
     pub fn positions(&self, account: u32) -> Vec<Position> {
-        let holdings = self.books.iter().map(|book| book.holding(&self.store, account)).filter(|&at| at != NIL);
+        let holdings = self.books.iter().map(|book| book.holding(&self.store, account, NIL)).filter(|&at| at != NIL);
         holdings.map(|at| self.store.holdings.get(at)).filter(|holding| !holding.is_zero()).map(Holding::row).collect()
     }
 
@@ -134,6 +134,21 @@ impl OrderKernel {
         let book = self.book_of(symbol);
         let walk = book.map(|book| book.sides[super::book::slot(side)].walk(&self.store.orders));
         walk.into_iter().flatten().map(move |at| self.store.orders.get(at).row(symbol))
+    }
+
+    /// Heap that books, orders, positions and accounts hold, bytes (the allocator's own overhead is not counted).
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let of_book = |book: &Book| {
+            let levels: usize = book.sides.iter().map(super::side::BookSide::heap_bytes).sum();
+            levels + book.orders.heap_bytes() + book.holdings.heap_bytes()
+        };
+        let books: usize = self.books.iter().map(of_book).sum();
+        books
+            + self.books.capacity() * size_of::<Book>()
+            + self.store.orders.heap_bytes()
+            + self.store.holdings.heap_bytes()
+            + self.accounts.heap_bytes()
     }
 
     /// The instruments, ascending by symbol.
