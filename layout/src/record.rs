@@ -75,6 +75,24 @@ pub struct EnumSchema {
     pub is_flags: bool,
 }
 
+/// One member of an enum as plain data: name, value, doc.
+pub type PlainMember = (&'static str, u64, &'static str);
+/// An enum as plain data: name, doc, whether its members are flags, members.
+pub type PlainEnum = (&'static str, &'static str, bool, Vec<PlainMember>);
+/// One field of a record as plain data: name, type, offset, size, enum, doc.
+pub type PlainField = (&'static str, &'static str, usize, usize, &'static str, &'static str);
+/// A record as plain data: name, doc, size, hash in hex, fields.
+pub type PlainRecord = (&'static str, &'static str, usize, String, Vec<PlainField>);
+
+impl EnumSchema {
+    /// The same for those who have no Rust types.
+    #[must_use]
+    pub fn plain(&self) -> PlainEnum {
+        let members = self.members.iter().map(|member| (member.name, member.value, member.doc));
+        (self.name, self.doc, self.is_flags, members.collect())
+    }
+}
+
 /// A record with a compile-time proof of its layout.
 pub trait Record: bytemuck::Pod {
     /// The record's field table.
@@ -96,6 +114,13 @@ const fn fnv1a(mut hash: u64, bytes: &[u8]) -> u64 {
 }
 
 impl RecordSchema {
+    /// The same for those who have no Rust types.
+    #[must_use]
+    pub fn plain(&self) -> PlainRecord {
+        let fields = self.fields.iter().map(|f| (f.name, f.type_name, f.offset_bytes, f.size_bytes, f.enum_name, f.doc));
+        (self.name, self.doc, self.size_bytes, format!("{:016x}", self.hash()), fields.collect())
+    }
+
     /// FNV-1a 64 (Fowler, Noll, Vo) over name, size and each field's name, type and offset. Docs do not count.
     #[must_use]
     pub const fn hash(&self) -> u64 {

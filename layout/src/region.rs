@@ -21,6 +21,8 @@ use crate::codes;
 use crate::limits::{
     DEPTH_SLOTS_MAX, DEPTH_SLOTS_MIN, EVENTS_MAX, EVENTS_MIN, HOT_WORD_STRIDE_BYTES, LAYOUT_VERSION, PAGE_BYTES, RECORD_BYTES,
 };
+use crate::ring::{ClientWords, SidecarWords};
+use crate::shared::SharedBytes;
 
 /// First eight bytes of a `requests` region.
 pub const REQUESTS_MAGIC: u64 = u64::from_le_bytes(*b"RLREQ001");
@@ -57,6 +59,35 @@ pub mod results_word {
     pub const EVENTS_PUBLISHED: usize = 4 * STRIDE;
 }
 
+impl<'a> ClientWords<'a> {
+    /// The words of a mapped `requests` region.
+    #[inline]
+    #[must_use]
+    pub fn of(requests: &'a SharedBytes) -> Self {
+        Self {
+            submitted: requests.word(requests_word::SUBMITTED),
+            released: requests.word(requests_word::RELEASED),
+            events_read: requests.word(requests_word::EVENTS_READ),
+            waiting: requests.word(requests_word::WAITING),
+            events_waiting: requests.word(requests_word::EVENTS_WAITING),
+        }
+    }
+}
+
+impl<'a> SidecarWords<'a> {
+    /// The words of a mapped `results` region.
+    #[inline]
+    #[must_use]
+    pub fn of(results: &'a SharedBytes) -> Self {
+        Self {
+            completed: results.word(results_word::COMPLETED),
+            asleep: results.word(results_word::ASLEEP),
+            status: results.word(results_word::STATUS),
+            events_published: results.word(results_word::EVENTS_PUBLISHED),
+        }
+    }
+}
+
 const _: () = assert!(requests_word::EVENTS_WAITING + HOT_WORD_STRIDE_BYTES <= PAGE_BYTES);
 
 codes! {
@@ -78,6 +109,18 @@ codes! {
         ShuttingDown ("SHUTTING_DOWN") = 202,
         /// The sidecar cannot write its journal, so it takes no more requests; see its log.
         JournalFailed ("JOURNAL_FAILED") = 203,
+    }
+}
+
+impl LaneStatus {
+    /// What to say to somebody whose lane has this status word.
+    #[must_use]
+    pub fn words(status: u64) -> String {
+        let known = Self::SCHEMA.members.iter().find(|member| member.value == status);
+        known.map_or_else(
+            || format!("the sidecar closed this lane with status {status}, which this build does not know"),
+            |member| format!("the sidecar closed this lane: {} ({status}). {}", member.name, member.doc),
+        )
     }
 }
 
@@ -103,6 +146,13 @@ impl LaneGeometry {
             depth_slots: depth_slots.next_power_of_two().max(DEPTH_SLOTS_MIN),
             event_capacity: event_capacity.next_power_of_two().max(EVENTS_MIN),
         })
+    }
+
+    /// Sizes that were granted, which are already what [`LaneGeometry::new`] makes of them.
+    pub fn granted(depth_slots: u64, event_capacity: u64) -> Result<Self, String> {
+        let granted = Self { depth_slots, event_capacity };
+        let made = Self::new(depth_slots, event_capacity)?;
+        if made == granted { Ok(made) } else { Err(format!("depth {depth_slots} and events {event_capacity} must be powers of two")) }
     }
 
     /// Size of one copy of a record ring, bytes.
@@ -133,6 +183,26 @@ impl LaneGeometry {
     #[must_use]
     pub const fn results_bytes(&self) -> usize {
         self.event_ring_offset() + self.event_ring_bytes()
+    }
+
+    /// Offset of slot `first` in either region. Where the ring is mapped twice in a row, the slots behind it are contiguous.
+    #[inline]
+    #[must_use]
+    pub const fn slot_offset(&self, first: u64) -> usize {
+        RING_OFFSET + (first & (self.depth_slots - 1)) as usize * RECORD_BYTES
+    }
+
+    /// Refuses a mapped region whose header is not the one of this lane.
+    pub fn check_header(&self, region: &SharedBytes, magic: u64, lane: u64, schema_hash: u64) -> Result<(), String> {
+        let (mut found, expected) = ([0; 48], self.header(magic, lane, schema_hash));
+        region.read(0, &mut found);
+        // The event capacity stands in both headers, but only the one of `results` must have it.
+        let counts = if magic == RESULTS_MAGIC { 48 } else { 40 };
+        if found[..counts] == expected[..counts] {
+            return Ok(());
+        }
+        let name = if magic == RESULTS_MAGIC { "results" } else { "requests" };
+        Err(format!("the header of the {name} region is not the one that the sidecar described"))
     }
 
     /// The first 48 bytes of a region's header page.

@@ -97,6 +97,24 @@ impl SharedBytes {
             }
         }
     }
+
+    /// Sets bytes to zero that nobody but the caller reads or writes now, such as slots that are not submitted yet.
+    pub fn blank(&self, offset: usize, len: usize) {
+        assert!(offset <= self.len && len <= self.len - offset);
+        // SAFETY: in bounds by the assertion, and nobody else's turn by contract. (Not by words: this is a whole batch, and
+        // a peer that looks all the same sees bytes of which it may believe nothing.)
+        unsafe { self.base.add(offset).write_bytes(0, len) };
+    }
+}
+
+#[cfg(test)]
+impl SharedBytes {
+    /// Zeroed memory that is never given back, for tests.
+    pub(crate) fn leaked(len: usize) -> Self {
+        let words = Box::leak(vec![0_u64; len / 8].into_boxed_slice());
+        // SAFETY: leaked, so mapped for ever; aligned as u64; the only reference to it ends here.
+        unsafe { Self::new(words.as_mut_ptr().cast(), len) }
+    }
 }
 
 /// A ring of 64-byte records inside a region, mapped once: `first` counts slots for ever, wraps are handled here.

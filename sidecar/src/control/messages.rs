@@ -1,8 +1,7 @@
 //! The control socket's messages: what a client may ask, and how schemas are told. `layout/PROTOCOL.md` lists them.
 
-use ringlane_layout::orders::{BookLevel, ENUMS, Instrument, OpenOrder, OrderEvent, OrderRequest, OrderResult, Position};
+use ringlane_layout::orders::{BookLevel, Instrument, OpenOrder, OrderEvent, OrderRequest, OrderResult, Position};
 use ringlane_layout::record::{EnumSchema, Record, RecordSchema};
-use ringlane_layout::region::LaneStatus;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -123,7 +122,7 @@ fn enum_schema(schema: &EnumSchema) -> Value {
 /// Schemas of an order lane: request, result, event and every enum that stands in them.
 #[must_use]
 pub fn order_lane_schemas() -> Value {
-    let enums: Vec<_> = ENUMS.iter().copied().chain([LaneStatus::SCHEMA]).map(enum_schema).collect();
+    let enums: Vec<_> = ringlane_layout::enums().map(enum_schema).collect();
     json!({
         "request": record_schema(OrderRequest::SCHEMA),
         "result": record_schema(OrderResult::SCHEMA),

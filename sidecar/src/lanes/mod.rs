@@ -11,9 +11,9 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{MsgFlags, send};
 use ringlane_layout::orders::{EventKind, OrderEvent, OrderRequest, OrderResult};
 use ringlane_layout::record::{Record, RecordBytes};
-use ringlane_layout::region::{LaneGeometry, LaneStatus, REQUESTS_MAGIC, RESULTS_MAGIC, RING_OFFSET, requests_word, results_word};
+use ringlane_layout::region::{LaneGeometry, LaneStatus, REQUESTS_MAGIC, RESULTS_MAGIC, RING_OFFSET};
 use ringlane_layout::ring::{self, Answered, ClientWords, EventRoom, Intake, SidecarWords};
-use ringlane_layout::shared::{RecordRing, SharedBytes};
+use ringlane_layout::shared::RecordRing;
 
 pub use region::{Region, sealed_rows};
 
@@ -85,25 +85,6 @@ struct EventRing {
     /// Last event number that was dropped.
     gap_last: u64,
     dropped: u64,
-}
-
-fn client_words(bytes: &SharedBytes) -> ClientWords<'_> {
-    ClientWords {
-        submitted: bytes.word(requests_word::SUBMITTED),
-        released: bytes.word(requests_word::RELEASED),
-        events_read: bytes.word(requests_word::EVENTS_READ),
-        waiting: bytes.word(requests_word::WAITING),
-        events_waiting: bytes.word(requests_word::EVENTS_WAITING),
-    }
-}
-
-fn sidecar_words(bytes: &SharedBytes) -> SidecarWords<'_> {
-    SidecarWords {
-        completed: bytes.word(results_word::COMPLETED),
-        asleep: bytes.word(results_word::ASLEEP),
-        status: bytes.word(results_word::STATUS),
-        events_published: bytes.word(results_word::EVENTS_PUBLISHED),
-    }
 }
 
 impl Lane {
@@ -193,7 +174,7 @@ impl Lane {
     /// How many slots wait; a fault when the client's cursors lie.
     #[inline]
     pub fn look(&mut self) -> Result<u64, LaneStatus> {
-        self.intake.look(client_words(&self.requests.bytes()))
+        self.intake.look(ClientWords::of(&self.requests.bytes()))
     }
 
     /// First slot that is not done.
@@ -220,7 +201,7 @@ impl Lane {
     #[inline]
     pub fn complete(&mut self) {
         let (requests, results) = (self.requests.bytes(), self.results.bytes());
-        if ring::complete(sidecar_words(&results), client_words(&requests), &mut self.answered, self.intake.taken()) {
+        if ring::complete(SidecarWords::of(&results), ClientWords::of(&requests), &mut self.answered, self.intake.taken()) {
             self.notify();
         }
         self.result_ring.expect_write(self.intake.taken());
@@ -233,7 +214,7 @@ impl Lane {
         self.flush_gap()?;
         let requests = self.requests.bytes();
         let events = &mut self.events;
-        if events.gap_first != 0 || events.room.room(client_words(&requests), events.written, 1)? == 0 {
+        if events.gap_first != 0 || events.room.room(ClientWords::of(&requests), events.written, 1)? == 0 {
             events.dropped += 1;
             events.gap_last = event.number;
             if events.gap_first == 0 {
@@ -249,7 +230,7 @@ impl Lane {
     fn flush_gap(&mut self) -> Result<(), LaneStatus> {
         let requests = self.requests.bytes();
         let events = &mut self.events;
-        if events.gap_first == 0 || events.room.room(client_words(&requests), events.written, 2)? < 2 {
+        if events.gap_first == 0 || events.room.room(ClientWords::of(&requests), events.written, 2)? < 2 {
             return Ok(());
         }
         let gap = OrderEvent { number: events.gap_last, sequence: events.gap_first, kind: EventKind::Gap as u8, ..OrderEvent::zeroed() };
@@ -274,7 +255,7 @@ impl Lane {
         }
         self.events.published = self.events.written;
         let (requests, results) = (self.requests.bytes(), self.results.bytes());
-        if ring::publish_events(sidecar_words(&results), client_words(&requests), &mut self.events.answered, self.events.written) {
+        if ring::publish_events(SidecarWords::of(&results), ClientWords::of(&requests), &mut self.events.answered, self.events.written) {
             self.notify();
         }
     }
@@ -282,7 +263,7 @@ impl Lane {
     /// Stops polling; false when slots came in between.
     pub fn park(&mut self) -> bool {
         let (requests, results) = (self.requests.bytes(), self.results.bytes());
-        self.parked = ring::park(sidecar_words(&results), client_words(&requests), &self.intake);
+        self.parked = ring::park(SidecarWords::of(&results), ClientWords::of(&requests), &self.intake);
         self.parks += u64::from(self.parked);
         self.parked
     }
@@ -290,12 +271,12 @@ impl Lane {
     /// Polls again.
     pub fn unpark(&mut self) {
         self.parked = false;
-        ring::unpark(sidecar_words(&self.results.bytes()));
+        ring::unpark(SidecarWords::of(&self.results.bytes()));
     }
 
     /// Tells the client that the lane is over.
     pub fn close(&mut self, status: LaneStatus) {
-        ring::close(sidecar_words(&self.results.bytes()), status);
+        ring::close(SidecarWords::of(&self.results.bytes()), status);
         self.notify();
     }
 
