@@ -16,9 +16,6 @@ pub mod slots;
 
 use record::{EnumSchema, RecordSchema};
 
-/// The same as lists.
-pub use orders::{ENUMS, RECORDS};
-
 /// The records of every lane kind that this build knows, for those who pass schemas on without reading them.
 pub fn records() -> impl Iterator<Item = &'static RecordSchema> {
     orders::RECORDS.iter().copied()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import weakref
 from collections.abc import Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -133,12 +136,14 @@ class Reservation:
 
 
 class LoopWatch:
-    """One asyncio loop's eye on a client's notify socket."""
+    """One asyncio loop's eye on a client's notify socket, and on an eventfd that says that another thread emptied it."""
 
     def __init__(self, hub: _shim.Hub, loop: asyncio.AbstractEventLoop) -> None:
         self._hub = hub
         self._loop = loop
-        self._watch = hub.watch()
+        self._poke = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        hub.watch(self._poke)  # which closes it
+        weakref.finalize(self, hub.unwatch, self._poke)
         self._waiting: list[tuple[_shim.Lane, int, asyncio.Future[None]]] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -165,7 +170,7 @@ class LoopWatch:
     def _add(self, entry: tuple[_shim.Lane, int, asyncio.Future[None]]) -> None:
         if not self._waiting:
             self._loop.add_reader(self._hub.fileno(), self._look)
-            self._loop.add_reader(self._watch.fileno(), self._look)
+            self._loop.add_reader(self._poke, self._look)
             self._timer = self._loop.call_later(_RECHECK_SECONDS, self._tick)
         self._waiting.append(entry)
 
@@ -173,7 +178,7 @@ class LoopWatch:
         self._waiting.remove(entry)
         if not self._waiting:
             self._loop.remove_reader(self._hub.fileno())
-            self._loop.remove_reader(self._watch.fileno())
+            self._loop.remove_reader(self._poke)
             if self._timer is not None:
                 self._timer.cancel()
 
@@ -182,7 +187,9 @@ class LoopWatch:
         self._timer = self._loop.call_later(_RECHECK_SECONDS, self._tick)
 
     def _look(self) -> None:
-        self._watch.drain()
+        self._hub.drain()
+        with contextlib.suppress(BlockingIOError):  # the socket alone was readable
+            os.eventfd_read(self._poke)
         for shim, target, future in self._waiting:
             if not future.done() and shim.announce(target):
                 future.set_result(None)

@@ -2,22 +2,18 @@
 //! whose nanoseconds count; what it needs besides stands in `lane.rs`.
 #![allow(unsafe_code)]
 
-use crate::error::Trouble;
-use crate::exchange::{Exchange, Goal, Patience};
-use crate::field::{Field, Kind, WideRecord};
 use crate::lane::Lane;
-use crate::slots::{Obstacle, Serial};
-use pyo3::exceptions::PyTypeError;
+use crate::wait::{Patience, deadline_after};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use ringlane_layout::client::Goal;
+use ringlane_layout::field::{Kind, NumberField, WideRecord};
 use ringlane_layout::limits::RECORD_BYTES;
-use std::hint::spin_loop;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long `call` spins with the GIL held: giving it up and taking it again costs more than most answers.
 const SPIN_WITH_GIL: Duration = Duration::from_micros(2);
-/// Looks at the cursor between two looks at the clock.
-const LOOKS: u32 = 32;
 
 const DOC: &std::ffi::CStr = c"call(*fields)\n--\n\nSubmits one record and returns its answer.\n\n\
 Arguments are the request's fields in the order of the schema; fields left out at the end are 0. Returns the result's\n\
@@ -69,55 +65,24 @@ fn run(py: Python<'_>, lane: &Lane, args: &[*mut ffi::PyObject]) -> PyResult<*mu
     for (field, &argument) in lane.request_fields.iter().zip(args) {
         field.put(&mut record, number(py, field, argument)?);
     }
-    let exchange = &*lane.exchange;
-    let (serial, slot, deadline) = match exchange.submit_one(&record)? {
-        Ok((serial, slot)) => (serial, slot, None),
-        Err(obstacle) => wait_and_submit(py, lane, &record, obstacle)?,
+    let mut patience = None;
+    let (serial, slot) = loop {
+        match lane.submit_one(&record)? {
+            Ok(submitted) => break submitted,
+            Err(obstacle) => lane.wait_for_room(py, obstacle, patience.get_or_insert_with(|| Patience::new(lane.timeout_ns)))?,
+        }
     };
-    if !answered_soon(exchange, slot) {
-        let deadline = deadline.or_else(|| lane.timeout.map(|timeout| Instant::now() + timeout));
-        if let Err(trouble) = exchange.wait(py, Goal::Completed(slot + 1), deadline) {
-            exchange.unpin(serial);
-            return Err(trouble.into());
+    let goal = Goal::Completed(slot + 1);
+    if !lane.client.linger(goal, SPIN_WITH_GIL, SPIN_WITH_GIL) {
+        let deadline = patience.map_or_else(|| deadline_after(lane.timeout_ns), |patience| patience.deadline);
+        if let Err(error) = lane.wait_for(py, goal, deadline) {
+            lane.client.unpin(serial);
+            return Err(error);
         }
     }
-    exchange.read_result(slot, &mut record);
-    exchange.unpin(serial);
+    lane.client.read_result(slot, &mut record);
+    lane.client.unpin(serial);
     tuple(py, &lane.result_fields, &record)
-}
-
-/// Spins with the GIL for a moment. True: the slot is completed.
-#[inline]
-fn answered_soon(exchange: &Exchange, slot: u64) -> bool {
-    let mut begin = None;
-    loop {
-        for _ in 0..LOOKS {
-            if exchange.completed() > slot {
-                return true;
-            }
-            spin_loop();
-        }
-        if begin.get_or_insert_with(Instant::now).elapsed() > SPIN_WITH_GIL {
-            return false;
-        }
-    }
-}
-
-#[cold]
-fn wait_and_submit(
-    py: Python<'_>,
-    lane: &Lane,
-    record: &WideRecord,
-    mut obstacle: Obstacle,
-) -> Result<(Serial, u64, Option<Instant>), Trouble> {
-    let patience = Patience::new(lane.timeout);
-    loop {
-        lane.exchange.wait_for_room(py, obstacle, &patience)?;
-        match lane.exchange.submit_one(record)? {
-            Ok((serial, slot)) => return Ok((serial, slot, patience.deadline)),
-            Err(next) => obstacle = next,
-        }
-    }
 }
 
 #[cold]
@@ -128,7 +93,7 @@ fn too_many(lane: &Lane, count: usize) -> PyErr {
 
 /// An argument as the bits of its field.
 #[inline]
-fn number(py: Python<'_>, field: &Field, argument: *mut ffi::PyObject) -> PyResult<u64> {
+fn number(py: Python<'_>, field: &NumberField, argument: *mut ffi::PyObject) -> PyResult<u64> {
     if field.kind == Kind::Float {
         // SAFETY: a borrowed, live object; the thread is attached.
         let value = unsafe { ffi::PyFloat_AsDouble(argument) };
@@ -144,24 +109,28 @@ fn number(py: Python<'_>, field: &Field, argument: *mut ffi::PyObject) -> PyResu
 
 /// -1, which may be an exception; numbers that only a u64 holds; and numbers out of range.
 #[cold]
-fn unusual_number(py: Python<'_>, field: &Field, argument: *mut ffi::PyObject, value: i64) -> PyResult<u64> {
+fn unusual_number(py: Python<'_>, field: &NumberField, argument: *mut ffi::PyObject, value: i64) -> PyResult<u64> {
     let error = if value == -1 { PyErr::take(py) } else { None };
     match error {
         None if field.holds(value) => Ok(value.cast_unsigned()),
-        None => Err(field.range_error()),
+        None => Err(range_error(field)),
         Some(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(py) => {
             // SAFETY: a borrowed, live object, borrowed by the caller's frame for the whole call.
             let argument = unsafe { Borrowed::from_ptr(py, argument) };
             let whole: Option<u64> = argument.extract().ok();
-            whole.filter(|&value| field.holds_unsigned(value)).ok_or_else(|| field.range_error())
+            whole.filter(|&value| field.holds_unsigned(value)).ok_or_else(|| range_error(field))
         }
         Some(error) => Err(PyTypeError::new_err(format!("{}: {}", field.name, error.value(py)))),
     }
 }
 
+fn range_error(field: &NumberField) -> PyErr {
+    PyValueError::new_err(field.range_words())
+}
+
 /// The record's fields as a new tuple of ints.
 #[inline]
-fn tuple(py: Python<'_>, fields: &[Field], record: &WideRecord) -> PyResult<*mut ffi::PyObject> {
+fn tuple(py: Python<'_>, fields: &[NumberField], record: &WideRecord) -> PyResult<*mut ffi::PyObject> {
     // SAFETY: the thread is attached; every item of the new tuple is set once, with a reference that it takes over, before
     // anybody else sees it. On failure the tuple is given back, its unset items being null.
     unsafe {

@@ -1,38 +1,68 @@
-//! The Python object of one lane: what it is given, checked, and passed to `exchange.rs`.
+//! The Python objects of one lane: the lane itself, and the leases by which arrays hold its slots. What is given is checked
+//! here and passed to the layout crate's `Client`; how threads wait stands in `wait.rs`.
 
 use crate::call;
-use crate::descriptor::Descriptor;
-use crate::error::Trouble;
-use crate::exchange::{Exchange, Goal, Patience, open};
-use crate::field::{Field, FieldArgument, used_bits};
-use crate::fork;
-use crate::lease::Lease;
-use crate::region::DoubleRing;
-use crate::wait::{Hub, lock};
+use crate::error::{End, RinglaneError, SchemaMismatch};
+use crate::fork::{Descriptor, Home};
+use crate::hub::Hub;
+use crate::region::Region;
+use crate::wait::{Patience, deadline_after};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyByteArray;
-use ringlane_layout::ring;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use pyo3::types::{PyByteArray, PyDict};
+use ringlane_layout::client::{Client, Goal, Look};
+use ringlane_layout::field::{FieldArgument, NumberField, WideRecord, used_bits};
+use ringlane_layout::limits::RECORD_BYTES;
+use ringlane_layout::region::LaneGeometry;
+use ringlane_layout::slots::{Obstacle, Serial};
 
 /// One lane of a client. Takes the descriptors over.
 #[pyclass(frozen, weakref, module = "ringlane._shim")]
 pub struct Lane {
-    pub exchange: Arc<Exchange>,
-    pub request_fields: Box<[Field]>,
-    pub result_fields: Box<[Field]>,
-    pub timeout: Option<Duration>,
-}
-
-fn deadline_after(timeout_ns: Option<u64>) -> Option<Instant> {
-    timeout_ns.and_then(|timeout| Instant::now().checked_add(Duration::from_nanos(timeout)))
+    pub client: Client<Region>,
+    pub hub: Py<Hub>,
+    home: Home,
+    pub number: u64,
+    requests_file: Descriptor,
+    doorbell: Descriptor,
+    pub request_fields: Box<[NumberField]>,
+    pub result_fields: Box<[NumberField]>,
+    pub timeout_ns: Option<u64>,
 }
 
 impl Lane {
+    /// Whether there is still somebody to work for this lane.
+    #[inline]
+    pub fn alive(&self) -> Result<(), End> {
+        self.home.check()?;
+        match self.client.status() {
+            0 if self.hub.get().has_ended() => Err(End::Lost),
+            0 => Ok(()),
+            status => Err(End::Faulted(status)),
+        }
+    }
+
+    /// Submits one record: its serial and slot, or what is in the way.
+    #[inline]
+    pub fn submit_one(&self, record: &WideRecord) -> Result<Result<(Serial, u64), Obstacle>, End> {
+        self.alive()?;
+        Ok(self.client.submit_one(record).map(|(serial, slot, asleep)| {
+            if asleep {
+                self.ring_doorbell();
+            }
+            (serial, slot)
+        }))
+    }
+
+    #[cold]
+    fn ring_doorbell(&self) {
+        // An eventfd takes a write unless its count is near 2^64.
+        let _ = nix::unistd::write(&self.doorbell, &1_u64.to_ne_bytes());
+    }
+
     /// A target as Python says it: 0 is the next event.
     fn goal(&self, target: u64) -> Goal {
-        if target == 0 { Goal::Events(*lock(&self.exchange.events_read) + 1) } else { Goal::Completed(target) }
+        if target == 0 { self.client.next_event() } else { Goal::Completed(target) }
     }
 }
 
@@ -42,7 +72,7 @@ impl Lane {
     #[pyo3(signature = (hub, requests, results, doorbell, *, lane, depth, events, request_hash, result_hash, request_fields, request_spans, result_fields, timeout_ns=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
-        hub: &Hub,
+        hub: Py<Hub>,
         requests: i32,
         results: i32,
         doorbell: i32,
@@ -57,12 +87,15 @@ impl Lane {
         timeout_ns: Option<u64>,
     ) -> PyResult<Self> {
         let [requests, results, doorbell] = [requests, results, doorbell].map(Descriptor::adopt);
-        let files = [requests?, results?, doorbell?];
-        let exchange = open(&hub.0, files, (lane, depth, events), (request_hash, result_hash), used_bits(&request_spans))?;
-        let fields = |arguments: Vec<FieldArgument>| arguments.into_iter().map(Field::new).collect::<PyResult<Box<[Field]>>>();
-        let (request_fields, result_fields) = (fields(request_fields)?, fields(result_fields)?);
-        let timeout = timeout_ns.map(Duration::from_nanos);
-        Ok(Self { exchange: Arc::new(exchange), request_fields, result_fields, timeout })
+        let (requests_file, results_file, doorbell) = (requests?, results?, doorbell?);
+        let geometry = LaneGeometry::granted(depth, events).map_err(SchemaMismatch::new_err)?;
+        let (requests, results) = (Region::requests(&requests_file, geometry)?, Region::results(&results_file, geometry)?);
+        let client = Client::new(geometry, lane, (request_hash, result_hash), used_bits(&request_spans), requests, results);
+        let client = client.map_err(SchemaMismatch::new_err)?;
+        let fields = |arguments: Vec<FieldArgument>| arguments.into_iter().map(NumberField::new).collect::<Result<_, String>>();
+        let request_fields = fields(request_fields).map_err(PyValueError::new_err)?;
+        let result_fields = fields(result_fields).map_err(PyValueError::new_err)?;
+        Ok(Self { client, hub, home: Home::here(), number: lane, requests_file, doorbell, request_fields, result_fields, timeout_ns })
     }
 
     /// The builtin that submits one record and waits for its answer.
@@ -74,143 +107,166 @@ impl Lane {
     /// Opens a reservation: (first slot, number of the request ring). Waits for room; `blank` sets the slots to zero.
     #[pyo3(signature = (count, timeout_ns=None, blank=true))]
     fn reserve(&self, py: Python<'_>, count: u64, timeout_ns: Option<u64>, blank: bool) -> PyResult<(u64, u64)> {
-        let depth = self.exchange.geometry.depth_slots;
+        let depth = self.client.geometry().depth_slots;
         if count == 0 || count > depth {
             return Err(PyValueError::new_err(format!("a reservation holds 1 to {depth} slots (the lane's depth), not {count}")));
         }
-        let patience = Patience::new(timeout_ns.map(Duration::from_nanos));
+        let patience = Patience::new(timeout_ns);
         loop {
-            match self.exchange.reserve(count, blank)? {
+            self.alive()?;
+            match self.client.reserve(count, blank) {
                 Ok(reserved) => return Ok(reserved),
-                Err(obstacle) => self.exchange.wait_for_room(py, obstacle, &patience)?,
+                Err(obstacle) => self.wait_for_room(py, obstacle, &patience)?,
             }
         }
     }
 
     /// A writable look at the open reservation's slots, which it pins.
-    fn request_lease(&self) -> PyResult<Lease> {
-        let mut desk = self.exchange.desk()?;
-        let ring = desk.ring.clone();
-        let open = desk.slots.open.as_mut().ok_or_else(|| Trouble::Misuse("no reservation is open".to_owned()))?;
-        open.pins += 1;
-        Ok(Lease { exchange: self.exchange.clone(), ring, serial: Some(open.serial), first: open.first, count: open.count })
+    fn request_lease(slf: Bound<'_, Self>) -> PyResult<Lease> {
+        slf.get().check()?;
+        let look = slf.get().client.look_at_open().ok_or_else(|| RinglaneError::new_err("no reservation is open"))?;
+        Ok(Lease { look, lane: slf.unbind() })
     }
 
     /// The whole request ring, twice in a row; pins nothing and is only for copies into an open reservation.
-    fn request_ring(&self) -> PyResult<Lease> {
-        let ring = self.exchange.desk()?.ring.clone();
-        let count = 2 * self.exchange.geometry.depth_slots;
-        Ok(Lease { exchange: self.exchange.clone(), ring, serial: None, first: 0, count })
+    fn request_ring(slf: Bound<'_, Self>) -> PyResult<Lease> {
+        slf.get().check()?;
+        Ok(Lease { look: slf.get().client.look_at_ring(), lane: slf.unbind() })
     }
 
     /// Submits the open reservation, and gives a pinning look at its results (true only once completed).
-    fn commit(&self) -> PyResult<Lease> {
-        let exchange = &self.exchange;
-        let mut desk = exchange.desk()?;
-        let open = desk.slots.open.take().ok_or_else(|| Trouble::Misuse("no reservation is open".to_owned()))?;
-        exchange.scrub(&desk.ring, &open);
-        desk.slots.submit(&open);
-        exchange.tell_released(&mut desk.slots);
-        let asleep = exchange.publish(&mut desk.slots);
-        if desk.slots.waiters > 0 {
-            exchange.freed.notify_all();
-        }
-        drop(desk);
+    fn commit(slf: Bound<'_, Self>) -> PyResult<Lease> {
+        let lane = slf.get();
+        lane.check()?;
+        let (look, asleep) = lane.client.commit().ok_or_else(|| RinglaneError::new_err("no reservation is open"))?;
         if asleep {
-            exchange.ring_doorbell();
+            lane.ring_doorbell();
         }
-        let ring = exchange.results_ring.clone();
-        Ok(Lease { exchange: exchange.clone(), ring, serial: Some(open.serial), first: open.first, count: open.count })
+        Ok(Lease { look, lane: slf.unbind() })
     }
 
     /// Ends the open reservation as if it had never been. Arrays that still look at its slots get private memory instead.
     fn abandon(&self) -> PyResult<()> {
-        let exchange = &self.exchange;
-        if exchange.generation != fork::generation() {
+        if !self.home.is_here() {
             return Ok(());
         }
-        let mut desk = lock(&exchange.desk);
-        let Some(open) = desk.slots.open.take() else { return Ok(()) };
-        if open.pins > 0 {
-            let fresh = DoubleRing::new(&exchange.requests_file, exchange.geometry.ring_bytes(), true)?;
-            std::mem::replace(&mut desk.ring, Arc::new(fresh)).detach()?;
-            desk.ring_number += 1;
-        }
-        exchange.freed.notify_all();
-        Ok(())
+        self.client.abandon(|old| {
+            let fresh = Region::requests(&self.requests_file, self.client.geometry())?;
+            old.detach_ring().map(|()| fresh)
+        })
     }
 
     /// Waits until all slots below `target` are completed.
     #[pyo3(signature = (target, timeout_ns=None))]
     fn wait(&self, py: Python<'_>, target: u64, timeout_ns: Option<u64>) -> PyResult<()> {
-        if self.exchange.generation != fork::generation() {
-            self.exchange.alive()?;
-        }
-        if target > lock(&self.exchange.desk).slots.submitted {
+        self.home.check()?;
+        if !self.client.was_submitted(target) {
             return Err(PyValueError::new_err("the slot was never submitted"));
         }
-        Ok(self.exchange.wait(py, Goal::Completed(target), deadline_after(timeout_ns))?)
+        self.wait_for(py, Goal::Completed(target), deadline_after(timeout_ns))
     }
 
     /// Whether waiting for `target` would be over at once, one way or the other.
     fn settled(&self, target: u64) -> bool {
-        self.exchange.settled(Goal::Completed(target))
+        self.is_settled(Goal::Completed(target))
     }
 
     /// Waits until an event can be taken.
     #[pyo3(signature = (timeout_ns=None))]
     fn wait_events(&self, py: Python<'_>, timeout_ns: Option<u64>) -> PyResult<()> {
-        self.exchange.desk().map(drop)?;
-        let goal = Goal::Events(*lock(&self.exchange.events_read) + 1);
-        Ok(self.exchange.wait(py, goal, deadline_after(timeout_ns))?)
+        self.check()?;
+        self.wait_for(py, self.client.next_event(), deadline_after(timeout_ns))
     }
 
     /// Takes at most `max` events out of the event ring, as bytes.
-    fn take_events(&self, py: Python<'_>, max: u64) -> PyResult<Py<PyByteArray>> {
-        if self.exchange.generation != fork::generation() {
-            self.exchange.alive()?;
-        }
-        self.exchange.take_events(py, max)
+    fn take_events<'py>(&self, py: Python<'py>, max: u64) -> PyResult<Bound<'py, PyByteArray>> {
+        self.home.check()?;
+        let count = self.client.events_ahead().map_err(SchemaMismatch::new_err)?.min(max);
+        let mut taken = 0;
+        let bytes = PyByteArray::new_with(py, count as usize * RECORD_BYTES, |into| {
+            taken = self.client.take_events(into);
+            Ok(())
+        })?;
+        bytes.resize(taken as usize * RECORD_BYTES)?; // another thread may have taken some
+        Ok(bytes)
     }
 
     /// For event loops: notes that somebody sleeps until `target` is completed (0: until the next event), until `withdraw`.
     fn enlist(&self, target: u64) {
-        self.exchange.enlist(self.goal(target));
+        if self.home.is_here() {
+            self.client.enlist(self.goal(target));
+        }
     }
 
     /// For event loops: tells the sidecar. True: it is there, or never will be; do not sleep.
     fn announce(&self, target: u64) -> bool {
-        self.exchange.generation != fork::generation() || self.exchange.announce(self.goal(target))
+        !self.home.is_here() || self.announced(self.goal(target))
     }
 
     /// For event loops: the end of `enlist`.
     fn withdraw(&self, target: u64) {
-        if self.exchange.generation == fork::generation() {
-            self.exchange.withdraw(self.goal(target));
+        if self.home.is_here() {
+            self.client.withdraw(self.goal(target));
         }
     }
 
     /// The cursors: (submitted, completed, released, events published, events read).
     #[getter]
     fn cursors(&self) -> PyResult<(u64, u64, u64, u64, u64)> {
-        let exchange = &self.exchange;
-        let completed = exchange.completed();
-        let mut desk = exchange.desk()?;
-        desk.slots.advance(completed);
-        let events = ring::events_published(exchange.peer());
-        Ok((desk.slots.submitted, completed, desk.slots.released, events, *lock(&exchange.events_read)))
+        self.check()?;
+        Ok(self.client.cursors())
     }
 
     /// Raises what ended the lane, if something did.
     fn check(&self) -> PyResult<()> {
-        Ok(self.exchange.desk().map(drop)?)
+        self.alive()?;
+        if self.client.is_closed() { Err(End::Closed.into()) } else { Ok(()) }
     }
 
     /// Refuses all further work. Arrays over the slots stay readable.
     fn close(&self) {
-        if self.exchange.generation == fork::generation() {
-            lock(&self.exchange.desk).slots.closed = true;
-            self.exchange.freed.notify_all();
+        if self.home.is_here() {
+            self.client.close();
+        }
+    }
+}
+
+/// A look at slots, as memory that numpy can view: arrays over a ring hold one, and the slots are not reused while one
+/// lives. (The buffer protocol is not part of the stable interface of Python 3.10; numpy's own array interface is.)
+#[pyclass(frozen, weakref, module = "ringlane._shim")]
+pub struct Lease {
+    look: Look<Region>,
+    lane: Py<Lane>,
+}
+
+#[pymethods]
+impl Lease {
+    #[getter]
+    const fn first(&self) -> u64 {
+        self.look.first
+    }
+
+    #[getter]
+    const fn count(&self) -> u64 {
+        self.look.count
+    }
+
+    #[getter]
+    fn __array_interface__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let interface = PyDict::new(py);
+        interface.set_item("version", 3)?;
+        interface.set_item("typestr", "|V64")?;
+        interface.set_item("shape", (self.look.count,))?;
+        interface.set_item("data", (self.look.address(), !self.look.mapping.writable))?;
+        Ok(interface)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let lane = self.lane.get();
+        if let Some(serial) = self.look.serial.filter(|_| lane.home.is_here()) {
+            lane.client.unpin(serial);
         }
     }
 }

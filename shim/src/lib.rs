@@ -1,37 +1,44 @@
 //! The extension module `ringlane._shim`: shared memory, cursors and waiting for Python. It knows bytes, slots and fields;
-//! what a record means, JSON and the control socket never enter here (the package around it has them).
+//! what a record means, JSON and the control socket never enter here (the package around it has them), and the protocol over
+//! the shared bytes is the layout crate's.
 //!
-//! `unsafe` stands only in `region.rs` (mapping), `fork.rs` (the child handler), `descriptor.rs` (adopting descriptors)
-//! and `call.rs` (the one function that speaks CPython's C interface directly).
+//! `unsafe` stands only in `region.rs` (mapping), `fork.rs` (descriptors and the child handler) and `call.rs` (the one
+//! function that speaks CPython's C interface directly).
 
 mod call;
-mod describe;
-mod descriptor;
 mod error;
-mod exchange;
-mod field;
 mod fork;
-mod gil;
+mod hub;
 mod lane;
-mod lease;
 mod region;
-mod slots;
 mod wait;
 
-use pyo3::prelude::*;
+/// What Python sees. Schemas are passed on as plain data, whatever they are.
+#[pyo3::pymodule]
+mod _shim {
+    use pyo3::prelude::*;
+    use ringlane_layout::limits;
 
-#[pymodule]
-fn _shim(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    fork::install()?;
-    error::register(module)?;
-    describe::register(module)?;
-    module.add("BUILD_HASH", ringlane_layout::BUILD_HASH)?;
-    module.add("LAYOUT_VERSION", ringlane_layout::limits::LAYOUT_VERSION)?;
-    module.add("CONTROL_MESSAGE_BYTES_MAX", ringlane_layout::limits::CONTROL_MESSAGE_BYTES_MAX)?;
-    module.add("CONTROL_FDS_MAX", ringlane_layout::limits::CONTROL_FDS_MAX)?;
-    module.add("DEPTH_SLOTS_MAX", ringlane_layout::limits::DEPTH_SLOTS_MAX)?;
-    module.add_class::<lane::Lane>()?;
-    module.add_class::<lease::Lease>()?;
-    module.add_class::<wait::Hub>()?;
-    module.add_class::<wait::Watch>()
+    #[pymodule_export]
+    use crate::error::{LaneFaulted, LaneFull, RinglaneError, SchemaMismatch, SidecarLost, SidecarUnavailable};
+    #[pymodule_export]
+    use crate::{hub::Hub, lane::Lane, lane::Lease};
+
+    #[pymodule_export]
+    const BUILD_HASH: &str = ringlane_layout::BUILD_HASH;
+    #[pymodule_export]
+    const LAYOUT_VERSION: u32 = limits::LAYOUT_VERSION;
+    #[pymodule_export]
+    const CONTROL_MESSAGE_BYTES_MAX: usize = limits::CONTROL_MESSAGE_BYTES_MAX;
+    #[pymodule_export]
+    const CONTROL_FDS_MAX: usize = limits::CONTROL_FDS_MAX;
+    #[pymodule_export]
+    const DEPTH_SLOTS_MAX: u64 = limits::DEPTH_SLOTS_MAX;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::fork::install()?;
+        module.add("ENUMS", ringlane_layout::enums().map(|schema| schema.plain()).collect::<Vec<_>>())?;
+        module.add("RECORDS", ringlane_layout::records().map(|schema| schema.plain()).collect::<Vec<_>>())
+    }
 }

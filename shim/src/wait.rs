@@ -1,173 +1,127 @@
-//! Waiting on a client's one notify socket, shared by all its lanes, threads and asyncio loops. Sync waiters are leader and
-//! followers: one thread polls and drains the socket, the others sleep on a condition variable; whoever drains wakes all.
-//! Loops watch the socket too, and an eventfd each that is poked when somebody else drained it.
+//! How a thread waits for its lane: spins, yields, then sleeps on the hub, honouring signals and the deadline. Nothing that
+//! runs here without the GIL may touch a Python object.
 
-use crate::descriptor::Descriptor;
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::socket::{MsgFlags, recv};
+use crate::error::{End, LaneFull, RinglaneError};
+use crate::lane::Lane;
+use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use ringlane_layout::client::Goal;
+use ringlane_layout::slots::Obstacle;
+use std::thread;
 use std::time::{Duration, Instant};
 
-/// Locks; a thread that panicked inside left nothing half done that matters here.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// How long a waiter without the GIL spins, and how long it spins and yields its core in all, before it sleeps.
+const SPIN: Duration = Duration::from_micros(10);
+const LINGER: Duration = Duration::from_micros(60);
+/// Longest time between two looks at pending signals, so that Ctrl-C is never far.
+const SIGNAL_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// How long slots at which arrays still look are waited for when no timeout is given.
+const LOOKS_GRACE: Duration = Duration::from_secs(1);
+
+/// When a wait of at most `timeout_ns` that begins now ends. `None`: never.
+pub fn deadline_after(timeout_ns: Option<u64>) -> Option<Instant> {
+    timeout_ns.and_then(|timeout| Instant::now().checked_add(Duration::from_nanos(timeout)))
 }
 
-/// Reads of one drain, 256 notifications each.
-const DRAIN_READS_MAX: usize = 64;
-
-struct State {
-    /// Counts the times that somebody drained the socket.
-    epoch: u64,
-    /// Whether a thread polls the socket.
-    led: bool,
-    watches: Vec<Weak<Descriptor>>,
+fn is_late(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }
 
-/// The client's side of the notify socket.
-pub struct Notifications {
-    socket: Descriptor,
-    state: Mutex<State>,
-    moved: Condvar,
-    ended: AtomicBool,
+/// When a sleep that begins now must end to look at signals, or earlier at `deadline`.
+fn next_look(deadline: Option<Instant>) -> Instant {
+    let look = Instant::now() + SIGNAL_CHECK_INTERVAL;
+    deadline.map_or(look, |deadline| deadline.min(look))
 }
 
-impl Notifications {
-    /// Whether the sidecar's end is closed.
-    #[inline]
-    pub fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
+/// How long somebody who wants slots waits.
+pub struct Patience {
+    pub deadline: Option<Instant>,
+    /// Only this process can end its looks at completed slots, and perhaps it is this very thread that should: without a
+    /// deadline, these are waited for only so long.
+    deadline_of_looks: Instant,
+}
+
+impl Patience {
+    pub fn new(timeout_ns: Option<u64>) -> Self {
+        let deadline = deadline_after(timeout_ns);
+        Self { deadline, deadline_of_looks: deadline.unwrap_or_else(|| Instant::now() + LOOKS_GRACE) }
+    }
+}
+
+impl Lane {
+    /// Whether waiting for `goal` is over, one way or the other.
+    pub fn is_settled(&self, goal: Goal) -> bool {
+        self.client.reached(goal) || self.alive().is_err()
     }
 
-    /// To be taken before the announcement after which the thread sleeps.
-    pub fn epoch(&self) -> u64 {
-        lock(&self.state).epoch
+    /// Says what this process sleeps for. True: it must not sleep.
+    pub fn announced(&self, goal: Goal) -> bool {
+        self.is_settled(goal) || self.client.announce(goal) || self.hub.get().has_ended()
     }
 
-    /// Sleeps until somebody drained the socket after `epoch` was taken, or until `end`. The GIL must not be held.
-    pub fn sleep(&self, epoch: u64, end: Instant) {
-        let mut state = lock(&self.state);
-        if state.epoch != epoch || self.has_ended() {
-            return;
+    /// Waits without the GIL. What was completed before an end is still good.
+    pub fn wait_for(&self, py: Python<'_>, goal: Goal, deadline: Option<Instant>) -> PyResult<()> {
+        if !self.is_settled(goal) && !py.detach(|| self.client.linger(goal, SPIN, LINGER) || self.is_settled(goal)) {
+            self.client.enlist(goal);
+            let slept = self.sleep(py, goal, deadline);
+            self.client.withdraw(goal);
+            slept?;
         }
-        let rest = end.saturating_duration_since(Instant::now());
-        if state.led {
-            drop(self.moved.wait_timeout(state, rest));
-            return;
-        }
-        state.led = true;
-        drop(state);
-        let drained = self.poll(rest) && self.drain();
-        let mut state = lock(&self.state);
-        state.led = false;
-        if drained {
-            self.wake_all(&mut state);
-        } else {
-            self.moved.notify_one(); // somebody must lead
-        }
+        if self.client.reached(goal) { Ok(()) } else { Ok(self.alive()?) }
     }
 
-    fn poll(&self, rest: Duration) -> bool {
-        let mut entries = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        // One millisecond more than the rest, because poll rounds down.
-        let timeout = PollTimeout::try_from(rest + Duration::from_millis(u64::from(!rest.is_zero()))).unwrap_or(PollTimeout::MAX);
-        poll(&mut entries, timeout).is_ok_and(|ready| ready > 0)
-    }
-
-    /// Empties the socket. True: something was there, or the other end is closed.
-    fn drain(&self) -> bool {
-        let mut bytes = [0; 256];
-        let mut any = false;
-        for _ in 0..DRAIN_READS_MAX {
-            match recv(self.socket.as_fd().as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
-                Ok(0) | Err(Errno::ECONNRESET) => {
-                    self.ended.store(true, Ordering::Relaxed);
+    fn sleep(&self, py: Python<'_>, goal: Goal, deadline: Option<Instant>) -> PyResult<()> {
+        loop {
+            let settled = py.detach(|| {
+                let epoch = self.hub.get().lookout.epoch();
+                if self.announced(goal) {
                     return true;
                 }
-                Ok(_) => any = true,
-                Err(Errno::EINTR) => {}
-                Err(_) => break,
+                self.hub.get().sleep(epoch, next_look(deadline));
+                self.is_settled(goal)
+            });
+            if settled {
+                return Ok(());
+            }
+            py.check_signals()?;
+            if is_late(deadline) {
+                let words = match goal {
+                    Goal::Completed(target) => format!("slot {} was not completed", target - 1),
+                    Goal::Events(_) => "no event came".to_owned(),
+                };
+                return Err(PyTimeoutError::new_err(format!("{words} within the time given")));
             }
         }
-        any
     }
 
-    fn wake_all(&self, state: &mut State) {
-        state.epoch += 1;
-        self.moved.notify_all();
-        state.watches.retain(|watch| {
-            let Some(poke) = watch.upgrade() else { return false };
-            // Full means poked already.
-            let _ = nix::unistd::write(poke.as_fd(), &1_u64.to_ne_bytes());
-            true
-        });
-    }
-
-    /// What a loop does when the socket or its eventfd is readable.
-    fn drain_and_wake(&self) {
-        if self.drain() {
-            self.wake_all(&mut lock(&self.state));
-        }
-    }
-}
-
-/// A client's notify socket. Takes the descriptor over.
-#[pyclass(frozen, module = "ringlane._shim")]
-pub struct Hub(pub Arc<Notifications>);
-
-#[pymethods]
-impl Hub {
-    #[new]
-    fn new(notify: i32) -> PyResult<Self> {
-        let state = Mutex::new(State { epoch: 0, led: false, watches: Vec::new() });
-        let socket = Descriptor::adopt(notify)?;
-        Ok(Self(Arc::new(Notifications { socket, state, moved: Condvar::new(), ended: AtomicBool::new(false) })))
-    }
-
-    /// The notify socket's number, for an event loop to watch.
-    fn fileno(&self) -> i32 {
-        self.0.socket.as_fd().as_raw_fd()
-    }
-
-    /// Whether the sidecar's end of the socket is known to be closed; looks without waiting.
-    #[getter]
-    fn ended(&self) -> bool {
-        self.0.drain_and_wake();
-        self.0.has_ended()
-    }
-
-    /// A second thing to watch, for one event loop.
-    fn watch(&self) -> PyResult<Watch> {
-        let poke = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(std::io::Error::from)?;
-        let poke = Arc::new(Descriptor::new(OwnedFd::from(poke))?);
-        lock(&self.0.state).watches.push(Arc::downgrade(&poke));
-        Ok(Watch { hub: self.0.clone(), poke })
-    }
-}
-
-/// What an event loop watches beside the notify socket: readable after another thread or loop emptied that socket.
-#[pyclass(frozen, module = "ringlane._shim")]
-pub struct Watch {
-    hub: Arc<Notifications>,
-    poke: Arc<Descriptor>,
-}
-
-#[pymethods]
-impl Watch {
-    fn fileno(&self) -> i32 {
-        self.poke.as_fd().as_raw_fd()
-    }
-
-    /// Empties both, and wakes whoever else waits on the socket.
-    fn drain(&self) {
-        self.hub.drain_and_wake();
-        let mut count = [0; 8];
-        // Empty is fine: the socket may have been what was readable.
-        let _ = nix::unistd::read(self.poke.as_fd(), &mut count);
+    /// Removes an obstacle by waiting, or says why that cannot be.
+    #[cold]
+    pub fn wait_for_room(&self, py: Python<'_>, obstacle: Obstacle, patience: &Patience) -> PyResult<()> {
+        let looks = Some(patience.deadline_of_looks);
+        let until = match obstacle {
+            Obstacle::Closed => return Err(End::Closed.into()),
+            Obstacle::Unfinished(end) => return self.wait_for(py, Goal::Completed(end), patience.deadline),
+            Obstacle::Reservation(owner) if owner == thread::current().id() => {
+                return Err(RinglaneError::new_err(
+                    "this thread already fills a reservation of this lane; leave its `with` block first (one reservation a lane)",
+                ));
+            }
+            Obstacle::Reservation(_) if is_late(patience.deadline) => {
+                return Err(PyTimeoutError::new_err("another thread did not finish its reservation in time"));
+            }
+            Obstacle::Pinned(first, count, pins) if is_late(looks) => {
+                return Err(LaneFull::new_err(format!(
+                    "lane {} is full: slots {first} to {} are completed, but {pins} array(s) or ticket(s) still look at them; \
+                     drop those (`del results`), take copies (copy=True), or open the lane deeper than {} slots",
+                    self.number,
+                    first + count - 1,
+                    self.client.geometry().depth_slots
+                )));
+            }
+            Obstacle::Reservation(_) => patience.deadline,
+            Obstacle::Pinned(..) => looks,
+        };
+        py.detach(|| self.client.wait_freed(next_look(until).saturating_duration_since(Instant::now())));
+        py.check_signals()
     }
 }

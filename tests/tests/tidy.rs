@@ -37,7 +37,6 @@ const UNSAFE_FILES: &[&str] = &[
     "sidecar/src/kernels/prefetch.rs",
     "sidecar/src/lanes/region.rs",
     "shim/src/call.rs",
-    "shim/src/descriptor.rs",
     "shim/src/fork.rs",
     "shim/src/region.rs",
 ];
@@ -75,7 +74,7 @@ const FORBIDDEN_DEPENDENCIES: &[(&str, &[&str])] = &[
     ("tests/Cargo.toml", &["ringlane-shim", "pyo3", "shared_memory"]),
 ];
 
-/// Most lines of the shim, comments and blank lines too: what cannot be done in Python, and nothing more.
+/// The shim has fewer lines, comments and blank lines too: what Python and the layout crate cannot do, and nothing more.
 const SHIM_LINES_MAX: usize = 1_000;
 
 /// A file with its path from the root.
@@ -180,7 +179,7 @@ fn top_level(entries: &[String], ignored: &str) -> Vec<String> {
 
 fn shim_size(sources: &[Source]) -> Vec<String> {
     let lines: usize = sources.iter().filter(|source| source.path.starts_with("shim/src/")).map(|source| source.text.lines().count()).sum();
-    if lines <= SHIM_LINES_MAX { Vec::new() } else { vec![format!("shim/src has {lines} lines; it may have {SHIM_LINES_MAX}")] }
+    if lines < SHIM_LINES_MAX { Vec::new() } else { vec![format!("shim/src has {lines} lines; it must have fewer than {SHIM_LINES_MAX}")] }
 }
 
 // ---- each rule over the tree, and red once ----
@@ -268,11 +267,10 @@ fn nothing_strays_at_the_top() {
 
 #[test]
 fn a_shim_that_grows_is_noticed() {
-    assert!(!shim_size(&[Source::planted("shim/src/lane.rs", &"\n".repeat(SHIM_LINES_MAX + 1))]).is_empty());
+    assert!(!shim_size(&[Source::planted("shim/src/lane.rs", &"\n".repeat(SHIM_LINES_MAX))]).is_empty());
 }
 
 #[test]
-#[ignore = "shim/src has more than 1,000 lines today; `cargo test -- --ignored` says how many"]
 fn the_shim_stays_small() {
     assert_eq!(shim_size(&tree(&[".rs"])), [""; 0]);
 }

@@ -1,0 +1,120 @@
+//! Waiting on a client's one notify socket, shared by all its lanes, threads and asyncio loops. Sync waiters are leader and
+//! followers: one thread polls and drains the socket, the others sleep on a condition variable; whoever drains wakes all.
+//! Loops watch the socket too, and an eventfd each that is poked when somebody else drained it.
+
+use crate::fork::{Descriptor, Home};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv};
+use pyo3::prelude::*;
+use ringlane_layout::lookout::Lookout;
+use ringlane_layout::primitive::lock;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Reads of one drain, 256 notifications each.
+const DRAIN_READS_MAX: usize = 64;
+
+/// A client's notify socket. Takes the descriptor over.
+#[pyclass(frozen, module = "ringlane._shim")]
+pub struct Hub {
+    home: Home,
+    socket: Descriptor,
+    /// Its epoch is to be taken before the announcement after which a thread sleeps.
+    pub lookout: Lookout,
+    /// The loops' eventfds.
+    pokes: Mutex<Vec<Descriptor>>,
+    has_ended: AtomicBool,
+}
+
+impl Hub {
+    /// Whether the sidecar's end is closed.
+    #[inline]
+    pub fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
+    }
+
+    /// Sleeps until somebody drained the socket after `epoch` was taken, or until `end`. The GIL must not be held.
+    pub fn sleep(&self, epoch: u64, end: Instant) {
+        if !self.has_ended() && self.lookout.sleep(epoch, end, |rest| self.poll(rest) && self.empty()) {
+            self.poke_loops();
+        }
+    }
+
+    fn poll(&self, rest: Duration) -> bool {
+        let mut entries = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        // One millisecond more than the rest, because poll rounds down.
+        let timeout = PollTimeout::try_from(rest + Duration::from_millis(u64::from(!rest.is_zero()))).unwrap_or(PollTimeout::MAX);
+        poll(&mut entries, timeout).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Empties the socket. True: something was there, or the other end is closed.
+    fn empty(&self) -> bool {
+        let mut bytes = [0; 256];
+        let mut any = false;
+        for _ in 0..DRAIN_READS_MAX {
+            match recv(self.socket.as_fd().as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) | Err(Errno::ECONNRESET) => {
+                    self.has_ended.store(true, Ordering::Relaxed);
+                    return true;
+                }
+                Ok(_) => any = true,
+                Err(Errno::EINTR) => {}
+                Err(_) => break,
+            }
+        }
+        any
+    }
+
+    fn poke_loops(&self) {
+        for poke in lock(&self.pokes).iter() {
+            // Full means poked already.
+            let _ = nix::unistd::write(poke, &1_u64.to_ne_bytes());
+        }
+    }
+}
+
+#[pymethods]
+impl Hub {
+    #[new]
+    fn new(notify: i32) -> PyResult<Self> {
+        let (socket, pokes) = (Descriptor::adopt(notify)?, Mutex::new(Vec::new()));
+        Ok(Self { home: Home::here(), socket, lookout: Lookout::default(), pokes, has_ended: AtomicBool::new(false) })
+    }
+
+    /// The notify socket's number, for an event loop to watch.
+    fn fileno(&self) -> i32 {
+        self.socket.as_fd().as_raw_fd()
+    }
+
+    /// Whether the sidecar's end of the socket is known to be closed; looks without waiting.
+    #[getter]
+    fn ended(&self) -> bool {
+        self.drain();
+        self.has_ended()
+    }
+
+    /// Takes over an eventfd that an event loop watches beside the socket, and adds 1 to it after every draining.
+    fn watch(&self, poke: i32) -> PyResult<()> {
+        self.home.check()?;
+        lock(&self.pokes).push(Descriptor::adopt(poke)?);
+        Ok(())
+    }
+
+    /// The end of `watch`: closes the eventfd.
+    fn unwatch(&self, poke: i32) {
+        if self.home.is_here() {
+            lock(&self.pokes).retain(|watched| watched.as_fd().as_raw_fd() != poke);
+        }
+    }
+
+    /// Empties the socket, and wakes whoever waits on it. What a loop does when the socket or its eventfd is readable.
+    fn drain(&self) {
+        if self.empty() {
+            self.lookout.wake();
+            self.poke_loops();
+        }
+    }
+}
