@@ -1,5 +1,6 @@
 //! The control socket's messages: what a client may ask, and how schemas are told. `layout/PROTOCOL.md` lists them.
 
+use ringlane_layout::limits::REFUSAL_BYTES_MAX;
 use ringlane_layout::orders::{BookLevel, ENUMS, Instrument, OpenOrder, OrderEvent, OrderRequest, OrderResult, Position};
 use ringlane_layout::record::{EnumSchema, Record, RecordSchema};
 use ringlane_layout::region::LaneStatus;
@@ -83,9 +84,15 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal.
+    /// A refusal; words that quote too much of the client's message are cut.
     pub fn new(code: &'static str, words: impl Into<String>) -> Self {
-        Self { code, words: words.into() }
+        let mut words = words.into();
+        if words.len() > REFUSAL_BYTES_MAX {
+            let cut = (0..=REFUSAL_BYTES_MAX - 3).rev().find(|at| words.is_char_boundary(*at));
+            words.truncate(cut.unwrap_or(0));
+            words.push_str("...");
+        }
+        Self { code, words }
     }
 
     /// Its reply.
@@ -158,6 +165,7 @@ mod tests {
             1 => any::<f64>().prop_map(Value::from),
             1 => any::<bool>().prop_map(Value::from),
             1 => ".*".prop_map(Value::from),
+            1 => (".", 1..3000_usize).prop_map(|(text, times)| Value::from(text.repeat(times))),
             1 => Just(Value::Null),
         ];
         let value = leaf.prop_recursive(2, 12, 4, |inner| prop::collection::vec(inner, 0..4).prop_map(Value::from));
@@ -178,7 +186,7 @@ mod tests {
         let outcome = TestRunner::new(config).run(&message(), |bytes| {
             if let Err(refusal) = parse(&bytes) {
                 prop_assert_eq!(refusal.code, "PROTOCOL");
-                prop_assert!(refusal.words.len() < 1000, "words of {} bytes", refusal.words.len());
+                prop_assert!(refusal.words.len() <= REFUSAL_BYTES_MAX, "words of {} bytes", refusal.words.len());
             }
             Ok(())
         });
@@ -214,6 +222,10 @@ mod tests {
             br#"{"op":"fly"}"#,
             br#"{"op":"close","lane":-1}"#,
             br#"{"op":"close","lane":1,"x":2}"#,
+            br#"{"op":"close","lane":1,"lane":2}"#,
+            br#"{"op":"query","what":"state","op":"query"}"#,
+            br#"{"op":"query","what":"state","account":2}"#,
+            br#"{"op":"hello","layout_version":1,"name":null}"#,
         ] {
             let refusal = parse(message).unwrap_err();
             assert!(refusal.code == "PROTOCOL" && !refusal.words.is_empty(), "{message:?}");
