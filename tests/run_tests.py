@@ -55,7 +55,10 @@ def checks() -> list[Check]:
         Check("mypy", [python, "-m", "mypy", "--config-file", "python/pyproject.toml", "python/ringlane"]),
         Check("type stubs", [python, "-m", "mypy.stubtest", "ringlane._shim"], cwd=ROOT / "tests"),
         Check("python tests", [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/python"]),
-        Check("docstring examples", [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--doctest-modules", "--pyargs", "ringlane"]),
+        Check(
+            "docstring examples",
+            [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--doctest-modules", "--pyargs", "ringlane"],
+        ),
         Check("lobster", [python, "tests/python/lobster_proof.py"]),
         Check("instructions an order", [python, "-m", "bench.instructions", "--check"], cwd=ROOT / "tests"),
     ]
@@ -86,7 +89,13 @@ def run(check: Check) -> Count:
     env = {**os.environ, **(check.env or {})}
     lines = []
     with subprocess.Popen(
-        check.command, cwd=check.cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        check.command,
+        cwd=check.cwd,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:

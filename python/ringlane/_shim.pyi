@@ -1,4 +1,25 @@
-from typing import Any, Callable, final
+from collections.abc import Callable
+from typing import Any, final
+
+__all__ = [
+    "BUILD_HASH",
+    "LAYOUT_VERSION",
+    "CONTROL_MESSAGE_BYTES_MAX",
+    "CONTROL_FDS_MAX",
+    "DEPTH_SLOTS_MAX",
+    "ENUMS",
+    "RECORDS",
+    "RinglaneError",
+    "SidecarUnavailable",
+    "SidecarLost",
+    "LaneFull",
+    "LaneFaulted",
+    "SchemaMismatch",
+    "Hub",
+    "Watch",
+    "Lease",
+    "Lane",
+]
 
 BUILD_HASH: str
 LAYOUT_VERSION: int

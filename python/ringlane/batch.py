@@ -50,7 +50,9 @@ class Instruments(Mapping[str, int]):
         try:
             return self._by_name[name].symbol
         except KeyError:
-            raise KeyError(f"there is no symbol {name!r}; the sidecar has {len(self)}, e.g. {self._names[:5]}") from None
+            raise KeyError(
+                f"there is no symbol {name!r}; the sidecar has {len(self)}, e.g. {self._names[:5]}"
+            ) from None
 
     def __iter__(self) -> Any:
         return iter(self._by_name)
@@ -115,8 +117,8 @@ def price_units(name: str, values: Any, decimals: Callable[[], Array]) -> Array:
 
     >>> price_units("price", [150.25, 0.1], lambda: np.array(4))
     array([1502500,    1000])
-    >>> price_units("price", "150.25", lambda: np.array(4))
-    array(1502500)
+    >>> int(price_units("price", "150.25", lambda: np.array(4)))
+    1502500
     """
     array = np.asarray(values)
     if array.dtype.kind in "iu":
@@ -139,7 +141,8 @@ def price_units(name: str, values: Any, decimals: Callable[[], Array]) -> Array:
     pairs_of = text_of.reshape(-1) * len(kinds) + kind_of.reshape(-1)
     distinct, place_of = np.unique(pairs_of, return_inverse=True)
     units = [_exact_units(name, str(texts[p // len(kinds)]), int(kinds[p % len(kinds)])) for p in distinct]
-    return _integers(name, units, (len(units),))[place_of.reshape(array.shape)]
+    whole: Array = _integers(name, units, (len(units),))[place_of.reshape(array.shape)]
+    return whole
 
 
 def _integers(name: str, units: list[int], shape: tuple[int, ...]) -> Array:
@@ -157,7 +160,9 @@ def _float_units(name: str, array: Array, decimals: Array) -> Array:
     if not exact.all():
         bad = np.broadcast_to(array, exact.shape)[~exact].flat[0]
         places = int(np.broadcast_to(decimals, exact.shape)[~exact].flat[0])
-        raise _fail(name, bad.item(), f"is not a number of {places} decimals that a float holds exactly; use str or Decimal")
+        raise _fail(
+            name, bad.item(), f"is not a number of {places} decimals that a float holds exactly; use str or Decimal"
+        )
     return units.astype(np.int64)
 
 
@@ -206,7 +211,9 @@ def build(
     names = {field.name for field in schema.visible}
     unknown = [name for name in columns if name not in names]
     if unknown:
-        raise TypeError(f"{schema.name} has no field {unknown[0]!r}; it has {', '.join(f.name for f in schema.visible)}")
+        raise TypeError(
+            f"{schema.name} has no field {unknown[0]!r}; it has {', '.join(f.name for f in schema.visible)}"
+        )
     values = {**defaults, **columns}
     if instruments is not None:
         symbols = np.asarray(values.get("symbol", 0))

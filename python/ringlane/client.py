@@ -141,16 +141,17 @@ class Client:
     def _query(self, what: str, **values: int) -> tuple[dict[str, Any], Rows]:
         reply, files = self._control.request(op="query", what=what, **values)
         try:
-            rows = np.zeros(reply["rows"], self._rows[reply["row"]].dtype)
-            wanted, got = memoryview(rows.view(np.uint8)).cast("B") if len(rows) else memoryview(b""), 0
-            while got < len(wanted):
-                step = os.preadv(files[0], [wanted[got:]], got)
-                if step == 0:
-                    raise _shim.SchemaMismatch(f"the answer has {got} bytes where {len(wanted)} were announced")
-                got += step
+            dtype = self._rows[reply["row"]].dtype
+            data, got = bytearray(reply["rows"] * dtype.itemsize), 0
+            with memoryview(data) as wanted:
+                while got < len(wanted):
+                    step = os.preadv(files[0], [wanted[got:]], got)
+                    if step == 0:
+                        raise _shim.SchemaMismatch(f"the answer has {got} bytes where {len(wanted)} were announced")
+                    got += step
         finally:
             close_all(files)
-        return reply, rows
+        return reply, np.frombuffer(data, dtype)
 
     # ---- life ----
 
@@ -192,7 +193,9 @@ _shared_address: str | None = None
 _shared_lock = threading.Lock()
 
 
-def connect(address: str | os.PathLike[str] | None = None, *, name: str | None = None, timeout: float | None = 10.0) -> Client:
+def connect(
+    address: str | os.PathLike[str] | None = None, *, name: str | None = None, timeout: float | None = 10.0
+) -> Client:
     """Connects to a sidecar.
 
     The one at `address`; else at `RINGLANE_SOCKET`; else the host's own, if there is one; else it starts a private one,

@@ -16,7 +16,7 @@ def explain(result: Any) -> str:
     """Says what an order's result means: a row of a result array, a tuple from `lane.call`, or a reject code.
 
     >>> explain(206)
-    'OFF_LOT (206): The quantity is not a multiple of the symbol\\'s lot.'
+    "OFF_LOT (206): The quantity is not a multiple of the symbol's lot."
     >>> explain(0)
     'accepted'
     """
@@ -31,7 +31,9 @@ def explain(result: Any) -> str:
     elif isinstance(result, (int, np.integer)):
         code = int(result)
     else:
-        raise TypeError(f"explain() takes one result row, a tuple from lane.call or a code, not {type(result).__name__}")
+        raise TypeError(
+            f"explain() takes one result row, a tuple from lane.call or a code, not {type(result).__name__}"
+        )
     if code == 0:
         return "accepted"
     try:

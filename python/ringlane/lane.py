@@ -152,7 +152,9 @@ class Lane:
 
     def _words(self, batch: Records) -> npt.NDArray[np.uint64]:
         if not isinstance(batch, (np.ndarray, np.void)):
-            raise TypeError(f"a batch is a numpy array of lane.request_dtype, not {type(batch).__name__}; lane.batch() makes one")
+            raise TypeError(
+                f"a batch is a numpy array of lane.request_dtype, not {type(batch).__name__}; lane.batch() makes one"
+            )
         if batch.dtype != self.request_dtype:
             raise TypeError(
                 f"the batch has dtype {batch.dtype}, not this lane's request_dtype; "

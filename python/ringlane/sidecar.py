@@ -143,7 +143,9 @@ class Sidecar:
             # The end of this connection would be the end of the sidecar: it is kept until `stop`.
             with contextlib.suppress(SidecarUnavailable):
                 keeper = ControlSocket(self.address, max(0.1, deadline - time.monotonic()))
-                _, descriptors = keeper.request(op="hello", layout_version=LAYOUT_VERSION, build=BUILD_HASH, name="keeper")
+                _, descriptors = keeper.request(
+                    op="hello", layout_version=LAYOUT_VERSION, build=BUILD_HASH, name="keeper"
+                )
                 close_all(descriptors)
                 return keeper
             code = self._process.poll()

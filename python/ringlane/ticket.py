@@ -68,13 +68,18 @@ class Ticket:
         return self._results
 
     def __await__(self) -> Generator[Any, None, Records]:
+        watch = self._lane._loop_watch()
         if not self.done():
             assert self._lease is not None
-            yield from self._lane._loop_watch().wait(self._lane._shim, self._lease.first + self._lease.count).__await__()
+            yield from watch.wait(self._lane._shim, self._lease.first + self._lease.count).__await__()
+        elif watch.wake():
+            yield  # others of this loop hold slots and can give them back: it is their turn
         return self.result()
 
     def __repr__(self) -> str:
-        where = "" if self._lease is None else f" slots {self._lease.first} to {self._lease.first + self._lease.count - 1}"
+        where = (
+            "" if self._lease is None else f" slots {self._lease.first} to {self._lease.first + self._lease.count - 1}"
+        )
         return f"<ringlane.Ticket{where}, {'done' if self.done() else 'pending'}>"
 
 
@@ -150,6 +155,12 @@ class LoopWatch:
                     self._remove(entry)
         finally:
             shim.withdraw(target)
+
+    def wake(self) -> bool:
+        """Wakes who can go on. False: nobody waits in this loop."""
+        if self._waiting:
+            self._look()
+        return bool(self._waiting)
 
     def _add(self, entry: tuple[_shim.Lane, int, asyncio.Future[None]]) -> None:
         if not self._waiting:

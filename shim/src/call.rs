@@ -3,8 +3,9 @@
 #![allow(unsafe_code)]
 
 use crate::error::Trouble;
+use crate::exchange::{Exchange, Goal, Patience};
 use crate::field::{Field, Kind, WideRecord};
-use crate::lane::{Exchange, Goal, Lane, Patience};
+use crate::lane::Lane;
 use crate::slots::{Obstacle, Serial};
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;

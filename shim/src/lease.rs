@@ -1,6 +1,6 @@
 //! A look at slots: numpy arrays over a ring hold one, and the slots are not reused while one lives.
 
-use crate::lane::Exchange;
+use crate::exchange::Exchange;
 use crate::region::DoubleRing;
 use crate::slots::Serial;
 use pyo3::prelude::*;

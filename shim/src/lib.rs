@@ -8,6 +8,7 @@ mod call;
 mod describe;
 mod descriptor;
 mod error;
+mod exchange;
 mod field;
 mod fork;
 mod gil;

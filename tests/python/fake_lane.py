@@ -1,0 +1,79 @@
+"""A lane without a sidecar: the regions of one, made here, for tests of the shim alone and for measurements."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import socket
+import struct
+from collections.abc import Callable, Sequence
+
+from ringlane import _shim
+from ringlane.schema import BUILT_IN
+
+HEADER_BYTES = 4096
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+F_SEAL_FUTURE_WRITE = 0x10
+SUBMITTED, RELEASED, EVENTS_READ, WAITING, EVENTS_WAITING = 128, 256, 384, 512, 640
+COMPLETED, ASLEEP, STATUS, EVENTS_PUBLISHED = 128, 256, 384, 512
+
+
+class FakeLane:
+    """Both regions, the doorbell and the notify socket of one lane, and a shim lane on them."""
+
+    def __init__(
+        self,
+        depth: int = 64,
+        events: int = 64,
+        timeout_ns: int | None = None,
+        seals: Sequence[int] = (SEALS, SEALS | F_SEAL_FUTURE_WRITE),
+        before_seal: Callable[[FakeLane], None] = lambda lane: None,
+    ) -> None:
+        self.depth, self.events = depth, events
+        self.requests_fd = os.memfd_create("requests", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+        self.results_fd = os.memfd_create("results", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+        os.ftruncate(self.requests_fd, HEADER_BYTES + depth * 64)
+        os.ftruncate(self.results_fd, HEADER_BYTES + (depth + events) * 64)
+        self.requests = mmap.mmap(self.requests_fd, 0)
+        self.results = mmap.mmap(self.results_fd, 0)
+        hashes = [int(BUILT_IN[name].hash, 16) for name in ("OrderRequest", "OrderResult")]
+        self.requests[0:48] = struct.pack("<8sIIQQQQ", b"RLREQ001", 1, 64, depth, 1, hashes[0], events)
+        self.results[0:48] = struct.pack("<8sIIQQQQ", b"RLRES001", 1, 64, depth, 1, hashes[1], events)
+        before_seal(self)  # who wants to write results maps them now
+        fcntl.fcntl(self.requests_fd, fcntl.F_ADD_SEALS, seals[0])
+        fcntl.fcntl(self.results_fd, fcntl.F_ADD_SEALS, seals[1])
+        self.doorbell_fd = os.eventfd(0, os.EFD_NONBLOCK) if hasattr(os, "eventfd") else os.memfd_create("doorbell")
+        self.notify, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        self.hub = _shim.Hub(theirs.detach())
+        request, result = BUILT_IN["OrderRequest"], BUILT_IN["OrderResult"]
+        self.shim = _shim.Lane(
+            self.hub,
+            os.dup(self.requests_fd),
+            os.dup(self.results_fd),
+            os.dup(self.doorbell_fd),
+            lane=1,
+            depth=depth,
+            events=events,
+            request_hash=hashes[0],
+            result_hash=hashes[1],
+            request_fields=request.numbers,
+            request_spans=[(field.offset, field.size) for field in request.visible],
+            result_fields=result.numbers,
+            timeout_ns=timeout_ns,
+        )
+
+    def client_word(self, offset: int) -> int:
+        """A word that the shim writes."""
+        return int.from_bytes(self.requests[offset : offset + 8], "little")
+
+    def set_word(self, offset: int, value: int) -> None:
+        """Sets one of the sidecar's words."""
+        self.results[offset : offset + 8] = value.to_bytes(8, "little")
+
+    def complete(self, cursor: int, notify: bool = True) -> None:
+        """Completes all slots below `cursor`, and says so."""
+        self.set_word(COMPLETED, cursor)
+        if notify:
+            self.notify.send(b"\0")
