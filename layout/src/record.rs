@@ -1,6 +1,11 @@
 //! How a record describes itself: the field table that a sidecar sends when a lane opens.
 //! What a field *means* to a kernel never enters here.
 
+/// The bytes of one 64-byte record of any kind, aligned so that they can be looked at as that record.
+#[repr(C, align(64))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct RecordBytes(pub [u8; crate::limits::RECORD_BYTES]);
+
 /// A type that may stand in a record. Names follow numpy's array-interface type strings.
 pub trait Field: bytemuck::Pod {
     /// The array-interface type string, for example `<u4`.

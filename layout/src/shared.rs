@@ -102,28 +102,32 @@ impl RecordRing {
         Self { bytes, offset, mask: capacity - 1 }
     }
 
-    /// Offset of slot `index` in the region, and how many slots follow before the wrap.
+    /// Offset of slot `index` in the region, and how many bytes follow before the wrap.
     #[inline]
     fn place(&self, index: u64) -> (usize, usize) {
         let slot = (index & self.mask) as usize;
-        (self.offset + slot * RECORD_BYTES, self.mask as usize + 1 - slot)
+        (self.offset + slot * RECORD_BYTES, (self.mask as usize + 1 - slot) * RECORD_BYTES)
     }
 
-    /// Copies the records from slot `first` on into private memory.
+    /// Copies the records from slot `first` on into private memory; the length is a multiple of 64 and at most the ring's.
     #[inline]
-    pub fn read(&self, first: u64, into: &mut [[u8; RECORD_BYTES]]) {
+    pub fn read(&self, first: u64, into: &mut [u8]) {
         let (offset, before_wrap) = self.place(first);
         let (head, tail) = into.split_at_mut(before_wrap.min(into.len()));
-        self.bytes.read(offset, head.as_flattened_mut());
-        self.bytes.read(self.offset, tail.as_flattened_mut());
+        self.bytes.read(offset, head);
+        if !tail.is_empty() {
+            self.bytes.read(self.offset, tail);
+        }
     }
 
-    /// Copies private records into the ring from slot `first` on.
+    /// Copies private records into the ring from slot `first` on; the length is a multiple of 64 and at most the ring's.
     #[inline]
-    pub fn write(&self, first: u64, from: &[[u8; RECORD_BYTES]]) {
+    pub fn write(&self, first: u64, from: &[u8]) {
         let (offset, before_wrap) = self.place(first);
         let (head, tail) = from.split_at(before_wrap.min(from.len()));
-        self.bytes.write(offset, head.as_flattened());
-        self.bytes.write(self.offset, tail.as_flattened());
+        self.bytes.write(offset, head);
+        if !tail.is_empty() {
+            self.bytes.write(self.offset, tail);
+        }
     }
 }

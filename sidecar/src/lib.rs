@@ -1,3 +1,13 @@
 //! The Ringlane sidecar as a library: each module is one room of the design, and `kernels` is usable on its own.
 
+pub mod board;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod engine;
+pub mod journal;
 pub mod kernels;
+pub mod lanes;
+pub mod replay;
+pub mod sequencer;
+pub mod status;

@@ -1,1 +1,5 @@
 //! Tools that more than one test needs. Nothing here ships.
+
+pub mod order_flow;
+pub mod order_pair;
+pub mod order_twin;

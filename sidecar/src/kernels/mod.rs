@@ -1,3 +1,4 @@
 //! Pure computation over records: no clock, no I/O, no threads, no shared memory. What decides money or numbers lives here.
 
 pub mod orders;
+mod prefetch;

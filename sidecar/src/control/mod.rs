@@ -1,0 +1,158 @@
+//! The control thread: accepts clients, opens and closes their lanes, answers their questions, and notices their end.
+//! Nothing that a client does or leaves undone can block it: every socket is non-blocking and every message has a maximum.
+
+mod messages;
+mod peer;
+mod session;
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signalfd::SignalFd;
+use nix::sys::socket::{SockFlag, accept4};
+use ringlane_layout::limits::{CLIENTS_MAX, HELLO_TIMEOUT_NS};
+
+use crate::sequencer::{Command, Commands};
+use session::Session;
+
+pub use session::Host;
+
+/// Epoll data of the listening socket.
+const LISTENER: u64 = u64::MAX;
+/// Epoll data of the signal descriptor.
+const SIGNALS: u64 = u64::MAX - 1;
+/// Bit that tells a client's process descriptor from its socket.
+const PIDFD: u64 = 1 << 62;
+
+/// When the control thread ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Until a signal.
+    Service,
+    /// With the last client, or when none comes within ten seconds.
+    Embedded,
+}
+
+/// The control thread's state.
+pub struct Control {
+    listener: OwnedFd,
+    signals: SignalFd,
+    epoll: Epoll,
+    sessions: HashMap<u64, Session>,
+    next_client: u64,
+    host: Host,
+    lifetime: Lifetime,
+    idle_since: Instant,
+    ever_connected: bool,
+}
+
+/// How long an embedded sidecar waits for its first client.
+const EMBEDDED_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Control {
+    /// Watches the listening socket and the signals.
+    pub fn new(listener: OwnedFd, signals: SignalFd, host: Host, lifetime: Lifetime) -> Result<Self, String> {
+        let say = |error: nix::errno::Errno| format!("cannot prepare the control socket: {error}");
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(say)?;
+        epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).map_err(say)?;
+        epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS)).map_err(say)?;
+        let sessions = HashMap::new();
+        Ok(Self { listener, signals, epoll, sessions, next_client: 1, host, lifetime, idle_since: Instant::now(), ever_connected: false })
+    }
+
+    /// Serves until a signal or the end of its lifetime; then stops the sequencer.
+    pub fn run(mut self) {
+        while self.turn() {}
+        let _ = self.host.commands.send(Command::Stop);
+    }
+
+    /// Waits for something to happen and handles it. False: it is time to end.
+    fn turn(&mut self) -> bool {
+        let mut events = [EpollEvent::empty(); 64];
+        let count = self.epoll.wait(&mut events, EpollTimeout::from(1000_u16)).unwrap_or(0);
+        for event in &events[..count] {
+            match event.data() {
+                LISTENER => self.accept(),
+                SIGNALS => {
+                    if let Ok(Some(signal)) = self.signals.read_signal() {
+                        tracing::info!(signal = signal.ssi_signo, "stopping");
+                        return false;
+                    }
+                }
+                data if data & PIDFD != 0 => self.end(data & !PIDFD, "its process ended"),
+                client => self.serve(client),
+            }
+        }
+        self.end_silent();
+        !self.is_over()
+    }
+
+    fn accept(&mut self) {
+        // Bounded, so that a flood of connections cannot keep the thread from its other clients.
+        for _ in 0..16 {
+            let Ok(fd) = accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) else { return };
+            let socket = session::own(fd);
+            if self.sessions.len() >= CLIENTS_MAX {
+                tracing::warn!("a client was turned away: {CLIENTS_MAX} are connected");
+                continue;
+            }
+            match peer::identify(&socket) {
+                Ok(peer) => self.watch(socket, peer),
+                Err(words) => tracing::warn!("a client was turned away: {words}"),
+            }
+        }
+    }
+
+    fn watch(&mut self, socket: OwnedFd, peer: peer::Peer) {
+        let client = self.next_client;
+        self.next_client += 1;
+        let watched = self.epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, client)).and_then(|()| match &peer.pidfd {
+            Some(pidfd) => self.epoll.add(pidfd, EpollEvent::new(EpollFlags::EPOLLIN, client | PIDFD)),
+            None => Ok(()),
+        });
+        if let Err(error) = watched {
+            tracing::warn!(%error, "a client was turned away: it cannot be watched");
+            return;
+        }
+        self.ever_connected = true;
+        self.sessions.insert(client, Session::new(client, socket, peer));
+        let _ = self.host.commands.send(Command::Clients(self.sessions.len() as u64));
+    }
+
+    fn serve(&mut self, client: u64) {
+        if let Some(session) = self.sessions.get_mut(&client)
+            && let Err(why) = session.serve(&mut self.host)
+        {
+            self.end(client, &why);
+        }
+    }
+
+    /// Ends a client on proof: its lanes are completed and closed.
+    fn end(&mut self, client: u64, why: &str) {
+        let Some(session) = self.sessions.remove(&client) else { return };
+        tracing::info!(client, pid = session.peer.pid, why, "client gone");
+        // Before the descriptors close: a child of the client may hold duplicates of the socket.
+        let _ = self.epoll.delete(session.socket.as_fd());
+        if let Some(pidfd) = &session.peer.pidfd {
+            let _ = self.epoll.delete(pidfd);
+        }
+        session.close_lanes(&self.host);
+        self.idle_since = Instant::now();
+        let _ = self.host.commands.send(Command::Clients(self.sessions.len() as u64));
+    }
+
+    /// Ends connections that never said hello.
+    fn end_silent(&mut self) {
+        let late = |session: &Session| !session.greeted && session.since.elapsed().as_nanos() > u128::from(HELLO_TIMEOUT_NS);
+        let silent: Vec<_> = self.sessions.iter().filter(|(_, session)| late(session)).map(|(client, _)| *client).collect();
+        silent.into_iter().for_each(|client| self.end(client, "it never said hello"));
+    }
+
+    fn is_over(&self) -> bool {
+        self.lifetime == Lifetime::Embedded
+            && self.sessions.is_empty()
+            && (self.ever_connected || self.idle_since.elapsed() > EMBEDDED_PATIENCE)
+    }
+}

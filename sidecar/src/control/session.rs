@@ -1,0 +1,300 @@
+//! One client's connection: its messages, its lanes, and the replies that carry file descriptors to it.
+#![allow(unsafe_code)]
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam::channel::bounded;
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair};
+use ringlane_layout::limits::{ACCOUNT_MAX, CLIENT_NAME_BYTES_MAX, CONTROL_MESSAGE_BYTES_MAX, LAYOUT_VERSION};
+use ringlane_layout::region::{LaneGeometry, LaneStatus, RING_OFFSET};
+use serde_json::{Value, json};
+
+use super::messages::{Query, Refusal, Request, order_lane_schemas, parse, row_schemas};
+use super::peer::Peer;
+use crate::engine::Engine;
+use crate::journal::LaneOpen;
+use crate::lanes::{Lane, Owner, sealed_rows};
+use crate::sequencer::{Command, Commands, wall_clock_ns};
+
+/// What sessions need of the sidecar.
+pub struct Host {
+    /// The way to the sequencer.
+    pub commands: Commands,
+    /// Address that clients connect to.
+    pub address: String,
+    /// Name of the board.
+    pub board: String,
+    /// Journal directory, or "".
+    pub journal: String,
+    /// Number of the lane that was opened last.
+    pub lane_last: u32,
+}
+
+/// A connected client.
+pub struct Session {
+    /// Client number.
+    pub client: u64,
+    /// Its control socket.
+    pub socket: OwnedFd,
+    /// Who it is.
+    pub peer: Peer,
+    /// When it connected.
+    pub since: Instant,
+    /// Whether it said hello.
+    pub greeted: bool,
+    name: String,
+    notify: Option<Arc<OwnedFd>>,
+    /// Its open lanes: number and kernel.
+    lanes: Vec<(u32, String)>,
+}
+
+/// A reply and the descriptors that travel with it.
+struct Reply {
+    body: Value,
+    fds: Vec<RawFd>,
+    /// Descriptors that close once they are sent.
+    _owned: Vec<OwnedFd>,
+}
+
+impl From<Value> for Reply {
+    fn from(body: Value) -> Self {
+        Self { body, fds: Vec::new(), _owned: Vec::new() }
+    }
+}
+
+/// Takes ownership of a descriptor that a system call has just made.
+pub fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: callers pass what accept4 returned; nobody else owns it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+impl Session {
+    /// A connection that has not said anything yet.
+    pub fn new(client: u64, socket: OwnedFd, peer: Peer) -> Self {
+        Self { client, socket, peer, since: Instant::now(), greeted: false, name: String::new(), notify: None, lanes: Vec::new() }
+    }
+
+    /// Reads one message and answers it. An error ends the connection.
+    pub fn serve(&mut self, host: &mut Host) -> Result<(), String> {
+        let mut buffer = [0; CONTROL_MESSAGE_BYTES_MAX];
+        let (length, flags) = {
+            let mut parts = [IoSliceMut::new(&mut buffer)];
+            // No room for ancillary data: descriptors that a client sends are discarded by the kernel and seen as MSG_CTRUNC.
+            match recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, None, MsgFlags::MSG_DONTWAIT) {
+                Ok(message) => (message.bytes, message.flags),
+                Err(Errno::EAGAIN | Errno::EINTR) => return Ok(()),
+                Err(error) => return Err(format!("its socket failed: {error}")),
+            }
+        };
+        if length == 0 {
+            return Err("it closed its connection".into());
+        }
+        if flags.contains(MsgFlags::MSG_CTRUNC) {
+            return Err("it sent a file descriptor, which the protocol forbids".into());
+        }
+        if flags.contains(MsgFlags::MSG_TRUNC) {
+            return Err(format!("it sent a message of more than {CONTROL_MESSAGE_BYTES_MAX} bytes"));
+        }
+        let answer = parse(&buffer[..length]).and_then(|request| self.answer(request, host));
+        match answer {
+            Ok(reply) => self.send(&reply),
+            Err(refusal) => {
+                self.send(&refusal.reply().into())?;
+                if refusal.code == "PROTOCOL" { Err(format!("it broke the protocol: {}", refusal.words)) } else { Ok(()) }
+            }
+        }
+    }
+
+    fn answer(&mut self, request: Request, host: &mut Host) -> Result<Reply, Refusal> {
+        if !self.greeted && !matches!(request, Request::Hello { .. }) {
+            return Err(Refusal::new("PROTOCOL", "the first message must be a hello"));
+        }
+        match request {
+            Request::Hello { layout_version, build, name } => self.hello(layout_version, &build, name, host),
+            Request::Open { kernel, depth, events, cancel_on_disconnect, accounts } => {
+                self.open(host, kernel, (depth, events.unwrap_or(depth)), cancel_on_disconnect, accounts)
+            }
+            Request::Close { lane } => self.close(lane, host),
+            Request::Query(query) => ask(query, host),
+        }
+    }
+
+    fn hello(&mut self, layout_version: u32, build: &str, name: String, host: &Host) -> Result<Reply, Refusal> {
+        if self.greeted {
+            return Err(Refusal::new("PROTOCOL", "a connection says hello once"));
+        }
+        if layout_version != LAYOUT_VERSION {
+            let words = format!("the client speaks layout version {layout_version}, this sidecar {LAYOUT_VERSION}; install the same ringlane on both sides");
+            return Err(Refusal::new("LAYOUT_VERSION", words));
+        }
+        if name.len() > CLIENT_NAME_BYTES_MAX {
+            return Err(Refusal::new("BAD_VALUE", format!("a client's name can have {CLIENT_NAME_BYTES_MAX} bytes at most")));
+        }
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (mine, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)
+            .map_err(|error| Refusal::new("MEMORY", format!("no notify socket can be made: {error}")))?;
+        self.notify = Some(Arc::new(mine));
+        self.greeted = true;
+        self.name = name;
+        tracing::info!(client = self.client, pid = self.peer.pid, uid = self.peer.uid, name = self.name, build, "client");
+        let body = json!({
+            "ok": true, "client": self.client, "pid": std::process::id(), "version": env!("CARGO_PKG_VERSION"),
+            "build": ringlane_layout::BUILD_HASH, "layout_version": LAYOUT_VERSION, "address": host.address, "board": host.board,
+            "journal": host.journal, "rows": row_schemas(),
+        });
+        Ok(Reply { body, fds: vec![theirs.as_raw_fd()], _owned: vec![theirs] })
+    }
+
+    fn open(
+        &mut self,
+        host: &mut Host,
+        kernel: String,
+        (depth, events): (u64, u64),
+        cancel_on_disconnect: bool,
+        accounts: Option<(u32, u32)>,
+    ) -> Result<Reply, Refusal> {
+        if kernel != "orders" {
+            return Err(Refusal::new("UNKNOWN_KERNEL", format!("there is no kernel {kernel:?} here; this sidecar has: orders")));
+        }
+        if self.lanes.iter().any(|(_, open)| *open == kernel) {
+            let words = format!("this client has an open {kernel:?} lane already; share it between threads, or connect once more");
+            return Err(Refusal::new("LANE_EXISTS", words));
+        }
+        let geometry = LaneGeometry::new(depth, events).map_err(|words| Refusal::new("BAD_VALUE", words))?;
+        let (first, last) = accounts.unwrap_or((1, ACCOUNT_MAX));
+        if first < 1 || last < first || last > ACCOUNT_MAX {
+            return Err(Refusal::new("BAD_VALUE", format!("accounts must ascend within 1 to {ACCOUNT_MAX}, not {first} to {last}")));
+        }
+        let number = host.lane_last + 1;
+        let token = random_token().map_err(|words| Refusal::new("MEMORY", words))?;
+        let notify = self.notify.clone().ok_or_else(|| Refusal::new("PROTOCOL", "hello comes first"))?;
+        let owner = Owner { client: self.client, pid: self.peer.pid, uid: self.peer.uid, name: self.name.clone() };
+        let lane = Lane::create(number, owner, geometry, cancel_on_disconnect, notify, wall_clock_ns()).map_err(|words| Refusal::new("MEMORY", words))?;
+        let fds = lane.fds().map_err(|error| Refusal::new("MEMORY", format!("no descriptors can be had: {error}")))?;
+        let open = LaneOpen {
+            lane: number,
+            uid: self.peer.uid,
+            pid: self.peer.pid,
+            cancel_on_disconnect: u32::from(cancel_on_disconnect),
+            account_first: first,
+            account_last: last,
+            depth_slots: geometry.depth_slots,
+            token_hash: xxhash_rust::xxh3::xxh3_64(&token),
+            ..LaneOpen::default()
+        };
+        let (answer, opened) = bounded(1);
+        let stopping = || Refusal::new("STOPPING", "the sidecar is stopping");
+        if !host.commands.send(Command::Open(Box::new(lane), open, answer)) {
+            return Err(stopping());
+        }
+        opened.recv().map_err(|_| stopping())?.map_err(|words| Refusal::new("QUOTA", words))?;
+        host.lane_last = number;
+        tracing::info!(lane = number, client = self.client, pid = self.peer.pid, kernel, depth = geometry.depth_slots, "lane open");
+        self.lanes.push((number, kernel.clone()));
+        let mut body = order_lane_schemas();
+        let granted = json!({
+            "ok": true, "lane": number, "kernel": kernel, "depth": geometry.depth_slots, "events": geometry.event_capacity,
+            "accounts": [first, last], "token": hex(&token), "requests_bytes": geometry.requests_bytes(),
+            "results_bytes": geometry.results_bytes(), "ring_offset": RING_OFFSET, "event_ring_offset": geometry.event_ring_offset(),
+        });
+        if let (Some(body), Value::Object(granted)) = (body.as_object_mut(), granted) {
+            body.extend(granted);
+        }
+        Ok(Reply { body, fds: fds.iter().map(AsRawFd::as_raw_fd).collect(), _owned: fds.into() })
+    }
+
+    fn close(&mut self, lane: u32, host: &Host) -> Result<Reply, Refusal> {
+        let Some(index) = self.lanes.iter().position(|(number, _)| *number == lane) else {
+            return Err(Refusal::new("UNKNOWN_LANE", format!("lane {lane} is not an open lane of this client")));
+        };
+        self.lanes.swap_remove(index);
+        let (answer, closed) = bounded(1);
+        if host.commands.send(Command::Close(lane, LaneStatus::Closed, Some(answer))) {
+            let _ = closed.recv();
+        }
+        Ok(json!({"ok": true}).into())
+    }
+
+    /// Closes what the client left open; what it submitted is completed first.
+    pub fn close_lanes(&self, host: &Host) {
+        for (number, _) in &self.lanes {
+            let _ = host.commands.send(Command::Close(*number, LaneStatus::Closed, None));
+        }
+    }
+
+    /// A client that does not read its replies is not worth waiting for.
+    fn send(&self, reply: &Reply) -> Result<(), String> {
+        let body = reply.body.to_string();
+        let rights = [ControlMessage::ScmRights(&reply.fds)];
+        let ancillary = if reply.fds.is_empty() { &[][..] } else { &rights[..] };
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        sendmsg::<()>(self.socket.as_raw_fd(), &[IoSlice::new(body.as_bytes())], ancillary, flags, None)
+            .map_err(|error| format!("its reply of {} bytes could not be sent: {error}", body.len()))?;
+        Ok(())
+    }
+}
+
+/// Asks the sequencer's engine between two turns.
+fn ask(query: Query, host: &Host) -> Result<Reply, Refusal> {
+    let (answer, answered) = bounded(1);
+    let question = Box::new(move |engine: &Engine| {
+        let _ = answer.send(look_up(&query, engine));
+    });
+    let stopping = || Refusal::new("STOPPING", "the sidecar is stopping");
+    if !host.commands.send(Command::Query(question)) {
+        return Err(stopping());
+    }
+    let (mut body, rows) = answered.recv().map_err(|_| stopping())??;
+    body["ok"] = json!(true);
+    let Some(rows) = rows else { return Ok(body.into()) };
+    let memfd = sealed_rows(&rows).map_err(|words| Refusal::new("MEMORY", words))?;
+    Ok(Reply { body, fds: vec![memfd.as_raw_fd()], _owned: vec![memfd] })
+}
+
+type Answer = Result<(Value, Option<Vec<u8>>), Refusal>;
+
+fn look_up(query: &Query, engine: &Engine) -> Answer {
+    let sequence = engine.next_sequence() - 1;
+    let orders = &engine.orders;
+    fn rows<T: bytemuck::Pod>(sequence: u64, name: &str, rows: &[T]) -> (Value, Option<Vec<u8>>) {
+        (json!({"sequence": sequence, "rows": rows.len(), "row": name}), Some(bytemuck::cast_slice(rows).to_vec()))
+    }
+    Ok(match query {
+        Query::Instruments => rows(sequence, "Instrument", &orders.instruments()),
+        Query::Orders { account } => {
+            let (last, open) = orders.open_orders(*account);
+            let (mut body, bytes) = rows(sequence, "OpenOrder", &open);
+            body["last_client_order_id"] = json!(last);
+            (body, bytes)
+        }
+        Query::Positions { account } => rows(sequence, "Position", &orders.positions(*account)),
+        Query::Book { symbol, levels } => {
+            let unknown = || Refusal::new("BAD_VALUE", format!("there is no symbol {symbol}"));
+            rows(sequence, "BookLevel", &orders.book(*symbol, *levels as usize).ok_or_else(unknown)?)
+        }
+        Query::State => {
+            let counters = orders.counters();
+            let body = json!({
+                "sequence": sequence, "state_hash": format!("{:016x}", orders.state_hash()), "accepted": counters.accepted,
+                "rejected": counters.rejected, "trades": counters.trades, "resting": counters.resting,
+            });
+            (body, None)
+        }
+    })
+}
+
+/// 128 random bits from the kernel.
+fn random_token() -> Result<[u8; 16], String> {
+    use std::io::Read;
+    let mut token = [0; 16];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut token));
+    read.map(|()| token).map_err(|error| format!("no random token can be had: {error}"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

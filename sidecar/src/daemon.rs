@@ -1,0 +1,141 @@
+//! The one file that wires the rooms: recovers the journal, opens the socket, and runs sequencer and control until the end.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use ringlane_layout::board::board_name;
+use ringlane_layout::orders::{AccountLimits, Instrument, OrderRequest};
+use ringlane_layout::record::Record;
+use ringlane_layout::region::LaneStatus;
+
+use crate::board::{Board, Identity};
+use crate::config::Config;
+use crate::control::{Control, Host, Lifetime};
+use crate::engine::{ENGINE_VERSION, Engine};
+use crate::journal::{Epoch, FrameKind, FrameMeta, JournalEnd, JournalLock, LaneClose, Writer, list_segments};
+use crate::replay::replay;
+use crate::sequencer::{Sequencer, wall_clock_ns};
+
+/// Where the system-wide sidecar listens.
+pub const SYSTEM_SOCKET: &str = "/run/ringlane/ringlane.sock";
+
+/// Runs a sidecar until it is told to stop. An error says in words why it cannot run.
+pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
+    let signals = block_signals()?;
+    // Another process of the same user could otherwise open a lane's memory through /proc.
+    nix::sys::prctl::set_dumpable(false).map_err(|error| format!("cannot protect the process: {error}"))?;
+    let socket_path = config.socket.clone().unwrap_or_else(|| PathBuf::from(SYSTEM_SOCKET));
+    let address = socket_path.to_string_lossy().into_owned();
+    let lock = config.journal.directory.as_deref().map(JournalLock::take).transpose()?;
+    let (engine, journal, epoch) = recover(&config)?;
+    let lane_last = engine.lane_last();
+    let board = Board::create(&Identity { address: address.clone(), epoch, started_ns: wall_clock_ns() })?;
+    let listener = open_socket(&socket_path)?;
+    let (sequencer, commands) = Sequencer::new(engine, journal, board, config.sequencer)?;
+    let journal_directory = config.journal.directory.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+    let host = Host { commands, board: board_name(&address), address: address.clone(), journal: journal_directory, lane_last };
+    let control = Control::new(listener, signals, host, lifetime)?;
+    tracing::info!(address, version = env!("CARGO_PKG_VERSION"), build = ringlane_layout::BUILD_HASH, "serving");
+    let control = std::thread::Builder::new()
+        .name("control".into())
+        .spawn(move || control.run())
+        .map_err(|error| format!("cannot start the control thread: {error}"))?;
+    let engine = sequencer.run();
+    let ended = control.join().map_err(|_| "the control thread panicked".to_owned());
+    let _ = std::fs::remove_file(&socket_path);
+    tracing::info!(sequence = engine.next_sequence() - 1, state_hash = format!("{:016x}", engine.orders.state_hash()), "stopped");
+    drop(lock);
+    ended
+}
+
+/// SIGTERM, SIGINT and SIGHUP arrive as a descriptor, in every thread.
+fn block_signals() -> Result<SignalFd, String> {
+    let mut set = SigSet::empty();
+    [Signal::SIGTERM, Signal::SIGINT].into_iter().for_each(|signal| set.add(signal));
+    set.thread_block()
+        .and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK))
+        .map_err(|error| format!("cannot take signals: {error}"))
+}
+
+/// The engine as the journal left it, and the journal opened behind its end.
+fn recover(config: &Config) -> Result<(Engine, Option<Writer>, u64), String> {
+    let mut engine = Engine::new(config.orders.resting_orders_max);
+    let Some(directory) = config.journal.directory.as_deref() else {
+        configure(&mut engine, None, config)?;
+        return Ok((engine, None, 0));
+    };
+    let segments = list_segments(directory)?;
+    let mut epoch = 1;
+    if !segments.is_empty() {
+        let replayed = replay(directory, &mut engine, |records| tracing::info!(records, "recovering"))?;
+        if let JournalEnd::Torn { segment, offset, why } = &replayed.end {
+            tracing::warn!(segment = %segment.display(), offset, why, "the journal ended in a torn frame, which was never acknowledged");
+        }
+        epoch = replayed.segment.epoch + 1;
+        tracing::info!(records = replayed.records, sequence = engine.next_sequence() - 1, "recovered");
+    }
+    let index = segments.last().map_or(1, |(index, _)| index + 1);
+    let start = frame_meta(&engine, FrameKind::End, 0, 0);
+    let words = Epoch { number: epoch, engine_version: ENGINE_VERSION, request_schema_hash: OrderRequest::SCHEMA_HASH };
+    let mut writer = Writer::open(directory, index, config.journal.segment_bytes, config.journal.prefault_bytes, words, &start)?;
+    close_abandoned(&mut engine, &mut writer)?;
+    configure(&mut engine, Some(&mut writer), config)?;
+    Ok((engine, Some(writer), epoch))
+}
+
+/// Lanes that were open when the last sidecar died have no owner that could be heard.
+fn close_abandoned(engine: &mut Engine, writer: &mut Writer) -> Result<(), String> {
+    for (lane, cancel) in engine.open_lanes().to_vec() {
+        let status = LaneStatus::ShuttingDown as u64;
+        let close = LaneClose { lane, cancel_orders: u32::from(cancel), status, ..LaneClose::default() };
+        let meta = frame_meta(engine, FrameKind::LaneClose, lane, LaneClose::SCHEMA_HASH);
+        writer.append(&meta, 1, |records| records[0] = bytemuck::must_cast(close))?;
+        engine.close_lane(&close);
+    }
+    Ok(())
+}
+
+/// Journals and applies what the configuration adds to the engine's instruments and accounts.
+fn configure(engine: &mut Engine, mut writer: Option<&mut Writer>, config: &Config) -> Result<(), String> {
+    let known = engine.orders.instruments().len();
+    for instrument in config.orders.instrument_records().iter().skip(known) {
+        let meta = frame_meta(engine, FrameKind::Instruments, 0, Instrument::SCHEMA_HASH);
+        engine.add_instrument(instrument)?;
+        if let Some(writer) = writer.as_deref_mut() {
+            writer.append(&meta, 1, |records| records[0] = bytemuck::must_cast(*instrument))?;
+        }
+    }
+    for accounts in config.orders.account_records() {
+        let meta = frame_meta(engine, FrameKind::Accounts, 0, AccountLimits::SCHEMA_HASH);
+        engine.set_accounts(&accounts)?;
+        if let Some(writer) = writer.as_deref_mut() {
+            writer.append(&meta, 1, |records| records[0] = bytemuck::must_cast(accounts))?;
+        }
+    }
+    Ok(())
+}
+
+fn frame_meta(engine: &Engine, kind: FrameKind, lane: u32, schema_hash: u64) -> FrameMeta {
+    let (first_sequence, output_hash) = (engine.next_sequence(), engine.output_hash());
+    FrameMeta { kind, lane, first_sequence, first_slot: 0, schema_hash, output_hash, time_ns: wall_clock_ns() }
+}
+
+/// Binds the control socket; a leftover of a dead sidecar is removed, a live one is respected.
+fn open_socket(path: &Path) -> Result<OwnedFd, String> {
+    let say = |error: &dyn std::fmt::Display| format!("cannot listen at {}: {error}", path.display());
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).map_err(|error| say(&error))?;
+    }
+    // The board of a live sidecar at this address was found before; what is left here is a leftover.
+    let _ = std::fs::remove_file(path);
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(|error| say(&error))?;
+    bind(listener.as_raw_fd(), &UnixAddr::new(path).map_err(|error| say(&error))?).map_err(|error| say(&error))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(|error| say(&error))?;
+    listen(&listener, Backlog::MAXALLOWABLE).map_err(|error| say(&error))?;
+    Ok(listener)
+}

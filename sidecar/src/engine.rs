@@ -1,0 +1,152 @@
+//! What is the same in a live sidecar and in a replay: sequence numbers, kernels, and the running hash of their outputs.
+//! No lane, file or clock enters here, so that a journal gives the same bits wherever it is applied.
+
+use ringlane_layout::limits::BATCH_SLOTS_MAX;
+use ringlane_layout::orders::{AccountLimits, Instrument, OrderRequest, OrderResult};
+use ringlane_layout::record::RecordBytes;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::journal::{Frame, FrameKind, LaneClose, LaneOpen};
+use crate::kernels::orders::{OrderKernel, Outgoing};
+
+/// Semantic version of the kernels; it changes whenever the same records would give other results.
+pub const ENGINE_VERSION: u32 = 1;
+
+/// Sequence numbers, kernels and outputs.
+#[derive(Debug)]
+pub struct Engine {
+    /// The order kernel.
+    pub orders: OrderKernel,
+    /// Sequence number of the next record, from 1.
+    next_sequence: u64,
+    /// Running XXH3-64 of all outputs so far: results, then events, batch by batch.
+    output_hash: u64,
+    results: Box<[OrderResult]>,
+    events: Vec<Outgoing>,
+    /// Highest lane number that was opened.
+    lane_last: u32,
+    /// Lanes that are open, with their cancel-on-disconnect choice.
+    open_lanes: Vec<(u32, bool)>,
+}
+
+/// What one batch gave.
+#[derive(Debug)]
+pub struct Output<'a> {
+    /// One result a request.
+    pub results: &'a [OrderResult],
+    /// Events for the lanes of resting orders, in (sequence, k) order.
+    pub events: &'a [Outgoing],
+    /// Work done: one an order, one a fill or cancel.
+    pub work: u64,
+}
+
+impl Engine {
+    /// An engine without instruments, accounts and lanes.
+    #[must_use]
+    pub fn new(resting_orders_max: usize) -> Self {
+        Self {
+            orders: OrderKernel::new(resting_orders_max),
+            next_sequence: 1,
+            output_hash: 0,
+            results: vec![OrderResult::default(); BATCH_SLOTS_MAX].into(),
+            events: Vec::with_capacity(4096),
+            lane_last: 0,
+            open_lanes: Vec::new(),
+        }
+    }
+
+    /// Sequence number that the next record gets.
+    #[must_use]
+    pub const fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// Running hash of all outputs.
+    #[must_use]
+    pub const fn output_hash(&self) -> u64 {
+        self.output_hash
+    }
+
+    /// Highest lane number so far.
+    #[must_use]
+    pub const fn lane_last(&self) -> u32 {
+        self.lane_last
+    }
+
+    /// Lanes that were opened and not closed, with their cancel-on-disconnect choice.
+    #[must_use]
+    pub fn open_lanes(&self) -> &[(u32, bool)] {
+        &self.open_lanes
+    }
+
+    /// Applies a batch of order requests, at most `BATCH_SLOTS_MAX`.
+    #[inline]
+    pub fn process_orders(&mut self, lane: u32, requests: &[RecordBytes]) -> Output<'_> {
+        let requests: &[OrderRequest] = bytemuck::cast_slice(requests);
+        let results = &mut self.results[..requests.len()];
+        self.events.clear();
+        let work = self.orders.process(self.next_sequence, lane, requests, results, &mut self.events);
+        self.next_sequence += requests.len() as u64;
+        self.output_hash = xxh3_64_with_seed(bytemuck::cast_slice(results), self.output_hash);
+        self.hash_events();
+        Output { results: &self.results[..requests.len()], events: &self.events, work }
+    }
+
+    fn hash_events(&mut self) {
+        for outgoing in &self.events {
+            self.output_hash = xxh3_64_with_seed(bytemuck::bytes_of(&outgoing.event), self.output_hash ^ u64::from(outgoing.lane));
+        }
+    }
+
+    /// Applies an instrument record.
+    pub fn add_instrument(&mut self, instrument: &Instrument) -> Result<(), String> {
+        self.next_sequence += 1;
+        self.orders.add_instrument(instrument).map_err(|error| error.to_string())
+    }
+
+    /// Applies an accounts record.
+    pub fn set_accounts(&mut self, accounts: &AccountLimits) -> Result<(), String> {
+        self.next_sequence += 1;
+        self.orders.set_accounts(accounts).map_err(|error| error.to_string())
+    }
+
+    /// Applies the opening of a lane.
+    pub fn open_lane(&mut self, open: &LaneOpen) {
+        self.next_sequence += 1;
+        self.lane_last = self.lane_last.max(open.lane);
+        self.open_lanes.push((open.lane, open.cancel_on_disconnect != 0));
+        self.orders.open_lane(open.lane, open.account_first, open.account_last);
+    }
+
+    /// Applies the end of a lane.
+    pub fn close_lane(&mut self, close: &LaneClose) -> Output<'_> {
+        self.events.clear();
+        let work = self.orders.close_lane(self.next_sequence, close.lane, close.cancel_orders != 0, &mut self.events);
+        self.next_sequence += 1;
+        self.open_lanes.retain(|(lane, _)| *lane != close.lane);
+        self.hash_events();
+        Output { results: &[], events: &self.events, work }
+    }
+
+    /// Applies one frame of a journal. An error says what in it contradicts what was applied so far.
+    pub fn apply(&mut self, frame: &Frame) -> Result<(), String> {
+        if frame.header.first_sequence != self.next_sequence {
+            return Err(format!("a frame begins at sequence {} where {} was expected", frame.header.first_sequence, self.next_sequence));
+        }
+        if frame.header.output_hash != self.output_hash {
+            return Err(format!(
+                "outputs before sequence {} differ from the recorded ones (hash {:016x}, recorded {:016x})",
+                self.next_sequence, self.output_hash, frame.header.output_hash
+            ));
+        }
+        match frame.kind {
+            FrameKind::Orders => drop(self.process_orders(frame.header.lane, frame.records)),
+            FrameKind::Instruments => frame.records.iter().try_for_each(|record| self.add_instrument(bytemuck::cast_ref(record)))?,
+            FrameKind::Accounts => frame.records.iter().try_for_each(|record| self.set_accounts(bytemuck::cast_ref(record)))?,
+            FrameKind::LaneOpen => frame.records.iter().for_each(|record| self.open_lane(bytemuck::cast_ref(record))),
+            FrameKind::LaneClose => frame.records.iter().for_each(|record| drop(self.close_lane(bytemuck::cast_ref(record)))),
+            FrameKind::End => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! The journal: the append-only recording of everything that decides, and its format. It knows records, not what they mean.
+//!
+//! A journal is a directory of segments `00000001.ringlane`, `00000002.ringlane`, ... and a `lock` file that its sidecar holds.
+//! ```text
+//! segment: +0     SegmentHeader (128 bytes, the rest of the page zero)
+//!          +4096  frames, one behind the other, up to a frame of kind END or to zeros
+//! frame:   +0     FrameHeader (64 bytes)
+//!          +64    payload: records of 64 bytes, verbatim as they stood in the slots
+//! ```
+//! `crc32c` (Castagnoli) covers the header's bytes 8..64 and then the payload. A frame is written payload first and header last.
+//! Segments are preallocated (`fallocate`), so what follows the last frame is zeros.
+
+mod reader;
+mod segment;
+mod writer;
+
+use ringlane_layout::limits::{BATCH_SLOTS_MAX, RECORD_BYTES};
+use ringlane_layout::{codes, record};
+
+pub use reader::{Frame, JournalEnd, Reader, list_segments};
+pub use writer::{Epoch, FrameMeta, JournalLock, Writer};
+
+/// Version of the format that this build writes and the newest that it reads.
+pub const FORMAT_VERSION: u32 = 1;
+/// First eight bytes of a segment.
+pub const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"RLJRN001");
+/// Offset of the first frame, bytes.
+pub const FRAMES_OFFSET: usize = 4096;
+/// Size of a frame's header, bytes.
+pub const FRAME_HEADER_BYTES: usize = size_of::<FrameHeader>();
+/// Largest payload, bytes.
+pub const PAYLOAD_BYTES_MAX: usize = BATCH_SLOTS_MAX * RECORD_BYTES;
+
+record! {
+    /// First bytes of a segment.
+    pub struct SegmentHeader: 128 {
+        /// `SEGMENT_MAGIC`.
+        magic: u64,
+        /// `FORMAT_VERSION` of the writer.
+        format_version: u32,
+        /// Semantic version of the kernels: the same records give the same results only within one.
+        engine_version: u32,
+        /// How often this journal was opened for writing, from 1.
+        epoch: u64,
+        /// Number of the segment, from 1, without gap.
+        index: u64,
+        /// Sequence number of the first record in the segment.
+        first_sequence: u64,
+        /// Wall clock at creation, nanoseconds since 1970.
+        created_ns: u64,
+        /// Running hash of all outputs before the segment.
+        output_hash: u64,
+        /// Boot id of the machine, 128 bits.
+        boot_id: [u8; 16],
+        /// Hash of the order request record's schema.
+        request_schema_hash: u64,
+        /// Zero.
+        reserved0: [u8; 16],
+        /// Zero.
+        reserved1: [u8; 32],
+    }
+}
+
+record! {
+    /// First bytes of a frame.
+    pub struct FrameHeader: 64 {
+        /// Size of the payload, bytes; a multiple of 64.
+        payload_bytes: u32,
+        /// CRC32C over the bytes behind this field and the payload.
+        crc32c: u32,
+        /// Sequence number of the first record.
+        first_sequence: u64,
+        /// Slot of the first record in its lane.
+        first_slot: u64,
+        /// Hash of the record's schema.
+        schema_hash: u64,
+        /// Running hash of all outputs before this frame.
+        output_hash: u64,
+        /// Sequence number up to which the journal is known to be durable.
+        durable_upto: u64,
+        /// Wall clock, nanoseconds since 1970; read once a turn, decides nothing.
+        time_ns: u64,
+        /// Lane number; 0 for frames without one.
+        lane: u32,
+        /// What the records are; see `FrameKind`.
+        kind: u8 as FrameKind,
+        /// Zero.
+        reserved: [u8; 3],
+    }
+}
+
+codes! {
+    /// What the records of a frame are.
+    pub enum FrameKind: u8 {
+        /// Order requests of one lane.
+        Orders ("ORDERS") = 1,
+        /// `Instrument` records.
+        Instruments ("INSTRUMENTS") = 2,
+        /// `AccountLimits` records.
+        Accounts ("ACCOUNTS") = 3,
+        /// One `LaneOpen` record.
+        LaneOpen ("LANE_OPEN") = 4,
+        /// One `LaneClose` record.
+        LaneClose ("LANE_CLOSE") = 5,
+        /// The journal goes on in the next segment; no payload.
+        End ("END") = 6,
+    }
+}
+
+record! {
+    /// A lane was opened.
+    pub struct LaneOpen: 64 {
+        /// Lane number.
+        lane: u32,
+        /// User id of the owner.
+        uid: u32,
+        /// Process id of the owner.
+        pid: u32,
+        /// 1 when its orders are cancelled when it ends.
+        cancel_on_disconnect: u32,
+        /// First account that it may use.
+        account_first: u32,
+        /// Last account that it may use.
+        account_last: u32,
+        /// Depth, slots.
+        depth_slots: u64,
+        /// Hash of the lane token: XXH3-64 of the 16 bytes.
+        token_hash: u64,
+        /// Zero.
+        reserved0: [u8; 8],
+        /// Zero.
+        reserved1: [u8; 16],
+    }
+}
+
+record! {
+    /// A lane ended.
+    pub struct LaneClose: 64 {
+        /// Lane number.
+        lane: u32,
+        /// 1 when its resting orders are cancelled.
+        cancel_orders: u32,
+        /// `LaneStatus` that ended it.
+        status: u64,
+        /// Zero.
+        reserved0: [u8; 16],
+        /// Zero.
+        reserved1: [u8; 32],
+    }
+}
+
+/// The checksum of a frame.
+#[must_use]
+pub fn frame_crc(header: &FrameHeader, payload: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&bytemuck::bytes_of(header)[8..]), payload)
+}
+
+/// File name of segment `index`.
+#[must_use]
+pub fn segment_name(index: u64) -> String {
+    format!("{index:08}.ringlane")
+}

@@ -1,0 +1,79 @@
+//! One segment file, preallocated and mapped. The only place where the journal's mapped bytes become Rust slices.
+#![allow(unsafe_code)]
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use nix::fcntl::{FallocateFlags, fallocate};
+
+/// A segment that is being written. Its file belongs to this process alone (mode 0600, directory locked).
+#[derive(Debug)]
+pub struct Segment {
+    /// Number, from 1.
+    pub index: u64,
+    map: Arc<MmapRaw>,
+}
+
+impl Segment {
+    /// Creates the file, reserves its blocks and maps it. The name appears only with the file whole.
+    pub fn create(directory: &Path, index: u64, size_bytes: u64) -> Result<Self, String> {
+        let path = directory.join(super::segment_name(index));
+        let temporary = directory.join(format!("{}.new", super::segment_name(index)));
+        let say = |what: &str, error: &dyn std::fmt::Display| format!("cannot {what} the journal segment {}: {error}", path.display());
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)
+            .map_err(|error| say("create", &error))?;
+        fallocate(&file, FallocateFlags::empty(), 0, size_bytes as i64).map_err(|error| say("reserve", &error))?;
+        let map = MmapOptions::new().len(size_bytes as usize).map_raw(&file).map_err(|error| say("map", &error))?;
+        std::fs::rename(&temporary, &path).map_err(|error| say("name", &error))?;
+        File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| say("record", &error))?;
+        Ok(Self { index, map: Arc::new(map) })
+    }
+
+    /// Size, bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// What the helper thread needs to fault pages of this segment in.
+    #[must_use]
+    pub fn pages(&self) -> Pages {
+        Pages { map: Arc::clone(&self.map) }
+    }
+
+    /// The bytes `offset..offset + len`.
+    #[inline]
+    pub fn slice_mut(&mut self, offset: usize, len: usize) -> &mut [u8] {
+        assert!(offset <= self.map.len() && len <= self.map.len() - offset);
+        // SAFETY: in bounds by the assertion. `&mut self` makes this the only slice in this process: `Pages` never
+        // forms one. No other process writes the file: it is private to this user and its directory is locked.
+        unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().add(offset), len) }
+    }
+}
+
+/// The pages of a segment, to be faulted in by another thread. It can neither read nor write them.
+#[derive(Debug)]
+pub struct Pages {
+    map: Arc<MmapRaw>,
+}
+
+impl Pages {
+    /// Faults pages in; only speed depends on it.
+    pub fn populate(&self, offset: usize, len: usize) {
+        let len = len.min(self.map.len().saturating_sub(offset));
+        if len > 0
+            && let Err(error) = self.map.advise_range(Advice::PopulateWrite, offset, len)
+        {
+            tracing::debug!(%error, "journal pages could not be faulted in ahead");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! One symbol's book: its instrument, both sides, and the indices from client order ids and accounts to the slabs.
+//! Matching and what ops mean live beside it.
+
+use ringlane_layout::orders::{Instrument, Side};
+
+use super::index::Index;
+use super::side::BookSide;
+use super::slab::NIL;
+use super::store::{Holding, Store};
+
+/// A book.
+pub(super) struct Book {
+    pub(super) lot: u32,
+    pub(super) symbol: u32,
+    pub(super) tick: u64,
+    /// Price of the last trade; before one, the instrument's reference price; 0 for none.
+    pub(super) collar_price: i64,
+    /// Price of the last trade, 0 before one.
+    pub(super) last_price: i64,
+    /// Bids, asks.
+    pub(super) sides: [BookSide; 2],
+    /// Live orders by (account, client order id).
+    pub(super) orders: Index,
+    /// Positions by account.
+    pub(super) holdings: Index,
+    pub(super) instrument: Instrument,
+}
+
+/// Index of a side in pairs of (buy, sell).
+#[inline(always)]
+pub(super) fn slot(side: Side) -> usize {
+    (side == Side::Sell) as usize
+}
+
+impl Book {
+    /// A book without orders. The record is checked.
+    pub(super) fn new(instrument: &Instrument) -> Self {
+        Self {
+            lot: instrument.lot as u32,
+            symbol: instrument.symbol,
+            tick: instrument.tick as u64,
+            collar_price: instrument.reference_price,
+            last_price: 0,
+            sides: [BookSide::new(Side::Buy), BookSide::new(Side::Sell)],
+            orders: Index::new(),
+            holdings: Index::new(),
+            instrument: *instrument,
+        }
+    }
+
+    /// The account's position, or NIL while it has none.
+    #[inline]
+    pub(super) fn holding(&self, store: &Store, account: u32) -> u32 {
+        self.holdings.find(store.account_hash(account), |at| store.holdings.get(at).account == account).unwrap_or(NIL)
+    }
+
+    /// The account's position, made if it has none. The caller has asked `Store::has_room` or found that nothing is to be made.
+    #[inline]
+    pub(super) fn holding_or_new(&mut self, store: &mut Store, found: u32, account: u32) -> u32 {
+        if found != NIL {
+            return found;
+        }
+        let at = store.holdings.insert(Holding { account, symbol: self.symbol, ..Holding::default() });
+        let (holdings, seed) = (&store.holdings, store.seed);
+        self.holdings.insert(store.account_hash(account), at, |other| super::index::account_hash(seed, holdings.get(other).account));
+        at
+    }
+
+    /// The account's live order of this client order id, or NIL.
+    #[inline]
+    pub(super) fn order(&self, store: &Store, account: u32, client_order_id: u64) -> u32 {
+        let is_it = |at: u32| {
+            let order = store.orders.get(at);
+            order.client_order_id == client_order_id && order.account == account
+        };
+        self.orders.find(store.order_hash(account, client_order_id), is_it).unwrap_or(NIL)
+    }
+
+    /// Enters a linked order under its ids.
+    #[inline]
+    pub(super) fn index_order(&mut self, store: &Store, at: u32) {
+        let hash_of = |at: u32| {
+            let order = store.orders.get(at);
+            store.order_hash(order.account, order.client_order_id)
+        };
+        self.orders.insert(hash_of(at), at, hash_of);
+    }
+
+    /// Forgets an order that no list holds any more: its ids and its place.
+    #[inline]
+    pub(super) fn drop_order(&mut self, store: &mut Store, at: u32) {
+        let order = store.orders.get(at);
+        self.orders.remove(store.order_hash(order.account, order.client_order_id), at);
+        store.orphans -= u64::from(order.lane == 0);
+        store.orders.remove(at);
+    }
+
+    /// Takes a live order out of the book with all that it holds.
+    #[inline]
+    pub(super) fn cancel(&mut self, store: &mut Store, at: u32) {
+        let order = store.orders.get(at);
+        let side = slot(order.side());
+        store.holdings.get_mut(order.position).open[side] -= u64::from(order.open());
+        self.sides[side].unlink(&mut store.orders, at);
+        self.drop_order(store, at);
+    }
+}

@@ -1,0 +1,100 @@
+//! Chunked storage with u32 indices. Entries never move and a chunk, once taken, is kept: no growth copies what is there.
+//! What an entry means never enters here.
+
+use crate::kernels::prefetch;
+
+/// Entries in a chunk.
+const CHUNK: usize = 1024;
+const CHUNK_SHIFT: u32 = CHUNK.trailing_zeros();
+
+/// The index that names no entry.
+pub(super) const NIL: u32 = u32::MAX;
+/// Most entries of a slab: what an `Index` slot can name.
+pub(super) const ENTRIES_MAX: usize = 1 << 26;
+
+/// An entry that can stand in a free list while it is unused.
+pub(super) trait Entry: Clone + Default {
+    /// The next free entry, where this one is free.
+    fn free_next(&self) -> u32;
+    /// An unused entry in front of `next`.
+    fn free(next: u32) -> Self;
+}
+
+/// Entries in chunks of `CHUNK`.
+pub(super) struct Slab<T> {
+    chunks: Vec<Box<[T; CHUNK]>>,
+    free: u32,
+    /// Entries that were ever used: indices below it are readable.
+    used: u32,
+    live: u32,
+}
+
+impl<T: Entry> Slab<T> {
+    pub(super) fn new() -> Self {
+        Self { chunks: Vec::new(), free: NIL, used: 0, live: 0 }
+    }
+
+    /// Entries in use.
+    #[inline]
+    pub(super) fn live(&self) -> usize {
+        self.live as usize
+    }
+
+    /// Indices `0..used` may be read; unused ones among them hold `T::free`.
+    pub(super) fn used(&self) -> u32 {
+        self.used
+    }
+
+    #[inline(always)]
+    pub(super) fn get(&self, at: u32) -> &T {
+        &self.chunks[(at >> CHUNK_SHIFT) as usize][at as usize & (CHUNK - 1)]
+    }
+
+    #[inline(always)]
+    pub(super) fn get_mut(&mut self, at: u32) -> &mut T {
+        &mut self.chunks[(at >> CHUNK_SHIFT) as usize][at as usize & (CHUNK - 1)]
+    }
+
+    #[inline(always)]
+    pub(super) fn prefetch(&self, at: u32) {
+        if let Some(chunk) = self.chunks.get((at >> CHUNK_SHIFT) as usize) {
+            prefetch::line(&chunk[at as usize & (CHUNK - 1)]);
+        }
+    }
+
+    /// Puts `entry` into a free place. The caller has made sure that there are fewer than `ENTRIES_MAX`.
+    #[inline]
+    pub(super) fn insert(&mut self, entry: T) -> u32 {
+        self.live += 1;
+        let at = self.free;
+        if at != NIL {
+            let place = self.get_mut(at);
+            let next = place.free_next();
+            *place = entry;
+            self.free = next;
+            return at;
+        }
+        let at = self.used;
+        if at as usize & (CHUNK - 1) == 0 {
+            self.grow();
+        }
+        self.used += 1;
+        *self.get_mut(at) = entry;
+        at
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        assert!((self.used as usize) < ENTRIES_MAX, "the caller checks that the slab has room");
+        let chunk = vec![T::default(); CHUNK].into_boxed_slice();
+        self.chunks.extend(chunk.try_into().ok());
+    }
+
+    #[inline]
+    pub(super) fn remove(&mut self, at: u32) {
+        let next = self.free;
+        *self.get_mut(at) = T::free(next);
+        self.free = at;
+        self.live -= 1;
+    }
+}

@@ -1,0 +1,172 @@
+//! What can be asked of the kernel's state, and its canonical hash. Nothing here changes it.
+
+use ringlane_layout::orders::{BookLevel, Instrument, OpenOrder, Position, Side};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::OrderKernel;
+use super::book::Book;
+use super::slab::NIL;
+use super::store::{Holding, Order};
+
+/// Version of the state hash's byte order.
+const STATE_VERSION: u64 = 1;
+const SIDES: [Side; 2] = [Side::Buy, Side::Sell];
+
+impl OrderKernel {
+    /// Hash (XXH3, 64 bits, seed 0) of everything that decides about later requests. It does not depend on how memory is
+    /// laid out, on batches, or on requests that were rejected.
+    ///
+    /// The bytes, all integers little-endian and without padding:
+    ///
+    /// 1. version 1 (u64); count of instruments (u64);
+    /// 2. for each instrument, ascending: its 64-byte record; price of the last trade (i64, 0 for none); then for bids, then
+    ///    for asks: count of resting orders (u64) and each of them, best price first, first come first: order id (u64),
+    ///    client order id (u64), price (i64), open quantity (u32), filled quantity (u32), account (u32), owner lane (u32);
+    ///    then count of positions that are not all zero (u64) and each of them, ascending by account: account (u32), net
+    ///    quantity (i64), open buy quantity (u64), open sell quantity (u64), cash (i128);
+    /// 3. count of account ranges (u64) and each of them, ascending: first (u32), last (u32), order quantity max (i64),
+    ///    position max (i64), collar (u32). Ranges are maximal: neighbours of equal limits are one. A limit of `i64::MAX` is
+    ///    no limit, 0;
+    /// 4. count of accounts whose last accepted client order id is not 0 (u64) and each of them, ascending: account (u32), id (u64);
+    /// 5. count of open lanes (u64) and each of them, ascending: lane (u32), first and last account of its grant (u32, u32).
+    #[must_use]
+    pub fn state_hash(&self) -> u64 {
+        let mut hash = Hasher(Xxh3::new());
+        hash.u64(STATE_VERSION);
+        hash.u64(self.books.len() as u64);
+        for book in &self.books {
+            self.hash_book(book, &mut hash);
+        }
+        let ranges = self.accounts.ranges();
+        hash.u64(ranges.len() as u64);
+        for range in &ranges {
+            hash.u32(range.account_first);
+            hash.u32(range.account_last);
+            hash.u64(range.order_quantity_max as u64);
+            hash.u64(range.position_max as u64);
+            hash.u32(range.price_collar_bps);
+        }
+        hash.u64(self.accounts.last_ids().count() as u64);
+        for (account, id) in self.accounts.last_ids() {
+            hash.u32(account);
+            hash.u64(id);
+        }
+        hash.u64(self.lanes.len() as u64);
+        for (lane, grant) in &self.lanes {
+            hash.u32(*lane);
+            hash.u32(grant.account_first);
+            hash.u32(grant.account_last);
+        }
+        hash.0.digest()
+    }
+
+    fn hash_book(&self, book: &Book, hash: &mut Hasher) {
+        hash.0.update(bytemuck::bytes_of(&book.instrument));
+        hash.u64(book.last_price as u64);
+        for side in &book.sides {
+            hash.u64(side.walk(&self.store.orders).count() as u64);
+            for at in side.walk(&self.store.orders) {
+                hash.order(self.store.orders.get(at));
+            }
+        }
+        let mut holdings: Vec<&Holding> = book.holdings.iter().map(|at| self.store.holdings.get(at)).filter(|h| !h.is_zero()).collect();
+        holdings.sort_unstable_by_key(|holding| holding.account);
+        hash.u64(holdings.len() as u64);
+        for holding in holdings {
+            hash.u32(holding.account);
+            hash.u64(holding.net as u64);
+            hash.u64(holding.open[0]);
+            hash.u64(holding.open[1]);
+            hash.0.update(&holding.cash.to_le_bytes());
+        }
+    }
+
+    /// The client order id of the account's last accepted `NEW` (0 for none), and its open orders, ascending by symbol, bids
+    /// before asks, then by price-time.
+    #[must_use]
+    pub fn open_orders(&self, account: u32) -> (u64, Vec<OpenOrder>) {
+        let mut orders = Vec::new();
+        for book in &self.books {
+            let holding = book.holding(&self.store, account);
+            if holding == NIL {
+                continue;
+            }
+            let open = self.store.holdings.get(holding).open;
+            for side in SIDES.into_iter().filter(|side| open[super::book::slot(*side)] != 0) {
+                orders.extend(self.fifo(book.symbol, side).filter(|order| order.account == account));
+            }
+        }
+        (self.accounts.last_id(account), orders)
+    }
+
+    /// The account's positions, ascending by symbol. A position that is zero in everything counts as absent.
+    #[must_use]
+    pub fn positions(&self, account: u32) -> Vec<Position> {
+        let holdings = self.books.iter().map(|book| book.holding(&self.store, account)).filter(|&at| at != NIL);
+        holdings.map(|at| self.store.holdings.get(at)).filter(|holding| !holding.is_zero()).map(Holding::row).collect()
+    }
+
+    /// The best `levels_max` levels of each side: bids best first, then asks best first. `None` when there is no such symbol.
+    #[must_use]
+    pub fn book(&self, symbol: u32, levels_max: usize) -> Option<Vec<BookLevel>> {
+        self.book_of(symbol)?;
+        let mut levels: Vec<BookLevel> = Vec::new();
+        for side in SIDES {
+            let first = levels.len();
+            for order in self.fifo(symbol, side) {
+                if levels.len() == first || levels.last().is_some_and(|level| level.price != order.price) {
+                    if levels.len() - first >= levels_max {
+                        break;
+                    }
+                    levels.push(BookLevel { price: order.price, side: side as u8, ..BookLevel::default() });
+                }
+                if let Some(level) = levels.last_mut() {
+                    level.quantity += u64::from(order.remaining_quantity);
+                    level.order_count += 1;
+                }
+            }
+        }
+        Some(levels)
+    }
+
+    /// Every resting order of one side, best price first, first come first. Empty when there is no such symbol.
+    pub fn fifo(&self, symbol: u32, side: Side) -> impl Iterator<Item = OpenOrder> {
+        let book = self.book_of(symbol);
+        let walk = book.map(|book| book.sides[super::book::slot(side)].walk(&self.store.orders));
+        walk.into_iter().flatten().map(move |at| self.store.orders.get(at).row(symbol))
+    }
+
+    /// The instruments, ascending by symbol.
+    #[must_use]
+    pub fn instruments(&self) -> Vec<Instrument> {
+        self.books.iter().map(|book| book.instrument).collect()
+    }
+
+    fn book_of(&self, symbol: u32) -> Option<&Book> {
+        self.books.get(symbol.checked_sub(1)? as usize)
+    }
+}
+
+struct Hasher(Xxh3);
+
+impl Hasher {
+    fn u64(&mut self, value: u64) {
+        self.0.update(&value.to_le_bytes());
+    }
+
+    fn u32(&mut self, value: u32) {
+        self.0.update(&value.to_le_bytes());
+    }
+
+    fn order(&mut self, order: &Order) {
+        let mut bytes = [0; 40];
+        bytes[..8].copy_from_slice(&order.order_id.to_le_bytes());
+        bytes[8..16].copy_from_slice(&order.client_order_id.to_le_bytes());
+        bytes[16..24].copy_from_slice(&order.price().to_le_bytes());
+        bytes[24..28].copy_from_slice(&order.open().to_le_bytes());
+        bytes[28..32].copy_from_slice(&order.filled.to_le_bytes());
+        bytes[32..36].copy_from_slice(&order.account.to_le_bytes());
+        bytes[36..].copy_from_slice(&order.lane.to_le_bytes());
+        self.0.update(&bytes);
+    }
+}

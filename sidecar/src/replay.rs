@@ -1,0 +1,35 @@
+//! Replay: a recording applied to a fresh engine. Recovery at start and `ringlane replay` are the same walk.
+
+use std::path::Path;
+
+use crate::engine::Engine;
+use crate::journal::{JournalEnd, Reader, SegmentHeader};
+
+/// Where a replay came out.
+#[derive(Debug)]
+pub struct Replayed {
+    /// Frames applied.
+    pub frames: u64,
+    /// Records applied.
+    pub records: u64,
+    /// How the recording ended.
+    pub end: JournalEnd,
+    /// Header of the last segment.
+    pub segment: SegmentHeader,
+}
+
+/// Applies every whole frame of a recording. An error names the recording and says what in it is wrong.
+pub fn replay(path: &Path, engine: &mut Engine, mut progress: impl FnMut(u64)) -> Result<Replayed, String> {
+    let mut reader = Reader::open(path)?;
+    let (mut frames, mut records) = (0, 0);
+    while let Some(frame) = reader.next_frame()? {
+        engine.apply(&frame).map_err(|words| format!("{}: {words}", path.display()))?;
+        frames += 1;
+        records += frame.records.len() as u64;
+        if frames % 4096 == 0 {
+            progress(records);
+        }
+    }
+    let end = reader.end().cloned().unwrap_or(JournalEnd::Clean);
+    Ok(Replayed { frames, records, end, segment: *reader.segment_header() })
+}

@@ -1,0 +1,134 @@
+//! The order kernel and its twin side by side: every request goes to both, every answer is compared.
+
+use ringlane_layout::orders::{AccountLimits, Instrument, Op, OrderEvent, OrderRequest, OrderResult, OrderType, Side, TimeInForce};
+use ringlane_sidecar::kernels::orders::{OrderKernel, Outgoing};
+
+use crate::order_twin::Twin;
+
+/// An instrument that is right, named S1, S2, ...
+#[must_use]
+pub fn instrument(symbol: u32, tick: i64, lot: i64, reference_price: i64) -> Instrument {
+    let mut name = [0; 24];
+    let text = format!("S{symbol}");
+    name[..text.len()].copy_from_slice(text.as_bytes());
+    Instrument { symbol, tick, lot, reference_price, name, ..Instrument::default() }
+}
+
+/// A good-till-cancelled limit order in symbol 1.
+#[must_use]
+pub fn limit(side: Side, account: u32, client_order_id: u64, price: i64, quantity: i64) -> OrderRequest {
+    OrderRequest {
+        op: Op::New as u8,
+        side: side as u8,
+        order_type: OrderType::Limit as u8,
+        time_in_force: TimeInForce::Gtc as u8,
+        symbol: 1,
+        account,
+        client_order_id,
+        price,
+        quantity,
+        ..OrderRequest::default()
+    }
+}
+
+/// Kernels that see the same stream in different cuts and with different hash seeds, and the twin.
+pub struct Pair {
+    /// The kernel under test.
+    pub kernel: OrderKernel,
+    /// Another one, which takes every request as a batch of its own.
+    one_by_one: OrderKernel,
+    /// The twin.
+    pub twin: Twin,
+    sequence: u64,
+    symbols: u32,
+    accounts: u32,
+}
+
+impl Pair {
+    /// Neither symbols nor accounts.
+    #[must_use]
+    pub fn new(resting_orders_max: usize) -> Self {
+        let kernel = OrderKernel::new(resting_orders_max);
+        let one_by_one = OrderKernel::with_hash_seed(resting_orders_max, 0x1234_5678_9abc_def0);
+        Self { kernel, one_by_one, twin: Twin::new(resting_orders_max), sequence: 0, symbols: 0, accounts: 0 }
+    }
+
+    /// Adds an instrument that is right.
+    pub fn add_instrument(&mut self, record: &Instrument) {
+        self.kernel.add_instrument(record).expect("the record is right");
+        self.one_by_one.add_instrument(record).expect("the record is right");
+        self.twin.add_instrument(record);
+        self.symbols += 1;
+    }
+
+    /// Sets limits that are right.
+    pub fn set_accounts(&mut self, record: &AccountLimits) {
+        self.kernel.set_accounts(record).expect("the record is right");
+        self.one_by_one.set_accounts(record).expect("the record is right");
+        self.twin.set_accounts(record);
+        self.accounts = self.accounts.max(record.account_last.min(64));
+    }
+
+    /// Opens a lane.
+    pub fn open_lane(&mut self, lane: u32, first: u32, last: u32) {
+        self.kernel.open_lane(lane, first, last);
+        self.one_by_one.open_lane(lane, first, last);
+        self.twin.open_lane(lane, first, last);
+    }
+
+    /// Closes a lane, which adds no event.
+    pub fn close_lane(&mut self, lane: u32, cancel_orders: bool) {
+        self.sequence += 1;
+        let mut out = Vec::new();
+        self.kernel.close_lane(self.sequence, lane, cancel_orders, &mut out);
+        self.one_by_one.close_lane(self.sequence, lane, cancel_orders, &mut out);
+        self.twin.close_lane(lane, cancel_orders);
+        assert_eq!(out, []);
+    }
+
+    /// Sends requests in batches of `cut`; every result and event must be the twin's.
+    pub fn send(&mut self, lane: u32, requests: &[OrderRequest], cut: usize) -> (Vec<OrderResult>, Vec<(u32, OrderEvent)>) {
+        let mut results = vec![OrderResult::default(); requests.len()];
+        let (mut out, mut out_single, mut expected_events) = (Vec::new(), Vec::new(), Vec::new());
+        let first = self.sequence + 1;
+        let mut next = first;
+        for (requests, results) in requests.chunks(cut.max(1)).zip(results.chunks_mut(cut.max(1))) {
+            let work = self.kernel.process(next, lane, requests, results, &mut out);
+            assert!(work >= requests.len() as u64);
+            next += requests.len() as u64;
+        }
+        for (request, result) in requests.iter().zip(&results) {
+            self.sequence += 1;
+            let expected = self.twin.process(self.sequence, lane, request, &mut expected_events);
+            assert_eq!(*result, expected, "answer to {request:?} of lane {lane}");
+            let mut single = [OrderResult::default()];
+            self.one_by_one.process(self.sequence, lane, std::slice::from_ref(request), &mut single, &mut out_single);
+            assert_eq!(single[0], expected, "answer to {request:?} by itself");
+        }
+        assert_eq!(out, out_single, "cuts change events");
+        let events: Vec<(u32, OrderEvent)> = out.into_iter().map(|Outgoing { lane, event }| (lane, event)).collect();
+        assert_eq!(events, expected_events);
+        (results, events)
+    }
+
+    /// Compares everything that can be asked, and the state hash.
+    pub fn compare(&self) {
+        for symbol in 1..=self.symbols {
+            for side in [Side::Buy, Side::Sell] {
+                assert_eq!(self.kernel.fifo(symbol, side).collect::<Vec<_>>(), self.twin.fifo(symbol, side));
+            }
+            for levels_max in [0, 2, usize::MAX] {
+                assert_eq!(self.kernel.book(symbol, levels_max), Some(self.twin.book(symbol, levels_max)));
+            }
+        }
+        for account in 0..=self.accounts + 1 {
+            assert_eq!(self.kernel.open_orders(account), self.twin.open_orders(account));
+            assert_eq!(self.kernel.positions(account), self.twin.positions(account));
+        }
+        let counters = self.kernel.counters();
+        assert_eq!((counters.accepted, counters.rejected, counters.trades), self.twin.counts);
+        assert_eq!(counters.resting, self.twin.resting() as u64);
+        assert_eq!(self.kernel.state_hash(), self.twin.state_hash(), "state hash");
+        assert_eq!(self.one_by_one.state_hash(), self.twin.state_hash(), "state hash of other cuts and another hash seed");
+    }
+}
