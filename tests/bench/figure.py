@@ -5,13 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bench.plot import FAINT, FLOOR, GOAL, GRID, INK, LIMIT, MUTED, OURS, PAPER, PEER, Canvas, LogAxis, spread, text_width
-from bench.report import Report, quantity
+from bench.plot import (
+    FAINT,
+    FLOOR,
+    GOAL,
+    GRID,
+    INK,
+    LIMIT,
+    MUTED,
+    OURS,
+    PAPER,
+    PEER,
+    Canvas,
+    LogAxis,
+    spread,
+    text_width,
+)
+from bench.report import Report, multiple, quantity
 
-WIDTH, MARGIN = 1040, 28
-LEFT, RIGHT = 262, 872
+WIDTH, MARGIN = 1080, 28
+LEFT, RIGHT = 306, 908
 """Where the scales begin and end; words stand to both sides."""
-TRACK = 66
+TRACK, TRACK_BARE = 66, 54
+"""Height of a track, with and without words below its line."""
 
 
 @dataclass(frozen=True)
@@ -58,20 +74,40 @@ def time_tracks(rows: dict[str, dict[str, Any]]) -> list[Track]:
     """Paths whose measure is time: left is better."""
     tracks = []
     if spin := rows.get("rtt_single_order_python_p50"):
-        points = [point("limit", "cache line", spin["reference_value"], "ns"), point("ours", "", spin["value"], "ns"), *marks(spin)]
+        points = [
+            point("limit", "cache line", spin["reference_value"], "ns"),
+            point("ours", "", spin["value"], "ns"),
+            *marks(spin),
+        ]
         if iceoryx := rows.get("rtt_single_order_python_vs_iceoryx2"):
             points.append(point("peer", "iceoryx2", iceoryx["reference_value"], "ns"))
-        tracks.append(track("One order from Python, both awake", "p50, checked, matched, recorded", points, spin, "the limit"))
+        tracks.append(
+            track("One order from Python, both awake", "p50, checked, matched, recorded", points, spin, "the limit")
+        )
     if sleep := rows.get("rtt_sleeping_python_p50"):
-        points = [point("peer", "Unix socket, Python", sleep["reference_value"], "ns"), point("ours", "", sleep["value"], "ns"), *marks(sleep)]
+        points = [
+            point("peer", "Unix socket, Python", sleep["reference_value"], "ns"),
+            point("ours", "", sleep["value"], "ns"),
+            *marks(sleep),
+        ]
         if bare := rows.get("rtt_sleeping_python_p50_vs_rust_socket"):
             points.append(point("limit", "Unix socket, Rust", bare["reference_value"], "ns"))
         tracks.append(track("One order, both asleep before", "p50", points, sleep, "the socket"))
     if rate := rows.get("latency_at_120k"):
-        points = [point("limit", "bare echo", rate["reference_value"], "ns"), point("ours", "", rate["value"], "ns"), *marks(rate)]
-        tracks.append(track("120,000 orders/s on the clock", "p99 from the scheduled moment", points, rate, "the limit"))
+        points = [
+            point("limit", "bare echo", rate["reference_value"], "ns"),
+            point("ours", "", rate["value"], "ns"),
+            *marks(rate),
+        ]
+        tracks.append(
+            track("120,000 orders/s on the clock", "p99 from the scheduled moment", points, rate, "the limit")
+        )
     if quiet := rows.get("fairness_quiet_p99"):
-        points = [point("limit", "alone", quiet["reference_value"], "ns"), point("ours", "", quiet["value"], "ns"), *marks(quiet)]
+        points = [
+            point("limit", "alone", quiet["reference_value"], "ns"),
+            point("ours", "", quiet["value"], "ns"),
+            *marks(quiet),
+        ]
         tracks.append(track("A quiet lane beside a greedy one", "p99 at 1,000 orders/s", points, quiet, "alone"))
     return tracks
 
@@ -80,10 +116,16 @@ def rate_tracks(rows: dict[str, dict[str, Any]]) -> list[Track]:
     """Paths whose measure is orders a second: right is better."""
     tracks = []
     if batch := rows.get("throughput_batch_4096"):
-        points = [point("limit", "bare stream", batch["reference_value"], "1/s"), point("ours", "", batch["value"], "1/s"), *marks(batch)]
+        points = [
+            point("limit", "bare stream", batch["reference_value"], "1/s"),
+            point("ours", "", batch["value"], "1/s"),
+            *marks(batch),
+        ]
         if pipe := rows.get("throughput_batch_4096_vs_pipe"):
             points.append(point("peer", "multiprocessing.Pipe", pipe["reference_value"], "1/s"))
-        tracks.append(track("One writer, batches of 4,096", "orders/s, matched and recorded", points, batch, "the limit"))
+        tracks.append(
+            track("One writer, batches of 4,096", "orders/s, matched and recorded", points, batch, "the limit")
+        )
     if long := rows.get("throughput_sustained_60s"):
         points = [point("ours", "", long["value"], "1/s")]
         tracks.append(track("The same for 60 seconds", "orders/s", points, long, "its first 5 s"))
@@ -91,7 +133,7 @@ def rate_tracks(rows: dict[str, dict[str, Any]]) -> list[Track]:
 
 
 def track(title: str, subtitle: str, points: list[Point], row: dict[str, Any], of: str) -> Track:
-    return Track(title, subtitle, points, f"{row['ratio']:.3g} × {of}", row["reached"])
+    return Track(title, subtitle, points, f"{multiple(row['ratio'])} × {of}", row["reached"])
 
 
 RELATIVE = {
@@ -114,7 +156,7 @@ def relative_tracks(rows: dict[str, dict[str, Any]]) -> list[Track]:
         if row is None or bar is None:
             continue
         measured = row["ratio"] if bar.on_ratio else row["value"]
-        words = f"{measured:.3g} ×" if bar.on_ratio else quantity(measured, row["unit"])
+        words = f"{multiple(measured)} ×" if bar.on_ratio else quantity(measured, row["unit"])
         relative = measured / bar.goal if bar.less_is_better else bar.goal / max(measured, 1e-9)
         floor = bar.floor / bar.goal if bar.less_is_better else bar.goal / bar.floor
         points = [Point("ours", relative, words), Point("floor", floor, ""), Point("goal", 1.0, "")]
@@ -148,36 +190,53 @@ def draw_track(canvas: Canvas, axis: LogAxis, y: float, drawn: Track) -> None:
         for p in drawn.points:
             if p.kind == kind:
                 draw_point(canvas, kind, axis.x(p.value), y)
-    canvas.text(axis.x(ours.value), y - 14, ours.words, size=13, color=OURS, anchor="middle", bold=True)
+    canvas.text(axis.x(ours.value), y - 15, ours.words, size=13, color=OURS, anchor="middle", bold=True)
     below = [p for p in drawn.points if p.kind in ("limit", "peer")]
     centres = spread([(axis.x(p.value), text_width(p.words, 11.5)) for p in below], LEFT - 20, RIGHT + 20)
     for p, centre in zip(below, centres, strict=True):
         canvas.text(centre, y + 24, p.words, size=11.5, color=PEER if p.kind == "peer" else MUTED, anchor="middle")
     canvas.text(RIGHT + 24, y - 2, drawn.verdict, size=12.5)
-    words = {"goal": ("goal reached", GOAL), "floor": ("floor reached", MUTED), "none": ("below the floor", "#b3261e"), None: ("no bar", FAINT)}
+    words = {
+        "goal": ("goal reached", GOAL),
+        "floor": ("floor reached", MUTED),
+        "none": ("below the floor", "#b3261e"),
+        None: ("no bar", FAINT),
+    }
     label, color = words[drawn.reached]
     canvas.text(RIGHT + 24, y + 15, label, size=11.5, color=color, bold=drawn.reached == "goal")
+
+
+def track_height(tracks: list[Track]) -> int:
+    has_words = any(p.kind in ("limit", "peer") for t in tracks for p in t.points)
+    return TRACK if has_words else TRACK_BARE
 
 
 def draw_panel(canvas: Canvas, top: float, heading: str, hint: str, tracks: list[Track], unit: str) -> float:
     """A panel of tracks over one scale; gives where it ends."""
     axis = LogAxis.around([p.value for t in tracks for p in t.points], LEFT, RIGHT)
-    bottom = top + 44 + TRACK * len(tracks)
+    height = track_height(tracks)
+    bottom = top + 44 + height * len(tracks)
     canvas.text(MARGIN, top + 18, heading, size=15, bold=True)
     canvas.text(RIGHT, top + 18, hint, size=11.5, color=MUTED, anchor="end")
     for value in axis.decades():
         x = axis.x(value)
         canvas.line((x, top + 32), (x, bottom), color=GRID)
-        words = f"{value:g} × goal" if unit == "goal" else quantity(value, unit)
+        words = ("goal" if value == 1 else f"{value:g} × goal") if unit == "goal" else quantity(value, unit)
         canvas.text(x, bottom + 16, words, size=11, color=FAINT, anchor="middle")
     for number, drawn in enumerate(tracks):
-        draw_track(canvas, axis, top + 44 + TRACK * number + 28, drawn)
+        draw_track(canvas, axis, top + 44 + height * number + 28, drawn)
     return bottom + 34
 
 
 def draw_legend(canvas: Canvas, y: float) -> None:
     x = float(LEFT)
-    for kind, words in (("ours", "Ringlane"), ("limit", "physical limit"), ("peer", "peer"), ("goal", "goal"), ("floor", "floor")):
+    for kind, words in (
+        ("ours", "Ringlane"),
+        ("limit", "physical limit"),
+        ("peer", "peer"),
+        ("goal", "goal"),
+        ("floor", "floor"),
+    ):
         draw_point(canvas, kind, x, y)
         canvas.text(x + 14, y + 4, words, size=12, color=MUTED)
         x += 44 + text_width(words, 12)
@@ -192,7 +251,7 @@ def draw(report: Report) -> str:
         ("Cost and fairness", "each against its own goal, left is better", relative_tracks(rows), "goal"),
     ]
     shown = [panel for panel in panels if panel[2]]
-    height = 84 + sum(44 + TRACK * len(tracks) + 44 for _, _, tracks, _ in shown) + 18
+    height = 84 + sum(44 + track_height(tracks) * len(tracks) + 44 for _, _, tracks, _ in shown) + 18
     canvas = Canvas(WIDTH, height, "Ringlane: each path against its physical limit")
     canvas.box(0, 0, WIDTH, height, color=PAPER, radius=10)
     canvas.text(MARGIN, 36, "Each path against its physical limit", size=19, bold=True, color=INK)
@@ -202,5 +261,7 @@ def draw(report: Report) -> str:
         top = draw_panel(canvas, top, heading, hint, tracks, unit) + 10
     facts = report["machine"]
     about = f"{facts.get('processor', '')}, {facts.get('cores', '?')} cores, Linux {facts.get('kernel', '')}, Python {facts.get('python', '')}"
-    canvas.text(MARGIN, height - 14, f"{about}; medians of {facts.get('pairs', '?')} interleaved pairs", size=11, color=FAINT)
+    canvas.text(
+        MARGIN, height - 14, f"{about}; medians of {facts.get('pairs', '?')} interleaved pairs", size=11, color=FAINT
+    )
     return canvas.svg()

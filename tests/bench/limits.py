@@ -14,6 +14,8 @@ def limit(bench: Bench, name: str, **options: object) -> dict[str, Any]:
     """Measures one limit on the bench's two cores."""
     arguments = [str(word) for key, value in options.items() for word in (f"--{key.replace('_', '-')}", value)]
     cores = ["--client-cpu", str(bench.client_cpu), "--server-cpu", str(bench.sidecar_cpu)]
-    done = subprocess.run([program("limits"), *cores, name, *arguments], check=True, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [program("limits"), *cores, name, *arguments], check=True, capture_output=True, text=True, timeout=300
+    )
     measured: dict[str, Any] = json.loads(done.stdout)
     return measured

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from datetime import UTC, datetime
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def machine(scratch: Path) -> dict[str, Any]:
     """Everything that a reader needs to judge the figures."""
     memory = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
     return {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "processor": processor(),
         "cores": os.cpu_count(),
         "virtual": "hypervisor" in Path("/proc/cpuinfo").read_text(),

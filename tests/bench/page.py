@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from bench.plot import FAINT, GRID, MUTED, OURS, Canvas
 from bench.report import HEADINGS, RIGHT_ALIGNED, Report, quantity, table_cells
 from bench.row import ROWS
 
+CODE = re.compile("`([^`]+)`")
 STYLE = """
 :root { color-scheme: light; font: 16px/1.5 system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; color: #1b2330; background: #f5f7fa; }
 body { max-width: 1120px; margin: 0 auto; padding: 32px 24px 80px; }
@@ -64,9 +66,13 @@ def seconds_plot(rates: list[float]) -> str:
     for share in (0.0, 0.5, 1.0):
         y = bottom - (bottom - high) * share / 1.15
         canvas.line((left, y), (right, y))
-        canvas.text(left - 8, y + 4, quantity(max(rates) * share, "1/s") if share else "0", size=11, color=FAINT, anchor="end")
+        canvas.text(
+            left - 8, y + 4, quantity(max(rates) * share, "1/s") if share else "0", size=11, color=FAINT, anchor="end"
+        )
     step = (right - left) / (len(rates) - 1)
-    canvas.polyline([(left + step * n, bottom - (bottom - high) * rate / top) for n, rate in enumerate(rates)], color=OURS)
+    canvas.polyline(
+        [(left + step * n, bottom - (bottom - high) * rate / top) for n, rate in enumerate(rates)], color=OURS
+    )
     canvas.text(left, 114, "1 s", size=10.5, color=FAINT)
     canvas.text(right, 114, f"{len(rates)} s", size=10.5, color=FAINT, anchor="end")
     return canvas.svg()
@@ -84,19 +90,23 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         cells = table_cells(row)
         last = len(cells) - 1
-        lines.append("".join(cell("td", column, words, words if column == last else "") for column, words in enumerate(cells)))
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{line}</tr>' for line in lines)}</tbody></table>"
+        lines.append(
+            "".join(cell("td", column, words, words if column == last else "") for column, words in enumerate(cells))
+        )
+    return (
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{line}</tr>' for line in lines)}</tbody></table>"
+    )
 
 
 def row_card(row: dict[str, Any], details: dict[str, Any]) -> str:
     """What one row measures, its pairs and its command."""
     words = inspect.cleandoc(ROWS[row["name"]].measure.__doc__ or "")
-    paragraphs = "".join(f"<p>{escape(part)}</p>" for part in words.split("\n\n"))
+    marked = CODE.sub(r"<code>\1</code>", escape(words)).replace("\n\n", "</p><p>")
     plots = pairs_plot(details, row["unit"]) + seconds_plot(details.get("rate_each_second", []))
     plain = {name: value for name, value in details.items() if isinstance(value, int | float)}
     facts = "".join(f"<dt>{escape(name)}</dt><dd>{value:,.6g}</dd>" for name, value in plain.items())
     return (
-        f'<section class="card" id="{row["name"]}"><h3>{row["name"]}</h3>{paragraphs}'
+        f'<section class="card" id="{row["name"]}"><h3>{row["name"]}</h3><p>{marked}</p>'
         f'<div class="plots"><div>{plots}</div><dl>{facts}</dl></div><pre>{escape(row["command"])}</pre></section>'
     )
 
@@ -106,7 +116,9 @@ def write(report: Report, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     picture = figure.draw(report)
     (directory / "report.svg").write_text(picture)
-    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in report["machine"].items())
+    facts = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in report["machine"].items()
+    )
     cards = "".join(row_card(row, report["details"].get(row["name"], {})) for row in report["rows"])
     (directory / "report.html").write_text(
         f"""<!doctype html>

@@ -21,7 +21,15 @@ class Canvas:
     parts: list[str] = field(default_factory=list)
 
     def text(
-        self, x: float, y: float, words: str, *, size: float = 12, color: str = INK, anchor: str = "start", bold: bool = False
+        self,
+        x: float,
+        y: float,
+        words: str,
+        *,
+        size: float = 12,
+        color: str = INK,
+        anchor: str = "start",
+        bold: bool = False,
     ) -> None:
         """Words with their baseline at `y`, with a rim of paper so that lines never cross letters."""
         weight = ' font-weight="600"' if bold else ""
@@ -29,7 +37,9 @@ class Canvas:
         style = f'font-size="{size}" fill="{color}" text-anchor="{anchor}"{weight}{rim}'
         self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(words)}</text>')
 
-    def line(self, a: tuple[float, float], b: tuple[float, float], *, color: str = GRID, width: float = 1, dash: str = "") -> None:
+    def line(
+        self, a: tuple[float, float], b: tuple[float, float], *, color: str = GRID, width: float = 1, dash: str = ""
+    ) -> None:
         """A straight line."""
         dashes = f' stroke-dasharray="{dash}"' if dash else ""
         ends = f'x1="{a[0]:.1f}" y1="{a[1]:.1f}" x2="{b[0]:.1f}" y2="{b[1]:.1f}"'
@@ -38,7 +48,9 @@ class Canvas:
     def polyline(self, points: list[tuple[float, float]], *, color: str, width: float = 2) -> None:
         """A line through points."""
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        self.parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="{width}" stroke-linejoin="round"/>')
+        self.parts.append(
+            f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="{width}" stroke-linejoin="round"/>'
+        )
 
     def box(self, x: float, y: float, width: float, height: float, *, color: str, radius: float = 0) -> None:
         """A filled rectangle."""
@@ -48,7 +60,9 @@ class Canvas:
     def dot(self, x: float, y: float, *, color: str, radius: float = 6, hollow: bool = False) -> None:
         """A round marker."""
         fill, rim = (PAPER, color) if hollow else (color, PAPER)
-        self.parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{fill}" stroke="{rim}" stroke-width="2"/>')
+        self.parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{fill}" stroke="{rim}" stroke-width="2"/>'
+        )
 
     def diamond(self, x: float, y: float, *, color: str, radius: float = 7) -> None:
         """A marker that stands on its corner."""
@@ -89,14 +103,21 @@ class LogAxis:
 
 
 def spread(wanted: list[tuple[float, float]], left: float, right: float, gap: float = 10) -> list[float]:
-    """Centres for labels of given `(centre, width)`, moved apart as little as a sweep from the left and one back allow."""
+    """Centres for labels of given `(centre, width)`, moved apart where they would touch, and kept within the edges."""
     order = sorted(range(len(wanted)), key=lambda index: wanted[index][0])
     centres = [centre for centre, _ in wanted]
-    edge = left
-    for index in order:
-        half = wanted[index][1] / 2
-        centres[index] = max(centres[index], edge + half)
-        edge = centres[index] + half + gap
+
+    def push_right() -> None:
+        edge = left
+        for index in order:
+            half = wanted[index][1] / 2
+            centres[index] = max(centres[index], edge + half)
+            edge = centres[index] + half + gap
+
+    push_right()
+    shift = sum(centre - wanted[index][0] for index, centre in enumerate(centres)) / max(len(centres), 1)
+    centres = [centre - shift for centre in centres]
+    push_right()
     edge = right
     for index in reversed(order):
         half = wanted[index][1] / 2

@@ -23,7 +23,9 @@ def merge(report: Report, result: dict[str, Any], details: dict[str, Any]) -> No
     """Puts a row in its place, instead of the one that it was before; rows that no longer exist are dropped."""
     rows = {old["name"]: old for old in report["rows"] if old["name"] in ROWS} | {result["name"]: result}
     report["rows"] = [rows[name] for name in ROWS if name in rows]
-    report["details"] = {name: old for name, old in report["details"].items() if name in ROWS} | {result["name"]: details}
+    report["details"] = {name: old for name, old in report["details"].items() if name in ROWS} | {
+        result["name"]: details
+    }
 
 
 def save(report: Report, path: Path) -> None:
@@ -55,6 +57,11 @@ def quantity(value: float | None, unit: str) -> str:
     return f"{value:,.1f}"
 
 
+def multiple(ratio: float) -> str:
+    """A ratio with three digits that count: 0.044, 4.47, 25.3, 1,068."""
+    return f"{ratio:,.0f}" if abs(ratio) >= 100 else f"{ratio:.3g}"
+
+
 def mark(row: dict[str, Any], which: str) -> str:
     """Floor or goal as people read it: a multiple where the bar is on the ratio, else a quantity."""
     bar = ROWS[row["name"]].bar
@@ -67,7 +74,7 @@ def mark(row: dict[str, Any], which: str) -> str:
 
 def table_cells(row: dict[str, Any]) -> list[str]:
     """A row as words: name, value, reference, its value, ratio, floor, goal, reached."""
-    ratio = "" if row["ratio"] is None else f"{row['ratio']:.3g} x"
+    ratio = "" if row["ratio"] is None else f"{multiple(row['ratio'])} x"
     return [
         row["name"],
         quantity(row["value"], row["unit"]),
@@ -89,7 +96,10 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [HEADINGS, *[table_cells(row) for row in rows]]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
     padded = [
-        [cell.rjust(width) if column in RIGHT_ALIGNED else cell.ljust(width) for column, (cell, width) in enumerate(zip(line, widths, strict=True))]
+        [
+            cell.rjust(width) if column in RIGHT_ALIGNED else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
         for line in lines
     ]
     rule = ["─" * width for width in widths]

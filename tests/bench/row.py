@@ -115,7 +115,9 @@ class Row:
 ROWS: dict[str, Row] = {}
 
 
-def row(name: str, unit: str, bar: Bar | None = None) -> Callable[[Callable[[Bench], Measured]], Callable[[Bench], Measured]]:
+def row(
+    name: str, unit: str, bar: Bar | None = None
+) -> Callable[[Callable[[Bench], Measured]], Callable[[Bench], Measured]]:
     """Enters a function as the row `name`."""
 
     def enter(measure: Callable[[Bench], Measured]) -> Callable[[Bench], Measured]:

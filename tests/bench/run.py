@@ -21,7 +21,9 @@ PAIRS_MIN = 5
 
 def arguments(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--only", metavar="NAME", action="append", choices=list(ROWS), help="measure this row (again: these) and merge")
+    parser.add_argument(
+        "--only", metavar="NAME", action="append", choices=list(ROWS), help="measure this row (again: these) and merge"
+    )
     parser.add_argument("--pairs", type=int, default=PAIRS_MIN, help=f"interleaved pairs a row, at least {PAIRS_MIN}")
     parser.add_argument("--quick", action="store_true", help="one small pair a row: shows that it runs, not how fast")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="directory of the report (default: %(default)s)")
@@ -43,7 +45,7 @@ def measure(rows: list[Row], run: Bench, results: report.Report, path: Path) -> 
         print(f"[{number}/{len(rows)}] {row.name} ...", end=" ", file=sys.stderr, flush=True)
         try:
             measured = row.measure(run)
-        except Exception:
+        except Exception:  # noqa: BLE001  (a row that cannot be measured must not cost the others)
             failed.append(row.name)
             print("failed", file=sys.stderr)
             traceback.print_exc()

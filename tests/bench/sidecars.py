@@ -65,8 +65,7 @@ def order_arguments(count: int, account: int = 1, symbol: int = 1) -> list[tuple
     """
     first = fresh_ids()
     return [
-        (BUY if index % 2 == 0 else SELL, first + index, PRICE + TICK * (index // 2 % 16))
-        for index in range(count)
+        (BUY if index % 2 == 0 else SELL, first + index, PRICE + TICK * (index // 2 % 16)) for index in range(count)
     ]
 
 

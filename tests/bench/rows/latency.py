@@ -16,7 +16,9 @@ LEAD_NS = 20_000_000
 """Time from setting the schedule to the first order, so that the loop is waiting when it comes."""
 
 
-def scheduled(lane: Any, rate: int, total: int, start_ns: int, *, account: int = 1, yielding: bool = False) -> list[int]:
+def scheduled(
+    lane: Any, rate: int, total: int, start_ns: int, *, account: int = 1, yielding: bool = False
+) -> list[int]:
     """Sends order `i` at `start + i / rate` and gives each order's latency from that moment, ns.
 
     An order that is late because the one before it was slow counts its wait: nothing is left out because we were busy.
@@ -56,7 +58,9 @@ def one_writer(bench: Bench) -> Measured:
             return float(bare_all[-1]["p99_ns"])
 
         pairs = interleave(bench.pairs, p99, bare_p99)
-    return Measured.of(pairs, "bare shared-memory echo, same schedule", percentiles=ours_all, reference_percentiles=bare_all)
+    return Measured.of(
+        pairs, "bare shared-memory echo, same schedule", percentiles=ours_all, reference_percentiles=bare_all
+    )
 
 
 def worker(address: str, cpu: int, number: int, rate: int, total: int, start_ns: int, report: Any) -> None:

@@ -49,7 +49,10 @@ def resting_batch(dtype: np.dtype[Any], count: int) -> np.ndarray[Any, Any]:
 
 def own_memory(bench: Bench, resting: int) -> int:
     """The sidecar's own memory when it is configured for `resting` orders (at least one) and holds that many, bytes."""
-    with sidecar(bench, orders={"resting_orders_max": max(resting, 1)}) as ours, open_lane(ours.address, 4096, 4096) as lane:
+    with (
+        sidecar(bench, orders={"resting_orders_max": max(resting, 1)}) as ours,
+        open_lane(ours.address, 4096, 4096) as lane,
+    ):
         batch = resting_batch(lane.request_dtype, max(resting, 1))
         for first in range(0, len(batch), 4096):
             finish(lane.submit(batch[first : first + 4096]))

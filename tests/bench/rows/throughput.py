@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable
@@ -71,7 +72,11 @@ def batches(bench: Bench) -> Measured:
     bench.scratch.mkdir(parents=True, exist_ok=True)
     append = limit(bench, "append", directory=bench.scratch, records=bench.scaled(4_000_000))
     copy = limit(bench, "copy", bytes=256 << 20)
-    details = {"orders_a_run": count, "append_per_second": append["per_second"], "copy_bytes_per_second": copy["per_second"]}
+    details = {
+        "orders_a_run": count,
+        "append_per_second": append["per_second"],
+        "copy_bytes_per_second": copy["per_second"],
+    }
     return Measured.of(pairs, "bare stream of 64-byte records over shared memory", **details)
 
 
@@ -114,7 +119,12 @@ def sustained(bench: Bench) -> Measured:
         orders, took = pump(lane, flow, go_on)
     total = orders / took
     edges = [(0.0, 0), *marks]
-    rates = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(edges, edges[1:], strict=False)]
+    rates = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(edges)]
     first = marks[4][1] / marks[4][0] if len(marks) > 4 else total
-    details = {"orders": orders, "seconds": took, "rate_each_second": rates, "rate_slowest_second": min(rates, default=total)}
+    details = {
+        "orders": orders,
+        "seconds": took,
+        "rate_each_second": rates,
+        "rate_slowest_second": min(rates, default=total),
+    }
     return Measured(total, "its own first 5 seconds", first, total / first, details)
