@@ -34,7 +34,7 @@ pub(super) struct LimitRange {
 pub(super) struct Accounts {
     classes: Vec<Limits>,
     pages: Vec<u32>,
-    mixed: Vec<Box<[u32; PAGE]>>,
+    mixed: Vec<[u32; PAGE]>,
     last_ids: Vec<Option<Box<[u64; PAGE]>>>,
 }
 
@@ -102,7 +102,7 @@ impl Accounts {
         } else if (from, to) == (0, PAGE - 1) {
             self.pages[page] = class;
         } else if entry != class {
-            let mut classes = Box::new([entry; PAGE]);
+            let mut classes = [entry; PAGE];
             classes[from..=to].fill(class);
             self.pages[page] = MIXED | self.mixed.len() as u32;
             self.mixed.push(classes);
@@ -121,6 +121,15 @@ impl Accounts {
     #[inline(always)]
     pub(super) fn limits(&self, class: u32) -> &Limits {
         &self.classes[class as usize]
+    }
+
+    /// Heap that the accounts hold, bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let id_pages = self.last_ids.iter().flatten().count();
+        self.classes.capacity() * size_of::<Limits>()
+            + (self.pages.capacity() + self.mixed.capacity() * PAGE) * size_of::<u32>()
+            + self.last_ids.capacity() * size_of::<usize>()
+            + id_pages * PAGE * size_of::<u64>()
     }
 
     /// Remembers the client order id that `account`, which exists, had accepted last.

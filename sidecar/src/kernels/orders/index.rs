@@ -8,6 +8,8 @@ const EMPTY: u32 = 0;
 const GONE: u32 = 1;
 const INDEX_BITS: u32 = 26;
 const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
+/// Slots that `peek` looks at before it gives up.
+const PEEKS: usize = 4;
 const SLOTS_MIN: usize = 16;
 const SEED_ACCOUNT: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -66,8 +68,8 @@ impl Index {
     #[inline(always)]
     pub(super) fn peek(&self, hash: u64) -> Option<u32> {
         let mask = self.slots.len().wrapping_sub(1);
-        let mut at = self.home(hash);
-        for _ in 0..4 {
+        let home = self.home(hash);
+        for at in home..home + PEEKS {
             let slot = *self.slots.get(at & mask)?;
             if slot & !INDEX_MASK == tag(hash) {
                 return Some(slot & INDEX_MASK);
@@ -75,7 +77,6 @@ impl Index {
             if slot == EMPTY {
                 return None;
             }
-            at += 1;
         }
         None
     }
@@ -166,6 +167,11 @@ impl Index {
             }
             self.slots[at] = slot;
         }
+    }
+
+    /// Heap that the table holds, bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.slots)
     }
 
     /// Every index, in no order that may show.

@@ -60,6 +60,12 @@ pub(super) struct Levels {
 }
 
 impl Levels {
+    /// Heap that the levels hold, bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let places = self.directory.capacity() * size_of::<Place>() + self.unused.capacity() * size_of::<u32>();
+        places + self.blocks.capacity() * size_of::<Block>()
+    }
+
     /// Finds the level of `rank`, or the spot where it would be.
     #[inline]
     pub(super) fn find(&self, rank: i64) -> Spot {

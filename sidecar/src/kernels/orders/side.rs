@@ -32,6 +32,11 @@ impl BookSide {
         Self { best: NO_RANK, head: NIL, side, levels: Levels::default() }
     }
 
+    /// Heap that the levels hold, bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.levels.heap_bytes()
+    }
+
     /// The first order of the best level, or NIL.
     #[inline(always)]
     pub(super) fn head(&self) -> u32 {

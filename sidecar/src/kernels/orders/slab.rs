@@ -40,6 +40,11 @@ impl<T: Entry> Slab<T> {
         self.live as usize
     }
 
+    /// Heap that the slab holds, bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.chunks.len() * CHUNK * size_of::<T>() + self.chunks.capacity() * size_of::<usize>()
+    }
+
     /// Indices `0..used` may be read; unused ones among them hold `T::free`.
     pub(super) fn used(&self) -> u32 {
         self.used

@@ -136,6 +136,21 @@ impl OrderKernel {
         walk.into_iter().flatten().map(move |at| self.store.orders.get(at).row(symbol))
     }
 
+    /// Heap that books, orders, positions and accounts hold, bytes (the allocator's own overhead is not counted).
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let of_book = |book: &Book| {
+            let levels: usize = book.sides.iter().map(super::side::BookSide::heap_bytes).sum();
+            levels + book.orders.heap_bytes() + book.holdings.heap_bytes()
+        };
+        let books: usize = self.books.iter().map(of_book).sum();
+        books
+            + self.books.capacity() * size_of::<Book>()
+            + self.store.orders.heap_bytes()
+            + self.store.holdings.heap_bytes()
+            + self.accounts.heap_bytes()
+    }
+
     /// The instruments, ascending by symbol.
     #[must_use]
     pub fn instruments(&self) -> Vec<Instrument> {
