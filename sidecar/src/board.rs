@@ -134,13 +134,20 @@ impl BoardReader {
     /// Opens the board of the sidecar at `address`. An error says what to do.
     pub fn open(address: &str) -> Result<Self, String> {
         let path = PathBuf::from(SEGMENT_DIRECTORY).join(board_name(address));
-        let file = File::open(&path)
-            .map_err(|error| format!("no sidecar has published a board for {address} ({}: {error}); is it running, and is the address right?", path.display()))?;
+        let file = File::open(&path).map_err(|error| {
+            format!(
+                "no sidecar has published a board for {address} ({}: {error}); is it running, and is the address right?",
+                path.display()
+            )
+        })?;
         let size = file.metadata().map_err(|error| error.to_string())?.len();
         if size < BOARD_BYTES as u64 {
             return Err(format!("{} is not a board of this version: it has {size} bytes, not {BOARD_BYTES}", path.display()));
         }
-        let map = MmapOptions::new().len(BOARD_BYTES).map_raw_read_only(&file).map_err(|error| format!("cannot map {}: {error}", path.display()))?;
+        let map = MmapOptions::new()
+            .len(BOARD_BYTES)
+            .map_raw_read_only(&file)
+            .map_err(|error| format!("cannot map {}: {error}", path.display()))?;
         // SAFETY: mapped readable for BOARD_BYTES at a page boundary; this value keeps the map and only loads.
         let bytes = unsafe { SharedBytes::new(map.as_mut_ptr(), BOARD_BYTES) };
         let reader = Self { bytes, _map: map };

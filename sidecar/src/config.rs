@@ -124,10 +124,10 @@ const fn one() -> i64 {
 
 /// Symbols of a sidecar that was configured with none: prices with four decimals, a tick of one cent.
 const BUILT_IN_SYMBOLS: [&str; 64] = [
-    "AAPL", "MSFT", "AMZN", "GOOG", "INTC", "NVDA", "META", "TSLA", "AVGO", "COST", "NFLX", "AMD", "ADBE", "CSCO", "PEP", "TMUS", "QCOM", "TXN",
-    "AMGN", "INTU", "CMCSA", "HON", "ISRG", "AMAT", "BKNG", "VRTX", "ADP", "REGN", "MU", "GILD", "LRCX", "PANW", "MDLZ", "ADI", "KLAC", "SNPS",
-    "CDNS", "MELI", "CRWD", "SBUX", "ORLY", "CSX", "MAR", "ABNB", "NXPI", "PYPL", "FTNT", "MRVL", "CTAS", "ROP", "PCAR", "WDAY", "MNST", "CPRT",
-    "ROST", "PAYX", "AEP", "ODFL", "FAST", "KDP", "EA", "EXC", "XEL", "CTSH",
+    "AAPL", "MSFT", "AMZN", "GOOG", "INTC", "NVDA", "META", "TSLA", "AVGO", "COST", "NFLX", "AMD", "ADBE", "CSCO", "PEP", "TMUS", "QCOM",
+    "TXN", "AMGN", "INTU", "CMCSA", "HON", "ISRG", "AMAT", "BKNG", "VRTX", "ADP", "REGN", "MU", "GILD", "LRCX", "PANW", "MDLZ", "ADI",
+    "KLAC", "SNPS", "CDNS", "MELI", "CRWD", "SBUX", "ORLY", "CSX", "MAR", "ABNB", "NXPI", "PYPL", "FTNT", "MRVL", "CTAS", "ROP", "PCAR",
+    "WDAY", "MNST", "CPRT", "ROST", "PAYX", "AEP", "ODFL", "FAST", "KDP", "EA", "EXC", "XEL", "CTSH",
 ];
 
 /// Built-in accounts and limits.
@@ -176,7 +176,10 @@ impl InstrumentConfig {
 impl AccountsConfig {
     fn check(&self) -> Result<(), String> {
         if self.first < 1 || self.last < self.first || self.last > ACCOUNT_MAX || self.order_quantity_max < 0 || self.position_max < 0 {
-            return Err(format!("accounts {} to {}: they must ascend within 1 to {ACCOUNT_MAX}, with limits of 0 or more", self.first, self.last));
+            return Err(format!(
+                "accounts {} to {}: they must ascend within 1 to {ACCOUNT_MAX}, with limits of 0 or more",
+                self.first, self.last
+            ));
         }
         Ok(())
     }

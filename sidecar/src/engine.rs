@@ -13,7 +13,6 @@ use crate::kernels::orders::{OrderKernel, Outgoing};
 pub const ENGINE_VERSION: u32 = 1;
 
 /// Sequence numbers, kernels and outputs.
-#[derive(Debug)]
 pub struct Engine {
     /// The order kernel.
     pub orders: OrderKernel,

@@ -97,7 +97,9 @@ fn run_replay(recording: &Path, as_json: bool) -> Result<ExitCode, String> {
     let counters = engine.orders.counters();
     let torn = match &replayed.end {
         JournalEnd::Clean => None,
-        JournalEnd::Torn { segment, offset, why } => Some(format!("ends in a torn frame at offset {offset} of {}: {why}", segment.display())),
+        JournalEnd::Torn { segment, offset, why } => {
+            Some(format!("ends in a torn frame at offset {offset} of {}: {why}", segment.display()))
+        }
     };
     let answer = json!({
         "state_hash": format!("{:016x}", engine.orders.state_hash()), "output_hash": format!("{:016x}", engine.output_hash()),
@@ -109,7 +111,10 @@ fn run_replay(recording: &Path, as_json: bool) -> Result<ExitCode, String> {
     } else {
         println!("state hash   {}", answer["state_hash"].as_str().unwrap_or(""));
         println!("sequence     {} ({} frames)", answer["sequence"], replayed.frames);
-        println!("orders       {} accepted, {} rejected, {} trades, {} resting", counters.accepted, counters.rejected, counters.trades, counters.resting);
+        println!(
+            "orders       {} accepted, {} rejected, {} trades, {} resting",
+            counters.accepted, counters.rejected, counters.trades, counters.resting
+        );
         torn.iter().for_each(|words| println!("recording    {words}"));
     }
     Ok(ExitCode::SUCCESS)

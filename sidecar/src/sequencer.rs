@@ -157,7 +157,7 @@ impl Sequencer {
                 since_look = 0;
                 self.look_around();
             }
-            if self.hot.is_empty() {
+            if self.hot.is_empty() && !self.stopping {
                 self.sleep();
                 idle_since = None;
             }

@@ -77,10 +77,24 @@ pub fn status_text(status: &Value) -> String {
     line(&mut text, "uptime", format!("{:.1} s, journal epoch {}", status["uptime_ns"].as_f64().unwrap_or(0.0) / 1e9, plain("epoch")));
     line(&mut text, "sequence", plain("sequence"));
     line(&mut text, "journal", format!("{:.1} MiB since start", status["journal_bytes"].as_f64().unwrap_or(0.0) / f64::from(1 << 20)));
-    line(&mut text, "orders", format!("{} accepted, {} rejected, {} trades, {} resting", plain("accepted"), plain("rejected"), plain("trades"), plain("resting_orders")));
+    line(
+        &mut text,
+        "orders",
+        format!(
+            "{} accepted, {} rejected, {} trades, {} resting",
+            plain("accepted"),
+            plain("rejected"),
+            plain("trades"),
+            plain("resting_orders")
+        ),
+    );
     line(&mut text, "clients", format!("{}, lane faults since start: {}", plain("clients"), plain("faults")));
     let lanes = status["lanes"].as_array().map_or(&[][..], Vec::as_slice);
-    let _ = writeln!(text, "\n{:>6} {:<8} {:>8} {:>6} {:>9} {:>13} {:>9} {:>10} {:>8}  name", "lane", "kernel", "pid", "uid", "depth", "completed", "in flight", "held", "dropped");
+    let _ = writeln!(
+        text,
+        "\n{:>6} {:<8} {:>8} {:>6} {:>9} {:>13} {:>9} {:>10} {:>8}  name",
+        "lane", "kernel", "pid", "uid", "depth", "completed", "in flight", "held", "dropped"
+    );
     for lane in lanes {
         let number = |key: &str| lane[key].as_u64().unwrap_or(0);
         let _ = writeln!(

@@ -115,7 +115,8 @@ pub fn record_schema(schema: &RecordSchema) -> Value {
 }
 
 fn enum_schema(schema: &EnumSchema) -> Value {
-    let members: Vec<_> = schema.members.iter().map(|member| json!({"name": member.name, "value": member.value, "doc": member.doc})).collect();
+    let members: Vec<_> =
+        schema.members.iter().map(|member| json!({"name": member.name, "value": member.value, "doc": member.doc})).collect();
     json!({"name": schema.name, "doc": schema.doc, "flags": schema.is_flags, "members": members})
 }
 
@@ -144,7 +145,10 @@ mod tests {
 
     #[test]
     fn messages_of_the_protocol_are_read() {
-        assert_eq!(parse(br#"{"op":"query","what":"book","symbol":1,"levels":5}"#), Ok(Request::Query(Query::Book { symbol: 1, levels: 5 })));
+        assert_eq!(
+            parse(br#"{"op":"query","what":"book","symbol":1,"levels":5}"#),
+            Ok(Request::Query(Query::Book { symbol: 1, levels: 5 }))
+        );
         assert_eq!(parse(br#"{"op":"query","what":"state"}"#), Ok(Request::Query(Query::State)));
         let open = parse(br#"{"op":"open","kernel":"orders","depth":64,"accounts":[1,9]}"#).unwrap();
         assert!(matches!(open, Request::Open { depth: 64, accounts: Some((1, 9)), events: None, .. }));
@@ -152,7 +156,16 @@ mod tests {
 
     #[test]
     fn everything_else_is_refused_in_words() {
-        for message in [&b""[..], b"{}", b"[]", b"\xff", br#"{"op":"open"}"#, br#"{"op":"fly"}"#, br#"{"op":"close","lane":-1}"#, br#"{"op":"close","lane":1,"x":2}"#] {
+        for message in [
+            &b""[..],
+            b"{}",
+            b"[]",
+            b"\xff",
+            br#"{"op":"open"}"#,
+            br#"{"op":"fly"}"#,
+            br#"{"op":"close","lane":-1}"#,
+            br#"{"op":"close","lane":1,"x":2}"#,
+        ] {
             let refusal = parse(message).unwrap_err();
             assert!(refusal.code == "PROTOCOL" && !refusal.words.is_empty(), "{message:?}");
         }

@@ -14,7 +14,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{SockFlag, accept4};
 use ringlane_layout::limits::{CLIENTS_MAX, HELLO_TIMEOUT_NS};
 
-use crate::sequencer::{Command, Commands};
+use crate::sequencer::Command;
 use session::Session;
 
 pub use session::Host;

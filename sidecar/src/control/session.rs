@@ -128,7 +128,9 @@ impl Session {
             return Err(Refusal::new("PROTOCOL", "a connection says hello once"));
         }
         if layout_version != LAYOUT_VERSION {
-            let words = format!("the client speaks layout version {layout_version}, this sidecar {LAYOUT_VERSION}; install the same ringlane on both sides");
+            let words = format!(
+                "the client speaks layout version {layout_version}, this sidecar {LAYOUT_VERSION}; install the same ringlane on both sides"
+            );
             return Err(Refusal::new("LAYOUT_VERSION", words));
         }
         if name.len() > CLIENT_NAME_BYTES_MAX {
@@ -173,7 +175,8 @@ impl Session {
         let token = random_token().map_err(|words| Refusal::new("MEMORY", words))?;
         let notify = self.notify.clone().ok_or_else(|| Refusal::new("PROTOCOL", "hello comes first"))?;
         let owner = Owner { client: self.client, pid: self.peer.pid, uid: self.peer.uid, name: self.name.clone() };
-        let lane = Lane::create(number, owner, geometry, cancel_on_disconnect, notify, wall_clock_ns()).map_err(|words| Refusal::new("MEMORY", words))?;
+        let lane = Lane::create(number, owner, geometry, cancel_on_disconnect, notify, wall_clock_ns())
+            .map_err(|words| Refusal::new("MEMORY", words))?;
         let fds = lane.fds().map_err(|error| Refusal::new("MEMORY", format!("no descriptors can be had: {error}")))?;
         let open = LaneOpen {
             lane: number,

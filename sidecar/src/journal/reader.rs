@@ -8,7 +8,9 @@ use bytemuck::Zeroable;
 use ringlane_layout::limits::RECORD_BYTES;
 use ringlane_layout::record::RecordBytes;
 
-use super::{FORMAT_VERSION, FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, FrameKind, PAYLOAD_BYTES_MAX, SEGMENT_MAGIC, SegmentHeader, frame_crc};
+use super::{
+    FORMAT_VERSION, FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, FrameKind, PAYLOAD_BYTES_MAX, SEGMENT_MAGIC, SegmentHeader, frame_crc,
+};
 
 /// One whole, checked frame.
 #[derive(Debug)]
@@ -148,7 +150,10 @@ impl Reader {
             return Err(say(&"its first bytes are not those of a Ringlane journal"));
         }
         if header.format_version > FORMAT_VERSION {
-            return Err(say(&format!("its format is version {}, and this build reads up to {FORMAT_VERSION}; use a newer ringlane", header.format_version)));
+            return Err(say(&format!(
+                "its format is version {}, and this build reads up to {FORMAT_VERSION}; use a newer ringlane",
+                header.format_version
+            )));
         }
         self.segment_header = header;
         self.current = Some(OpenSegment { path, file, offset: FRAMES_OFFSET as u64 });
@@ -158,7 +163,8 @@ impl Reader {
     fn step(&mut self) -> Result<Step, String> {
         let Some(segment) = &mut self.current else { return Ok(Step::JournalEnd(JournalEnd::Clean)) };
         let offset = segment.offset;
-        let torn = |why: String, segment: &OpenSegment| Ok(Step::JournalEnd(JournalEnd::Torn { segment: segment.path.clone(), offset, why }));
+        let torn =
+            |why: String, segment: &OpenSegment| Ok(Step::JournalEnd(JournalEnd::Torn { segment: segment.path.clone(), offset, why }));
         let mut bytes = [0; FRAME_HEADER_BYTES];
         match segment.file.read_exact(&mut bytes) {
             Ok(()) => {}

@@ -94,7 +94,14 @@ enum Job {
 
 impl Writer {
     /// Opens a new segment of number `index` behind what the directory holds.
-    pub fn open(directory: &Path, index: u64, segment_bytes: u64, prefault_bytes: u64, epoch: Epoch, start: &FrameMeta) -> Result<Self, String> {
+    pub fn open(
+        directory: &Path,
+        index: u64,
+        segment_bytes: u64,
+        prefault_bytes: u64,
+        epoch: Epoch,
+        start: &FrameMeta,
+    ) -> Result<Self, String> {
         let (jobs, job_queue) = bounded(64);
         let (made, segments) = bounded(1);
         let path = directory.to_owned();
@@ -251,5 +258,7 @@ fn help(directory: &PathBuf, segment_bytes: u64, jobs: &Receiver<Job>, made: &Se
 fn boot_id() -> [u8; 16] {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let hex: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
-    std::array::from_fn(|i| hex.get(2 * i..2 * i + 2).and_then(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).unwrap_or(0))
+    std::array::from_fn(|i| {
+        hex.get(2 * i..2 * i + 2).and_then(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).unwrap_or(0)
+    })
 }

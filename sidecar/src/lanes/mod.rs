@@ -106,7 +106,14 @@ fn sidecar_words(bytes: &SharedBytes) -> SidecarWords<'_> {
 
 impl Lane {
     /// Reserves, maps and seals the regions of a new lane.
-    pub fn create(number: u32, owner: Owner, geometry: LaneGeometry, cancel_on_disconnect: bool, notify: Arc<OwnedFd>, opened_ns: u64) -> Result<Self, String> {
+    pub fn create(
+        number: u32,
+        owner: Owner,
+        geometry: LaneGeometry,
+        cancel_on_disconnect: bool,
+        notify: Arc<OwnedFd>,
+        opened_ns: u64,
+    ) -> Result<Self, String> {
         let lane = u64::from(number);
         let requests = Region::for_requests(geometry.requests_bytes(), &geometry.header(REQUESTS_MAGIC, lane, OrderRequest::SCHEMA_HASH))?;
         let results = Region::for_results(geometry.results_bytes(), &geometry.header(RESULTS_MAGIC, lane, OrderResult::SCHEMA_HASH))?;
@@ -151,7 +158,8 @@ impl Lane {
 
     /// Duplicates of what the client gets at open: requests, results, doorbell.
     pub fn fds(&self) -> std::io::Result<[OwnedFd; 3]> {
-        let [requests, results, doorbell] = [self.requests.fd(), self.results.fd(), self.doorbell.as_fd()].map(|fd| fd.try_clone_to_owned());
+        let [requests, results, doorbell] =
+            [self.requests.fd(), self.results.fd(), self.doorbell.as_fd()].map(|fd| fd.try_clone_to_owned());
         Ok([requests?, results?, doorbell?])
     }
 

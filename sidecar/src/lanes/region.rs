@@ -81,7 +81,8 @@ pub fn sealed_rows(rows: &[u8]) -> Result<OwnedFd, String> {
     let fd = memfd_create(c"ringlane-rows", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).map_err(|error| error.to_string())?;
     let mut written = 0;
     while written < rows.len() {
-        written += nix::sys::uio::pwrite(&fd, &rows[written..], written as i64).map_err(|error| format!("cannot hold the reply: {error}"))?;
+        written +=
+            nix::sys::uio::pwrite(&fd, &rows[written..], written as i64).map_err(|error| format!("cannot hold the reply: {error}"))?;
     }
     seal(&fd, SealFlag::F_SEAL_WRITE)?;
     Ok(fd)
