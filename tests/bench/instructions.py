@@ -25,7 +25,7 @@ from bench.paths import ROOT
 from bench.programs import program
 
 FIGURE = ROOT / "tests" / "instructions_per_order.json"
-FLOW = {"orders": 200_000, "seed": 1, "batch": 256, "resting": 100_000}
+FLOW = {"orders": 100_000, "seed": 1, "batch": 256, "resting": 50_000}
 TOLERANCE = 0.03
 TIMEOUT_S = 600
 

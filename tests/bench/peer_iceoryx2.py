@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from importlib.metadata import version
+from typing import Any
 
 import iceoryx2
 
@@ -22,7 +23,7 @@ class Record(ctypes.Structure):
     _fields_ = [("bytes", ctypes.c_uint8 * 64)]
 
 
-def open_service(name):
+def open_service(name: str) -> tuple[Any, Any]:
     """The node (which must be kept) and the service."""
     iceoryx2.set_log_level(iceoryx2.LogLevel.Error)
     node = iceoryx2.NodeBuilder.new().create(iceoryx2.ServiceType.Ipc)
@@ -30,7 +31,7 @@ def open_service(name):
     return node, service
 
 
-def serve(name, cpu, ready):
+def serve(name: str, cpu: int, ready: Any) -> None:
     """Answers every request."""
     os.sched_setaffinity(0, {cpu})
     _node, service = open_service(name)
@@ -44,13 +45,13 @@ def serve(name, cpu, ready):
             request.loan_uninit().write_payload(reply).send()
 
 
-def measure(name, count):
+def measure(name: str, count: int) -> list[int]:
     """Times `count` round trips, ns."""
     _node, service = open_service(name)
     client = service.client_builder().create()
     record, clock = Record(), time.perf_counter_ns
 
-    def call():
+    def call() -> None:
         pending = client.loan_uninit().write_payload(record).send()
         while pending.receive() is None:
             pass
@@ -66,7 +67,7 @@ def measure(name, count):
     return sorted(samples)
 
 
-def main():
+def main() -> None:
     count, client_cpu, server_cpu = map(int, sys.argv[1:])
     name = f"ringlane-bench/{os.getpid()}"
     ready = multiprocessing.Event()

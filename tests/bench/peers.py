@@ -115,7 +115,7 @@ def iceoryx2(bench: Bench, count: int) -> dict[str, Any]:
     """iceoryx2's own Python binding, request-response, both sides polling; its figures as JSON."""
     script = Path(__file__).with_name("peer_iceoryx2.py")
     cores = [str(bench.client_cpu), str(bench.sidecar_cpu)]
-    command = [peer_python(), script, str(count), *cores]
+    command = [str(peer_python()), str(script), str(count), *cores]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
     measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return measured

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from contextlib import ExitStack
+from typing import Any
 
 from bench.measure import interleave, percentile, steady
 from bench.row import Bench, Measured, at_most_times, row
@@ -63,7 +64,7 @@ def active_neighbours(bench: Bench) -> Measured:
         single = stack.enter_context(open_lane(one.address, SLOTS, 64))
         batches = [neutral_batch(single.request_dtype, each // 2, 1 + number) for number in range(LANES)]
 
-        def time_an_order(pairs: list, in_flight: int) -> float:
+        def time_an_order(pairs: list[tuple[Any, Any]], in_flight: int) -> float:
             start = time.perf_counter_ns()
             served = saturate(pairs, in_flight, lambda orders: orders < total)
             return (time.perf_counter_ns() - start) / (served + in_flight * len(pairs) * each // 2)
