@@ -14,6 +14,7 @@ import bench.rows  # noqa: F401  (enters every row)
 from bench import page, report
 from bench.machine import machine
 from bench.paths import OUTPUT
+from bench.programs import program
 from bench.row import ROWS, Bench, Row
 
 PAIRS_MIN = 5
@@ -77,6 +78,7 @@ def main(words: list[str] | None = None) -> int:
             sidecar_cpu=options.sidecar_cpu,
         )
         results["machine"] = machine(options.output) | {"pairs": run.pairs, "quick": run.quick}
+        program("limits")  # Built before anything is measured.
         failed = measure([ROWS[name] for name in options.only or ROWS], run, results, path)
     if results["rows"]:
         print(report.table(results["rows"]))

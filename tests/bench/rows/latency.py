@@ -9,7 +9,7 @@ from bench.limits import limit
 from bench.measure import interleave, percentile, pin, steady, summary, wait_until
 from bench.peers import PROCESSES
 from bench.row import Bench, Measured, at_most, row
-from bench.sidecars import GTC, LIMIT, NEW, code_of, open_lane, order_arguments, sidecar
+from bench.sidecars import GTC, LIMIT, NEW, code_index, open_lane, order_arguments, sidecar
 
 RATE = 120_000
 LEAD_NS = 20_000_000
@@ -24,13 +24,13 @@ def scheduled(
     An order that is late because the one before it was slow counts its wait: nothing is left out because we were busy.
     """
     call, clock = lane.call, time.perf_counter_ns
-    samples, codes = [], set()
+    at, codes, samples = code_index(lane), set(), []
     for index, (side, number, price) in enumerate(order_arguments(total)):
         due = start_ns + index * 1_000_000_000 // rate
         wait_until(due, yielding=yielding)
         result = call(NEW, side, LIMIT, GTC, account, account, 0, number, price, 100)
         samples.append(clock() - due)
-        codes.add(code_of(result))
+        codes.add(result[at])
     assert codes == {0}, f"orders were rejected: {codes}"
     return samples
 

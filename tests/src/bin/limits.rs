@@ -311,11 +311,11 @@ fn bare_lane_bytes(depth: u64) -> usize {
 /// Copies what was submitted into the results, at most `batch` records at a time, until `total` are done.
 fn echo_server(bytes: &SharedBytes, depth: u64, batch: u64, total: u64) {
     let (requests, results) = bare_lane(*bytes, depth);
-    let mut scratch = vec![[0_u8; RECORD_BYTES]; batch as usize];
+    let mut scratch = vec![0_u8; batch as usize * RECORD_BYTES];
     let mut done = 0;
     while done < total {
         let count = (spin_until(bytes, PING, done + 1) - done).min(batch);
-        let records = &mut scratch[..count as usize];
+        let records = &mut scratch[..count as usize * RECORD_BYTES];
         requests.read(done, records);
         results.write(done, records);
         done += count;
@@ -332,7 +332,7 @@ fn scheduled_echo(cores: Cores, rate: u64, seconds: f64) -> Vec<u64> {
         || echo_server(&bytes, DEPTH, 1, total),
         || {
             let (requests, results) = bare_lane(bytes, DEPTH);
-            let mut record = [[1_u8; RECORD_BYTES]];
+            let mut record = [1_u8; RECORD_BYTES];
             let start = Instant::now();
             (0..total)
                 .map(|index| {
@@ -359,19 +359,19 @@ fn stream(cores: Cores, records: u64, batch: u64, depth: u64) -> Duration {
         || echo_server(&bytes, depth, 256, records),
         || {
             let (requests, results) = bare_lane(bytes, depth);
-            let mut scratch = vec![[1_u8; RECORD_BYTES]; batch as usize];
+            let mut scratch = vec![1_u8; batch as usize * RECORD_BYTES];
             let (mut submitted, mut read) = (0, 0);
             let start = Instant::now();
             while read < records {
                 let completed = bytes.word(PONG).load(Acquire); // Pairs with the server's Release store.
                 while read < completed {
                     let count = (completed - read).min(batch);
-                    results.read(read, &mut scratch[..count as usize]);
+                    results.read(read, &mut scratch[..count as usize * RECORD_BYTES]);
                     read += count;
                 }
                 let count = batch.min(records - submitted);
                 if count > 0 && submitted + count - read <= depth {
-                    requests.write(submitted, &scratch[..count as usize]);
+                    requests.write(submitted, &scratch[..count as usize * RECORD_BYTES]);
                     submitted += count;
                     bytes.word(PING).store(submitted, Release);
                 }
