@@ -215,12 +215,14 @@ mod tests {
         let reader = BoardReader::open(&identity.address).unwrap();
         assert_eq!(reader.text(header::ADDRESS, 112), identity.address);
         assert!(reader.row(0).is_none());
-        std::thread::scope(|scope| {
-            scope.spawn(|| (1..200_000).for_each(|n| board.write_row(0, &[(row::LANE, 1), (row::SUBMITTED, n), (row::COMPLETED, n)])));
-            for words in (0..100_000).filter_map(|_| reader.row(0)) {
-                assert_eq!(words[row::SUBMITTED], words[row::COMPLETED]);
-            }
+        let writer = std::thread::spawn(move || {
+            (1..200_000).for_each(|n| board.write_row(0, &[(row::LANE, 1), (row::SUBMITTED, n), (row::COMPLETED, n)]));
+            board
         });
+        for words in (0..100_000).filter_map(|_| reader.row(0)) {
+            assert_eq!(words[row::SUBMITTED], words[row::COMPLETED]);
+        }
+        let board = writer.join().unwrap();
         assert!(Board::create(&identity).is_err_and(|words| words.contains("already serves")));
         board.set(header::PID, 0x7fff_ffff);
         drop(Board::create(&identity).unwrap());

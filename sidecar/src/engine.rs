@@ -138,12 +138,17 @@ impl Engine {
                 self.next_sequence, self.output_hash, frame.header.output_hash
             ));
         }
+        let records = frame.records.iter();
         match frame.kind {
-            FrameKind::Orders => drop(self.process_orders(frame.header.lane, frame.records)),
-            FrameKind::Instruments => frame.records.iter().try_for_each(|record| self.add_instrument(bytemuck::cast_ref(record)))?,
-            FrameKind::Accounts => frame.records.iter().try_for_each(|record| self.set_accounts(bytemuck::cast_ref(record)))?,
-            FrameKind::LaneOpen => frame.records.iter().for_each(|record| self.open_lane(bytemuck::cast_ref(record))),
-            FrameKind::LaneClose => frame.records.iter().for_each(|record| drop(self.close_lane(bytemuck::cast_ref(record)))),
+            FrameKind::Orders => {
+                self.process_orders(frame.header.lane, frame.records);
+            }
+            FrameKind::Instruments => records.map(|record| self.add_instrument(bytemuck::cast_ref(record))).collect::<Result<_, _>>()?,
+            FrameKind::Accounts => records.map(|record| self.set_accounts(bytemuck::cast_ref(record))).collect::<Result<_, _>>()?,
+            FrameKind::LaneOpen => records.for_each(|record| self.open_lane(bytemuck::cast_ref(record))),
+            FrameKind::LaneClose => records.for_each(|record| {
+                self.close_lane(bytemuck::cast_ref(record));
+            }),
             FrameKind::End => {}
         }
         Ok(())

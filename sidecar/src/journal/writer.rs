@@ -1,7 +1,7 @@
 //! Appending frames. The writer never waits: pages and the next segment are made ready by a helper thread.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
@@ -237,7 +237,7 @@ fn sealed_header(meta: &FrameMeta, payload: &[u8]) -> FrameHeader {
     header
 }
 
-fn help(directory: &PathBuf, segment_bytes: u64, jobs: &Receiver<Job>, made: &Sender<Result<Segment, String>>) {
+fn help(directory: &Path, segment_bytes: u64, jobs: &Receiver<Job>, made: &Sender<Result<Segment, String>>) {
     for job in jobs {
         match job {
             Job::Populate(pages, offset, len) => pages.populate(offset, len),

@@ -1,0 +1,49 @@
+# Ringlane: `make run` tries it, `make test` proves it, `make bench` measures it. Each does all of its own set-up.
+.PHONY: run test test-lobster bench loom torture build lint clean
+VENV := .venv
+PY := $(VENV)/bin/python
+SOURCES := $(shell find layout shim sidecar python tests -name '*.rs' -o -name '*.toml' -o -path '*/python/ringlane/*.py' -o -name '*.pyi' -o -name '*.md' 2>/dev/null) Cargo.toml Cargo.lock
+
+run: $(VENV)/ringlane.stamp
+	@$(PY) -m ringlane.demo $(ARGS)
+
+test: $(VENV)/ringlane.stamp $(VENV)/test.stamp
+	@$(PY) tests/run_tests.py $(ARGS)
+
+test-lobster: $(VENV)/ringlane.stamp $(VENV)/test.stamp
+	@$(PY) tests/python/lobster_proof.py $(ARGS)
+
+bench: $(VENV)/ringlane.stamp $(VENV)/bench.stamp
+	cargo build --release -p ringlane-tests --bins
+	@cd tests && ../$(PY) -m bench $(ARGS)
+
+# Every interleaving of the lane protocol's loads, stores and fences, by loom.
+loom:
+	RUSTFLAGS="--cfg loom" cargo test --release -p ringlane-layout --test loom --target-dir target/loom
+
+build: $(VENV)/ringlane.stamp
+
+# The daemon first, then the one wheel that holds shim and daemon; reinstalled by force, so that nothing stale is driven.
+$(VENV)/ringlane.stamp: $(VENV)/created.stamp $(SOURCES)
+	cargo build --release -p ringlane-sidecar
+	mkdir -p python/wheel-data/scripts && cp target/release/ringlane python/wheel-data/scripts/ringlane
+	rm -rf target/wheels
+	cd python && ../$(VENV)/bin/maturin build --release --quiet --interpreter ../$(PY) --out ../target/wheels
+	$(PY) -m pip install --quiet --force-reinstall --no-deps target/wheels/ringlane-*.whl
+	@touch $@
+
+$(VENV)/created.stamp: python/make_venv.sh
+	@sh python/make_venv.sh $(VENV)
+	$(PY) -m pip install --quiet 'maturin>=1.16,<2' 'numpy>=1.23'
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/created.stamp python/pyproject.toml
+	$(PY) -m pip install --quiet $$($(PY) python/extra.py test)
+	@touch $@
+
+$(VENV)/bench.stamp: $(VENV)/created.stamp python/pyproject.toml
+	$(PY) -m pip install --quiet $$($(PY) python/extra.py bench)
+	@touch $@
+
+clean:
+	rm -rf target $(VENV) python/wheel-data

@@ -1,0 +1,74 @@
+"""Ringlane: one shared, crash-safe accelerator for all Python workers of a host.
+
+Records go into shared memory, one sidecar process sequences, journals and computes them, and the answer appears in the
+paired slot. `connect()` finds or starts a sidecar, `client.open()` opens a lane, and `lane.call`, `lane.process`,
+`lane.submit` and `lane.reserve` use it.
+"""
+
+from ._shim import (
+    BUILD_HASH,
+    LaneFaulted,
+    LaneFull,
+    RinglaneError,
+    SchemaMismatch,
+    SidecarLost,
+    SidecarUnavailable,
+)
+from .batch import Instrument, Instruments
+from .client import Client, connect, shared
+from .enums import (
+    CancelReason,
+    EventKind,
+    LaneStatus,
+    Op,
+    OrderFlag,
+    OrderState,
+    OrderType,
+    RejectCode,
+    Side,
+    TimeInForce,
+)
+from .explain import explain
+from .lane import Lane
+from .queries import Book, OpenOrders, Positions, State
+from .schema import Field, Schema
+from .sidecar import Sidecar
+from .ticket import Reservation, Ticket
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BUILD_HASH",
+    "Book",
+    "CancelReason",
+    "Client",
+    "EventKind",
+    "Field",
+    "Instrument",
+    "Instruments",
+    "Lane",
+    "LaneFaulted",
+    "LaneFull",
+    "LaneStatus",
+    "OpenOrders",
+    "Op",
+    "OrderFlag",
+    "OrderState",
+    "OrderType",
+    "Positions",
+    "RejectCode",
+    "Reservation",
+    "RinglaneError",
+    "Schema",
+    "SchemaMismatch",
+    "Side",
+    "Sidecar",
+    "SidecarLost",
+    "SidecarUnavailable",
+    "State",
+    "Ticket",
+    "TimeInForce",
+    "connect",
+    "explain",
+    "shared",
+]

@@ -1,0 +1,236 @@
+"""A lane: slots shared with the sidecar, in which requests are answered in place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _shim
+from .batch import build
+from .enums import Op, OrderType, TimeInForce
+from .schema import Schema
+from .ticket import LoopWatch, Records, Reservation, Ticket, nanoseconds
+
+if TYPE_CHECKING:
+    from .client import Client
+
+_EVENTS_TAKEN_MAX = 1 << 20
+_ORDER_DEFAULTS = {"op": Op.NEW, "order_type": OrderType.LIMIT, "time_in_force": TimeInForce.GTC}
+
+
+class Lane:
+    """One client's private lane to one kernel; made by `client.open()`. Threads may share it.
+
+    Attributes: `kernel`, `number`, `depth` (slots), `events_capacity`, `accounts` (first, last), `token` (hex), the dtypes
+    `request_dtype`, `result_dtype`, `event_dtype` (structured, 64 bytes a record), the schemas behind them, and `call`.
+    """
+
+    call: Callable[..., tuple[Any, ...]]
+    """Submits one record and returns its answer: the fastest way for single requests.
+
+    Arguments are numbers in the order of `request_schema.visible`; those left out at the end are 0. The answer is a tuple
+    in the order of `result_schema.visible`. May be called from several threads. Raises `ValueError` (a number that its
+    field cannot hold), `TimeoutError` (the lane's timeout), `SidecarLost`, `LaneFaulted`, `LaneFull`.
+    """
+
+    def __init__(self, client: Client, reply: dict[str, Any], files: list[int], timeout: float | None) -> None:
+        self._client = client
+        self._timeout_ns = nanoseconds(timeout)
+        self.kernel: str = reply["kernel"]
+        self.number: int = reply["lane"]
+        self.depth: int = reply["depth"]
+        self.events_capacity: int = reply["events"]
+        self.accounts: tuple[int, int] = (reply["accounts"][0], reply["accounts"][1])
+        self.token: str = reply["token"]
+        self.request_schema = Schema.from_message(reply["request"])
+        self.result_schema = Schema.from_message(reply["result"])
+        self.event_schema = Schema.from_message(reply["event"])
+        self.request_dtype = self.request_schema.dtype
+        self.result_dtype = self.result_schema.dtype
+        self.event_dtype = self.event_schema.dtype
+        requests, results, doorbell = files
+        self._shim = _shim.Lane(
+            client._hub,
+            requests,
+            results,
+            doorbell,
+            lane=self.number,
+            depth=self.depth,
+            events=self.events_capacity,
+            request_hash=int(self.request_schema.hash, 16),
+            result_hash=int(self.result_schema.hash, 16),
+            request_fields=self.request_schema.numbers,
+            request_spans=[(field.offset, field.size) for field in self.request_schema.visible],
+            result_fields=self.result_schema.numbers,
+            timeout_ns=self._timeout_ns,
+        )
+        self._ring_number = -1
+        self._ring: npt.NDArray[np.uint64] = np.zeros((0, 8), np.uint64)
+        self.call = self._shim.call
+
+    # ---- building and submitting ----
+
+    def batch(self, **columns: Any) -> Records:
+        """An array of `request_dtype` from columns: scalars or one-dimensional arrays of one length.
+
+        Fields that are not named are 0; in an order lane `op` is NEW, `order_type` LIMIT, `time_in_force` GTC, and
+        `account` the lane's account if it has only one. Symbols may be names, enums members, numbers or names. Prices that
+        are integers count price units; strings, Decimals and floats are prices in currency and become units exactly.
+
+        Raises `ValueError` for what does not fit a field exactly, `TypeError` for unknown fields and wrong types.
+
+        >>> import ringlane
+        >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
+        ...     batch = lane.batch(symbol=["AAPL", "MSFT"], side="BUY", account=7, client_order_id=[1, 2],
+        ...                        price=["150.25", "300.5"], quantity=100)
+        ...     [int(price) for price in batch["price"]]
+        [1502500, 3005000]
+        """
+        if self.kernel != "orders":
+            return build(self.request_schema, columns, {}, None)
+        defaults: dict[str, Any] = dict(_ORDER_DEFAULTS)
+        if self.accounts[0] == self.accounts[1]:
+            defaults["account"] = self.accounts[0]
+        return build(self.request_schema, columns, defaults, self._client.symbols)
+
+    def process(self, batch: Records, timeout: float | None = None, copy: bool = False) -> Records:
+        """Submits a batch and waits for its results: shape (n,), dtype `result_dtype`, in the order of the requests.
+
+        `batch` has dtype `request_dtype`, shape (n,), 1 <= n <= depth. The result is a read-only look into the ring unless
+        `copy`; its slots are not used again while it lives. Raises as `submit` and `Ticket.result`.
+
+        >>> import ringlane
+        >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
+        ...     sell = lane.batch(symbol="AAPL", side="SELL", account=1, client_order_id=1, price="150", quantity=10)
+        ...     buy = lane.batch(symbol="AAPL", side="BUY", account=2, client_order_id=1, price="150", quantity=4)
+        ...     rested = lane.process(sell)
+        ...     int(lane.process(buy)["filled_quantity"][0])
+        4
+        """
+        return self.submit(batch, timeout).result(timeout, copy)
+
+    def submit(self, batch: Records, timeout: float | None = None) -> Ticket:
+        """Submits a batch without waiting for its results. Waits at most `timeout` seconds for free slots.
+
+        Raises `TypeError` for another dtype, `ValueError` for another shape or more records than the lane has slots,
+        `TimeoutError` when the sidecar is behind, `LaneFull` when arrays still look at the slots, `SidecarLost`,
+        `LaneFaulted`.
+        """
+        words = self._words(batch)
+        limit = self._timeout_ns if timeout is None else nanoseconds(timeout)
+        first, ring_number = self._shim.reserve(len(words), limit, False)
+        try:
+            if ring_number != self._ring_number:
+                self._ring = np.asarray(self._shim.request_ring()).view(np.uint64).reshape(-1, 8)
+                self._ring_number = ring_number
+            slot = first & (self.depth - 1)
+            self._ring[slot : slot + len(words)] = words
+        except BaseException:
+            self._shim.abandon()
+            raise
+        return Ticket(self, self._shim.commit())
+
+    def reserve(self, count: int, timeout: float | None = None) -> Reservation:
+        """Slots to fill in place, without a copy; see `Reservation`. One at a time in a lane.
+
+        Entering it raises `ValueError` for a count outside 1 to `depth`, `TimeoutError`, `LaneFull`, `SidecarLost`,
+        `LaneFaulted`, and `RinglaneError` when this thread already fills a reservation.
+
+        >>> import ringlane
+        >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
+        ...     reservation = lane.reserve(2)
+        ...     with reservation as slots:
+        ...         slots[:] = lane.batch(symbol="AAPL", side="BUY", account=1, client_order_id=[1, 2], price=1500000, quantity=1)
+        ...     [ringlane.OrderState(state).name for state in reservation.ticket.result()["state"]]
+        ['RESTING', 'RESTING']
+        """
+        return Reservation(self, count, self._timeout_ns if timeout is None else nanoseconds(timeout))
+
+    def _words(self, batch: Records) -> npt.NDArray[np.uint64]:
+        if not isinstance(batch, (np.ndarray, np.void)):
+            raise TypeError(f"a batch is a numpy array of lane.request_dtype, not {type(batch).__name__}; lane.batch() makes one")
+        if batch.dtype != self.request_dtype:
+            raise TypeError(
+                f"the batch has dtype {batch.dtype}, not this lane's request_dtype; "
+                "make it with lane.batch() or np.zeros(n, lane.request_dtype)"
+            )
+        array = np.atleast_1d(np.asarray(batch))
+        if array.ndim != 1:
+            raise ValueError(f"a batch has one dimension, not shape {array.shape}; use batch.reshape(-1)")
+        if not 1 <= len(array) <= self.depth:
+            raise ValueError(
+                f"a batch holds 1 to {self.depth} records (the lane's depth), not {len(array)}; "
+                "split it, or open the lane deeper"
+            )
+        return np.ascontiguousarray(array).view(np.uint64).reshape(-1, 8)
+
+    # ---- events ----
+
+    def events(self, timeout: float | None = 0) -> Records:
+        """Takes the new events: a fresh array of shape (k,) and dtype `event_dtype`, in the order of their numbers.
+
+        Waits up to `timeout` seconds for the first one (None: without limit) and gives an empty array when none came. An
+        event of kind `EventKind.GAP` stands for numbers `sequence` to `number`, which were dropped because the ring was full;
+        resynchronise with `client.orders()` and `client.positions()`.
+        """
+        if timeout != 0:
+            try:
+                self._shim.wait_events(nanoseconds(timeout))
+            except TimeoutError:
+                return np.zeros(0, self.event_dtype)
+        return self._taken_events()
+
+    async def events_async(self, timeout: float | None = None) -> Records:
+        """As `events`, without blocking the asyncio loop."""
+        if self._shim.cursors[3] == self._shim.cursors[4] and timeout != 0:
+            try:
+                await asyncio.wait_for(self._loop_watch().wait(self._shim, 0), timeout)
+            except (TimeoutError, asyncio.TimeoutError):
+                return np.zeros(0, self.event_dtype)
+        return self._taken_events()
+
+    def _taken_events(self) -> Records:
+        taken = np.frombuffer(self._shim.take_events(_EVENTS_TAKEN_MAX), self.event_dtype)
+        if not len(taken):
+            self._shim.check()
+        return taken
+
+    def take_over(self, account: int, symbol: str | int = 0, timeout: float | None = None) -> int:
+        """Makes this lane the owner of the account's orders whose lane is closed; gives their number.
+
+        In one symbol, or with 0 in all. Raises `ValueError` with the reason when the sidecar rejects it.
+        """
+        from .explain import explain
+
+        result = self.process(self.batch(op=Op.TAKE_OVER, account=account, symbol=symbol), timeout, copy=True)[0]
+        if result["code"]:
+            raise ValueError(f"the orders of account {account} cannot be taken over: {explain(result)}")
+        return int(result["fill_count"])
+
+    # ---- life ----
+
+    @property
+    def in_flight(self) -> int:
+        """Slots that are submitted and not completed."""
+        submitted, completed, *_ = self._shim.cursors
+        return submitted - completed
+
+    def close(self) -> None:
+        """Ends the lane in order: what is submitted is completed first. Arrays stay readable. Idempotent."""
+        self._client._close_lane(self)
+
+    def _loop_watch(self) -> LoopWatch:
+        return self._client._loop_watch()
+
+    def __enter__(self) -> Lane:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<ringlane.Lane {self.number} to {self.kernel!r}, {self.depth} slots>"

@@ -1,0 +1,177 @@
+"""What one gets for submitted slots: reservations, tickets, and how asyncio loops wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _shim
+
+if TYPE_CHECKING:
+    from .lane import Lane
+
+Records = npt.NDArray[np.void]
+
+_RECHECK_SECONDS = 1.0
+
+
+def nanoseconds(timeout: float | None) -> int | None:
+    """Seconds as the shim wants them. Raises `ValueError` for negative ones."""
+    if timeout is None:
+        return None
+    if not timeout >= 0:
+        raise ValueError(f"a timeout is a number of seconds from 0, or None for no limit; not {timeout!r}")
+    return int(min(timeout, 9e9) * 1e9)
+
+
+class Ticket:
+    """Submitted slots whose results are not looked at yet. They stay reserved for as long as the ticket lives.
+
+    Wait with `result()`, or `await` it; both give a structured array of `lane.result_dtype`, one row a request.
+    """
+
+    __slots__ = ("_lane", "_lease", "_results", "__weakref__")
+
+    def __init__(self, lane: Lane, lease: _shim.Lease) -> None:
+        self._lane = lane
+        self._lease: _shim.Lease | None = lease
+        self._results: Records | None = None
+
+    def done(self) -> bool:
+        """Whether the results are there (or never will be, because the lane ended)."""
+        return self._lease is None or self._lane._shim.settled(self._lease.first + self._lease.count)
+
+    def result(self, timeout: float | None = None, copy: bool = False) -> Records:
+        """The results, in the order of the requests: an array of shape (n,) and dtype `lane.result_dtype`.
+
+        Without `copy` it is a read-only look into the ring: its slots are not used again before it is gone. Waits for at
+        most `timeout` seconds (default: the lane's own timeout).
+
+        Raises `TimeoutError` (ask again later), `SidecarLost`, `LaneFaulted`.
+        """
+        if self._lease is not None and self._results is None:
+            limit = self._lane._timeout_ns if timeout is None else nanoseconds(timeout)
+            self._lane._shim.wait(self._lease.first + self._lease.count, limit)
+        return self._take(copy)
+
+    def _take(self, copy: bool) -> Records:
+        if self._results is None:
+            self._results = np.asarray(self._lease).view(self._lane.result_dtype)
+        if copy and self._lease is not None:
+            self._results = self._results.copy()
+            self._lease = None
+        return self._results
+
+    def __await__(self) -> Generator[Any, None, Records]:
+        if not self.done():
+            assert self._lease is not None
+            yield from self._lane._loop_watch().wait(self._lane._shim, self._lease.first + self._lease.count).__await__()
+        return self.result()
+
+    def __repr__(self) -> str:
+        where = "" if self._lease is None else f" slots {self._lease.first} to {self._lease.first + self._lease.count - 1}"
+        return f"<ringlane.Ticket{where}, {'done' if self.done() else 'pending'}>"
+
+
+class Reservation:
+    """Slots to be filled in place: `with reservation as slots:` gives a zeroed writable array over the ring itself.
+
+    Leaving the block submits the slots and makes the array read-only; `ticket` then stands for the answers. Leaving it by
+    an exception gives the slots back as if nothing had happened, and arrays that still look at them turn into private
+    memory. The slots are used again only when no array looks at them any more, slices included.
+    """
+
+    __slots__ = ("_lane", "_count", "_timeout_ns", "_slots", "_ticket")
+
+    def __init__(self, lane: Lane, count: int, timeout_ns: int | None) -> None:
+        self._lane = lane
+        self._count = count
+        self._timeout_ns = timeout_ns
+        self._slots: Records | None = None
+        self._ticket: Ticket | None = None
+
+    def __enter__(self) -> Records:
+        if self._slots is not None or self._ticket is not None:
+            raise _shim.RinglaneError("a reservation is used once; call lane.reserve() again")
+        shim = self._lane._shim
+        shim.reserve(self._count, self._timeout_ns, True)
+        try:
+            self._slots = np.asarray(shim.request_lease()).view(self._lane.request_dtype)
+        except BaseException:
+            shim.abandon()
+            raise
+        return self._slots
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            slots.flags.writeable = False
+        del slots
+        if kind is not None:
+            self._lane._shim.abandon()
+        else:
+            self._ticket = Ticket(self._lane, self._lane._shim.commit())
+
+    @property
+    def ticket(self) -> Ticket:
+        """The ticket of the submitted slots. Raises `RinglaneError` before the block ended well."""
+        if self._ticket is None:
+            raise _shim.RinglaneError("nothing is submitted yet: the ticket is there after the `with` block ended well")
+        return self._ticket
+
+
+class LoopWatch:
+    """One asyncio loop's eye on a client's notify socket."""
+
+    def __init__(self, hub: _shim.Hub, loop: asyncio.AbstractEventLoop) -> None:
+        self._hub = hub
+        self._loop = loop
+        self._watch = hub.watch()
+        self._waiting: list[tuple[_shim.Lane, int, asyncio.Future[None]]] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def wait(self, shim: _shim.Lane, target: int) -> None:
+        """Sleeps until `target` slots are completed (0: until the next event), or the lane ended."""
+        entry = (shim, target, self._loop.create_future())
+        shim.enlist(target)
+        try:
+            if not shim.announce(target):
+                self._add(entry)
+                try:
+                    await entry[2]
+                finally:
+                    self._remove(entry)
+        finally:
+            shim.withdraw(target)
+
+    def _add(self, entry: tuple[_shim.Lane, int, asyncio.Future[None]]) -> None:
+        if not self._waiting:
+            self._loop.add_reader(self._hub.fileno(), self._look)
+            self._loop.add_reader(self._watch.fileno(), self._look)
+            self._timer = self._loop.call_later(_RECHECK_SECONDS, self._tick)
+        self._waiting.append(entry)
+
+    def _remove(self, entry: tuple[_shim.Lane, int, asyncio.Future[None]]) -> None:
+        self._waiting.remove(entry)
+        if not self._waiting:
+            self._loop.remove_reader(self._hub.fileno())
+            self._loop.remove_reader(self._watch.fileno())
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def _tick(self) -> None:
+        self._look()
+        self._timer = self._loop.call_later(_RECHECK_SECONDS, self._tick)
+
+    def _look(self) -> None:
+        self._watch.drain()
+        for shim, target, future in self._waiting:
+            if not future.done() and shim.announce(target):
+                future.set_result(None)
