@@ -229,7 +229,8 @@ pub fn close(mine: SidecarWords, status: LaneStatus) {
 pub fn park(mine: SidecarWords, peer: ClientWords, intake: &Intake) -> bool {
     mine.asleep.store(1, Ordering::Relaxed);
     fence(Ordering::SeqCst); // meets the fence of `publish`
-    let quiet = peer.submitted.load(Ordering::Relaxed) == intake.submitted;
+    // Against `taken`: slots that were seen but not yet served are work too.
+    let quiet = peer.submitted.load(Ordering::Relaxed) == intake.taken;
     if !quiet {
         unpark(mine);
     }

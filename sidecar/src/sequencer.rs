@@ -191,7 +191,7 @@ impl Sequencer {
                 return TURN_WORK;
             }
         };
-        lane.busy_ns = self.now_ns;
+        lane.busy = true;
         lane.empty_doorbells = 0;
         lane.deficit += QUANTUM_WORK;
         if !alone && lane.deficit <= 0 {
@@ -258,7 +258,12 @@ impl Sequencer {
         let mut index = 0;
         while index < self.hot.len() {
             let row = self.hot[index];
-            let quiet = self.lanes[row].as_mut().is_none_or(|lane| self.now_ns.saturating_sub(lane.busy_ns) > park_after_ns && lane.park());
+            let quiet = self.lanes[row].as_mut().is_none_or(|lane| {
+                if std::mem::take(&mut lane.busy) {
+                    lane.busy_ns = self.now_ns;
+                }
+                self.now_ns.saturating_sub(lane.busy_ns) > park_after_ns && lane.park()
+            });
             if quiet {
                 self.hot.swap_remove(index);
             } else {
@@ -310,7 +315,7 @@ impl Sequencer {
                 self.fault(row, LaneStatus::DoorbellFlood);
             } else if lane.parked {
                 lane.unpark();
-                lane.busy_ns = wall_clock_ns();
+                lane.busy = true;
                 self.hot.push(row);
             }
         }
@@ -372,7 +377,7 @@ impl Sequencer {
             self.rows.resize(number + 1, u16::MAX);
         }
         self.rows[number] = row as u16;
-        lane.busy_ns = wall_clock_ns();
+        lane.busy = true;
         self.board.write_row_texts(row, &lane.owner.name, "orders");
         publish_row(&self.board, row, &lane);
         self.lanes[row] = Some(lane);

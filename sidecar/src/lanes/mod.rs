@@ -47,7 +47,9 @@ pub struct Lane {
     pub deficit: i64,
     /// Doorbells since the last new slot.
     pub empty_doorbells: u32,
-    /// Coarse time of the last new slot, nanoseconds.
+    /// Whether slots were served since the sequencer last looked around.
+    pub busy: bool,
+    /// When the sequencer last found it busy, nanoseconds since 1970.
     pub busy_ns: u64,
     /// When it was opened, nanoseconds since 1970.
     pub opened_ns: u64,
@@ -140,6 +142,7 @@ impl Lane {
             parked: false,
             deficit: 0,
             empty_doorbells: 0,
+            busy: false,
             busy_ns: 0,
             opened_ns,
             parks: 0,
