@@ -108,7 +108,7 @@ class Row:
             "floor": self.bar.floor if self.bar else None,
             "goal": self.bar.goal if self.bar else None,
             "reached": self.bar.reached(measured.value, measured.ratio) if self.bar else None,
-            "command": f".venv/bin/python tests/bench/run.py --only {self.name}",
+            "command": f"make bench ARGS='--only {self.name}'",
         }
 
 

@@ -114,29 +114,35 @@ def saturate(
     go_on: Callable[[int], bool],
     served: Callable[[int], None] | None = None,
 ) -> int:
-    """Keeps `in_flight` batches of each lane under way while `go_on(orders served)`; gives the orders served.
+    """Keeps `in_flight` batches of each lane under way while `go_on(orders served)`; gives all the orders served.
 
-    `served` hears of every finished batch. What is under way at the end is waited for and not counted.
+    `served` hears of every batch that was finished before `go_on` said no; the ones under way then are waited for too.
     """
-    tickets: deque[tuple[int, Any]] = deque()
-    done = 0
+    tickets: deque[Any] = deque()
     for _ in range(in_flight):
-        for index, (lane, batch) in enumerate(lanes):
-            tickets.append((index, lane.submit(batch)))
+        for lane, batch in lanes:
+            tickets.append(lane.submit(batch))
+    done = 0
+    turns = itertools.cycle(lanes)
     while go_on(done):
-        index, ticket = tickets.popleft()
-        lane, batch = lanes[index]
-        finish(ticket)
+        lane, batch = next(turns)
+        finish(tickets.popleft())
         done += len(batch)
         if served:
             served(len(batch))
-        tickets.append((index, lane.submit(batch)))
-    for _, ticket in tickets:
-        finish(ticket)
+        tickets.append(lane.submit(batch))
+    while tickets:
+        finish(tickets.popleft())
+        done += len(next(turns)[1])
     return done
 
 
 def finish(ticket: Any) -> None:
-    """Waits for a batch and gives its slots back."""
-    with ticket.result():
-        pass
+    """Waits for a batch; its slots are free when the caller has let go of the ticket too."""
+    ticket.result()
+
+
+def state(address: str) -> Any:
+    """The sidecar's own counters: accepted, rejected, trades, resting."""
+    with ringlane.connect(address) as client:
+        return client.state()

@@ -67,7 +67,7 @@ def active_neighbours(bench: Bench) -> Measured:
         def time_an_order(pairs: list[tuple[Any, Any]], in_flight: int) -> float:
             start = time.perf_counter_ns()
             served = saturate(pairs, in_flight, lambda orders: orders < total)
-            return (time.perf_counter_ns() - start) / (served + in_flight * len(pairs) * each // 2)
+            return (time.perf_counter_ns() - start) / served
 
         with steady(bench.client_cpu):
             pairs = interleave(

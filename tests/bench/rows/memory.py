@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.measure import interleave
 from bench.row import Bench, Measured, at_most, row
-from bench.sidecars import BUY, GTC, LIMIT, NEW, PRICE, SELL, SYMBOLS, TICK, finish, open_lane, sidecar
+from bench.sidecars import BUY, GTC, LIMIT, NEW, PRICE, SELL, SYMBOLS, TICK, finish, open_lane, sidecar, state
 
 RESTING = 100_000
 MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ *(.*)$")
@@ -56,8 +56,7 @@ def own_memory(bench: Bench, resting: int) -> int:
         batch = resting_batch(lane.request_dtype, max(resting, 1))
         for first in range(0, len(batch), 4096):
             finish(lane.submit(batch[first : first + 4096]))
-        state = lane.client.state()
-        assert int(state["resting"]) == len(batch), state
+        assert state(ours.address).resting == len(batch), state(ours.address)
         return private_dirty(ours.pid)["own"]
 
 
