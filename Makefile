@@ -2,7 +2,7 @@
 .PHONY: run test test-lobster bench loom torture build lint clean
 VENV := .venv
 PY := $(VENV)/bin/python
-SOURCES := $(shell find layout shim sidecar python tests -name '*.rs' -o -name '*.toml' -o -path '*/python/ringlane/*.py' -o -name '*.pyi' -o -name '*.md' 2>/dev/null) Cargo.toml Cargo.lock
+SOURCES := $(shell find layout shim sidecar python tests -name '*.rs' -o -name '*.toml' -o -path 'python/ringlane/*.py' -o -name '*.pyi' -o -name '*.md' 2>/dev/null) Cargo.toml Cargo.lock
 
 run: $(VENV)/ringlane.stamp
 	@$(PY) -m ringlane.demo $(ARGS)

@@ -224,7 +224,7 @@ pub fn close(mine: SidecarWords, status: LaneStatus) {
     fence(Ordering::SeqCst); // meets the fence of `announce_wait`
 }
 
-/// Announces that the sidecar stops polling this lane. True: it may sleep; false: slots came in between, it is awake again.
+/// Announces that the sidecar stops polling this lane. True: it may sleep; false: slots wait, and it is awake again.
 #[must_use = "when this is false, there is work"]
 pub fn park(mine: SidecarWords, peer: ClientWords, intake: &Intake) -> bool {
     mine.asleep.store(1, Ordering::Relaxed);

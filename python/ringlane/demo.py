@@ -13,25 +13,35 @@ import argparse
 import json
 import multiprocessing
 import os
+import re
+import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
+from ._shim import RinglaneError
+from .client import connect
 from .demo_worker import BATCHES_IN_FLIGHT, DEPTH_SLOTS, WorkerPlan, WorkerResult, run, single_round_trips
+from .enums import RejectCode
 from .flow import OrderFlow
 from .lobster import LobsterError, read_day
+from .lobster_lane import play_in_sidecar
+from .sidecar import Sidecar
 
 __all__ = ["main"]
 
-#: About ten seconds on two cores.
-ORDERS_DEFAULT = 10_000_000
+#: Under ten seconds on two cores, and a recording of about 1.6 GB.
+ORDERS_DEFAULT = 20_000_000
+#: Upper bound of a recording, bytes: an order with its share of a frame, and two segments.
+RECORDED_ORDER_BYTES, RECORDING_BYTES_MIN = 80, 1 << 29
 WORKERS_MAX = 64
 #: Orders that are sent one at a time to measure the round trip.
 SINGLE_ORDERS = 20_000
@@ -73,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     journal = Path(options.journal) if options.journal else _journal_place()
     try:
         answer = _play_day(options, journal) if options.lobster else _push_flow(options, journal)
-    except (LobsterError, OSError, RuntimeError, TimeoutError) as error:
+    except (LobsterError, OSError, RinglaneError, RuntimeError) as error:
         print(f"ringlane.demo: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -118,17 +128,31 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _journal_place() -> Path:
-    """A directory that is not there yet: under target/run in a checkout, else among the temporary files."""
+    """A directory that is not there yet: under target/run in a checkout, else among the temporary files.
+
+    Recordings are large, so of those that this function placed only the newest earlier one is kept.
+    """
     checkout = Path("Cargo.toml").is_file() and Path("layout").is_dir()
-    base = Path("target/run") if checkout else Path(tempfile.gettempdir()) / "ringlane-run"
+    base = Path("target/run") if checkout else Path(tempfile.gettempdir()) / f"ringlane-run-{os.getuid()}"
+    if base.is_dir():
+        earlier = sorted(path for path in base.iterdir() if re.fullmatch(r"\d{8}-\d{6}-\d+", path.name))
+        for path in earlier[:-1]:
+            shutil.rmtree(path, ignore_errors=True)
     return base / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
 
 
-def _push_flow(options: argparse.Namespace, journal: Path) -> dict[str, Any]:
-    import ringlane
-
+def _make_room(journal: Path, orders: int) -> None:
+    """Make the directory above the journal, and see that a recording of so many orders finds room there."""
     journal.parent.mkdir(parents=True, exist_ok=True)
-    with ringlane.Sidecar(journal=journal) as sidecar, ringlane.connect(sidecar.address) as client:
+    needed = orders * RECORDED_ORDER_BYTES + RECORDING_BYTES_MIN
+    free = shutil.disk_usage(journal.parent).free
+    if free < needed:
+        raise OSError(f"{journal.parent} has {free / 1e6:,.0f} MB left; the recording may take {needed / 1e6:,.0f} MB")
+
+
+def _push_flow(options: argparse.Namespace, journal: Path) -> dict[str, Any]:
+    _make_room(journal, options.orders)
+    with Sidecar(journal=journal) as sidecar, connect(sidecar.address) as client:
         symbols = len(client.symbols)
         shares = [
             (options.orders * (n + 1)) // options.workers - (options.orders * n) // options.workers
@@ -139,10 +163,12 @@ def _push_flow(options: argparse.Namespace, journal: Path) -> dict[str, Any]:
             for number, share in enumerate(shares)
         ]
         results = _workers(plans)
-        lane = client.open("orders", depth=64, events=64)
-        single_ns = single_round_trips(lane, symbol=1, account=1, count=SINGLE_ORDERS)
-        state = dict(client.state())
-        reject_names = {int(code): code.name for code in ringlane.RejectCode}
+        with client.open("orders", depth=64, events=64) as lane:
+            single_ns = single_round_trips(lane, symbol=1, account=1, count=SINGLE_ORDERS)
+        state = asdict(
+            client.state()
+        )  # After the last lane closed, so that a replay of the recording ends in the same.
+        reject_names = {int(code): code.name for code in RejectCode}
     seconds = (max(result.ended_ns for result in results) - min(result.started_ns for result in results)) / 1e9
     codes = np.sum([result.codes for result in results], axis=0)
     rejected = {reject_names.get(code, str(code)): int(codes[code]) for code in np.flatnonzero(codes).tolist() if code}
@@ -196,8 +222,6 @@ def _workers(plans: list[WorkerPlan]) -> list[WorkerResult]:
         for pipe in pipes:
             pipe.send("go")
         results = _watch(pipes, sum(plan.orders for plan in plans))
-        for pipe in pipes:
-            pipe.send("end")
         for process in processes:
             process.join(READY_SECONDS_MAX)
         return [results[plan.worker] for plan in plans]
@@ -240,10 +264,8 @@ def _message(pipe: Connection, *kinds: str) -> tuple[str, Any]:
 
 
 def _play_day(options: argparse.Namespace, journal: Path) -> dict[str, Any]:
-    from .lobster_lane import play_in_sidecar
-
     day = read_day(options.lobster)
-    journal.parent.mkdir(parents=True, exist_ok=True)
+    _make_room(journal, 8 * day.messages)
     report, state = play_in_sidecar(day, journal=journal, progress=Progress("messages").show)
     return {
         "file": report.file,
@@ -259,7 +281,7 @@ def _play_day(options: argparse.Namespace, journal: Path) -> dict[str, Any]:
         "differences": report.differences,
         "seconds": report.seconds,
         "as_planned": report.good,
-        "state": state,
+        "state": asdict(state),
         "recording": str(journal),
         "recording_bytes": _bytes_under(journal),
     }
@@ -313,6 +335,7 @@ def _end_rows(answer: dict[str, Any], state: dict[str, Any]) -> list[tuple[str, 
     return [
         ("state", f"hash {state['state_hash']} at sequence {state['sequence']:,}, {state['resting']:,} orders rest"),
         ("recording", f"{answer['recording']} ({answer['recording_bytes'] / 1e6:,.0f} MB)"),
+        ("replay", f"ringlane replay {answer['recording']}"),
     ]
 
 

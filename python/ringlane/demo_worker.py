@@ -12,7 +12,11 @@ from time import perf_counter_ns, sleep
 
 import numpy as np
 
+from .client import connect
+from .enums import Op, OrderFlag, OrderType, Side, TimeInForce
 from .flow import OrderFlow
+from .lane import Lane
+from .ticket import Ticket
 
 __all__ = ["WorkerPlan", "WorkerResult", "run", "single_round_trips"]
 
@@ -58,37 +62,32 @@ class WorkerResult:
 def run(plan: WorkerPlan, pipe: Connection) -> None:
     """The body of the process: says "ready", waits for "go", says how far it is, and at the end gives its result."""
     try:
-        import ringlane
-
         flow = OrderFlow(plan.seed, plan.symbols, worker=plan.worker, workers=plan.workers)
-        with ringlane.connect(plan.address) as client:
-            lane = client.open("orders", depth=DEPTH_SLOTS, events=EVENTS)
+        with connect(plan.address) as client, client.open("orders", depth=DEPTH_SLOTS, events=EVENTS) as lane:
             flow.fill(np.zeros(1, lane.request_dtype))  # Lays the block out before time is taken.
             flow.position = 0
             pipe.send(("ready", plan.worker))
             if pipe.recv() != "go":
                 return
-            pipe.send(("result", _push(plan, lane, flow, pipe)))
-            pipe.recv()  # The lane stays open until the parent has asked for the state.
+            result = _push(plan, lane, flow, pipe)
+        # Only now: the lane is closed, so what the parent then asks for is the end of this worker.
+        pipe.send(("result", result))
     except KeyboardInterrupt:
         pass
     except Exception as error:
         pipe.send(("error", f"worker {plan.worker}: {type(error).__name__}: {error}"))
 
 
-def _push(plan: WorkerPlan, lane, flow: OrderFlow, pipe: Connection) -> WorkerResult:  # noqa: ANN001
+def _push(plan: WorkerPlan, lane: Lane, flow: OrderFlow, pipe: Connection) -> WorkerResult:
     result = WorkerResult(plan.worker)
     codes = np.zeros(CODES, np.int64)
-    under_way: deque = deque()
+    under_way: deque[tuple[Ticket, int, int]] = deque()
     sent = done = 0
     result.started_ns = told_ns = perf_counter_ns()
     while done < plan.orders:
         while sent < plan.orders and len(under_way) < BATCHES_IN_FLIGHT:
             count = min(plan.batch, plan.orders - sent)
-            reservation = lane.reserve(count)
-            with reservation as slots:
-                flow.fill(slots)
-            under_way.append((reservation.ticket, count, perf_counter_ns()))
+            under_way.append((_submit(lane, flow, count), count, perf_counter_ns()))
             sent += count
         ticket, count, published_ns = under_way.popleft()
         results = ticket.result()
@@ -107,10 +106,15 @@ def _push(plan: WorkerPlan, lane, flow: OrderFlow, pipe: Connection) -> WorkerRe
     return result
 
 
-def single_round_trips(lane, symbol: int, account: int, count: int) -> list[int]:  # noqa: ANN001
-    """Time of each of `count` orders sent singly, nanoseconds: in turn a quiet post-only order and its cancel."""
-    from . import Op, OrderFlag, OrderType, Side, TimeInForce
+def _submit(lane: Lane, flow: OrderFlow, count: int) -> Ticket:
+    reservation = lane.reserve(count)
+    with reservation as slots:
+        flow.fill(slots)
+    return reservation.ticket
 
+
+def single_round_trips(lane: Lane, symbol: int, account: int, count: int) -> list[int]:
+    """Time of each of `count` orders sent singly, nanoseconds: in turn a quiet post-only order and its cancel."""
     enter = (
         int(Op.NEW),
         int(Side.BUY),

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 __all__ = ["BLOCK_RECORDS", "COLUMNS", "OrderFlow"]
+
+Array = npt.NDArray[Any]
 
 #: Records in a block. At its end nothing of it rests, so the books stay bounded however many rounds are sent.
 BLOCK_RECORDS = 1 << 16
@@ -112,12 +116,12 @@ class OrderFlow:
         #: Most orders of this flow that rest at one time.
         self.resting_max = maker.resting_max
         self._columns = dict(zip(COLUMNS, map(np.array, zip(*maker.rows, strict=True)), strict=True))
-        self._blocks: tuple[np.ndarray, np.ndarray] | None = None
-        self._dtype: np.dtype | None = None
+        self._blocks: tuple[Array, Array] | None = None
+        self._dtype: np.dtype[Any] | None = None
         #: Records sent so far.
         self.position = 0
 
-    def fill(self, slots: np.ndarray) -> None:
+    def fill(self, slots: Array) -> None:
         """Write the next `len(slots)` records into `slots`: contiguous, of the lane's `request_dtype`."""
         if slots.dtype is not self._dtype and (self._dtype is None or slots.dtype != self._dtype):
             self._prepare(slots.dtype)
@@ -133,7 +137,7 @@ class OrderFlow:
             done += count
             self.position += count
 
-    def records(self, count: int, dtype: np.dtype) -> np.ndarray:
+    def records(self, count: int, dtype: np.dtype[Any]) -> Array:
         """The next `count` records in an array of their own."""
         array = np.zeros(count, dtype)
         self.fill(array)
@@ -149,7 +153,7 @@ class OrderFlow:
             fills += times * int(self.block_fills[part].sum())
         return Counter({name: number for name, number in zip(REJECTS, rejects.tolist(), strict=True) if number}), fills
 
-    def _prepare(self, dtype: np.dtype) -> None:
+    def _prepare(self, dtype: np.dtype[Any]) -> None:
         """Lay the block out as `dtype` says, and beside it its mirror image.
 
         Odd rounds send the mirror: buys for sells and prices reflected at the reference. So each account's position

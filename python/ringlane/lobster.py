@@ -14,10 +14,14 @@ import zlib
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 __all__ = ["LobsterDay", "LobsterError", "MessageType", "Prescan", "read_day"]
+
+Array = npt.NDArray[Any]
 
 #: Largest unpacked csv file that is read, bytes; a day of a busy ticker at 10 levels has about 200 MB.
 CSV_BYTES_MAX = 1 << 30
@@ -62,14 +66,14 @@ class LobsterDay:
     ticker: str
     date: str
     levels: int
-    times_ns: np.ndarray
-    types: np.ndarray
-    ids: np.ndarray
-    sizes: np.ndarray
-    prices: np.ndarray
-    directions: np.ndarray
-    asks: np.ndarray
-    bids: np.ndarray
+    times_ns: Array
+    types: Array
+    ids: Array
+    sizes: Array
+    prices: Array
+    directions: Array
+    asks: Array
+    bids: Array
 
     @property
     def messages(self) -> int:
@@ -109,15 +113,19 @@ def read_day(path: str | Path) -> LobsterDay:
         raise LobsterError(
             f"{path}: {len(messages)} messages but {len(book)} orderbook rows; there must be one row a message"
         )
-    columns = [np.ascontiguousarray(column).astype(np.int64) for column in messages.T[1:6]]
+    types, ids, sizes, prices, directions = (column.astype(np.int64) for column in messages.T[1:6])
     sides = book.reshape(len(book), levels, 2, 2)
     day = LobsterDay(
-        path,
-        names["message"]["ticker"],
-        names["message"]["date"],
-        levels,
-        np.rint(messages[:, 0] * 1e9).astype(np.int64),
-        *columns,
+        path=path,
+        ticker=names["message"]["ticker"],
+        date=names["message"]["date"],
+        levels=levels,
+        times_ns=np.rint(messages[:, 0] * 1e9).astype(np.int64),
+        types=types,
+        ids=ids,
+        sizes=sizes,
+        prices=prices,
+        directions=directions,
         asks=sides[:, :, 0],
         bids=sides[:, :, 1],
     )
@@ -157,7 +165,7 @@ def _member_bytes(path: Path, archive: zipfile.ZipFile, base_name: str) -> bytes
         return member.read()
 
 
-def _numbers(name: str, text: bytes, column_counts: tuple[int, ...]) -> np.ndarray:
+def _numbers(name: str, text: bytes, column_counts: tuple[int, ...]) -> Array:
     """The csv as float64, exact below 2^53; of a wider message file (7: attribution) the first 6 columns."""
     if not text.strip():
         raise LobsterError(f"{name}: is empty")
@@ -193,7 +201,7 @@ def _numbers(name: str, text: bytes, column_counts: tuple[int, ...]) -> np.ndarr
     raise LobsterError(f"{name}: is not a table of numbers")
 
 
-def _refuse(name: str, wrong: np.ndarray, words: str) -> None:
+def _refuse(name: str, wrong: Array, words: str) -> None:
     if wrong.any():
         raise LobsterError(f"{name}: line {int(np.argmax(wrong)) + 1}: {words}")
 
@@ -211,7 +219,7 @@ def _check_messages(day: LobsterDay, name: str) -> None:
     _refuse(name, visible & ((day.ids < 1) | (day.ids >= 1 << 53)), "the order id is not 1 to 2^53 - 1")
 
 
-def _check_side(side: np.ndarray, worse: int, name: str, what: str) -> None:
+def _check_side(side: Array, worse: int, name: str, what: str) -> None:
     prices, sizes = side[..., 0], side[..., 1]
     empty = sizes == 0
     _refuse(
@@ -236,7 +244,7 @@ class Prescan:
     def __init__(self, day: LobsterDay) -> None:
         self._day = day
         self._epochs = {1: _epochs(day.bids), -1: _epochs(day.asks)}
-        self._touches: dict[tuple[int, int], np.ndarray] = {}
+        self._touches: dict[tuple[int, int], Array] = {}
         about = np.flatnonzero(day.types <= MessageType.EXECUTE)
         order = about[np.lexsort((about, day.prices[about], day.directions[about]))]
         keys = np.stack((day.directions[order], day.prices[order]), axis=1)
@@ -267,7 +275,7 @@ class Prescan:
         return sorted(touched.items())
 
 
-def _epochs(side: np.ndarray) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+def _epochs(side: Array) -> dict[int, tuple[Array, Array]]:
     """For each price, the first and last rows of the spans in which the side's rows show it without a break."""
     rows, levels = np.nonzero(side[..., 1] > 0)
     prices = side[rows, levels, 0]

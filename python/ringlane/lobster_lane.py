@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .client import Client, connect
+from .enums import Op, OrderFlag, OrderType, RejectCode, Side, TimeInForce
 from .lobster import LobsterDay
 from .lobster_player import Fill, Levels, LobsterReport, play
-
-if TYPE_CHECKING:
-    from . import Client
+from .queries import State
+from .sidecar import Sidecar
 
 __all__ = ["LaneVenue", "day_config", "play_in_sidecar"]
 
@@ -43,20 +44,17 @@ class LaneVenue:
     def __init__(self, client: Client, ticker: str) -> None:
         self._client = client
         self._lane = client.open("orders", depth=DEPTH_SLOTS, events=EVENTS)
-        from . import Op, OrderFlag, OrderType, RejectCode, Side, TimeInForce
-
         self._call = self._lane.call
-        self._symbol = int(client.symbols[ticker])
+        self._symbol = client.symbols[ticker]
         self._sides = {1: int(Side.BUY), -1: int(Side.SELL)}
         self._ops = int(Op.NEW), int(Op.CANCEL), int(Op.REDUCE)
         self._types = int(OrderType.LIMIT), int(TimeInForce.GTC), int(TimeInForce.IOC)
         self._post_only = int(OrderFlag.POST_ONLY)
-        self._reject_code = RejectCode
         self._taker_id = 0
 
-    def _answer(self, result: tuple[int, ...]) -> str:
+    def _answer(self, result: tuple[Any, ...]) -> str:
         code = result[7]
-        return self._reject_code(code).name if code else ""
+        return RejectCode(code).name if code else ""
 
     def add(self, order_id: int, direction: int, price: int, size: int) -> str:
         """Enter a post-only limit order; "" or the name of the reject code."""
@@ -96,6 +94,10 @@ class LaneVenue:
             list(zip(asks["price"].tolist(), asks["quantity"].tolist(), strict=True)),
         )
 
+    def close(self) -> None:
+        """Close the lane; what rests stays."""
+        self._lane.close()
+
 
 def play_in_sidecar(
     day: LobsterDay,
@@ -103,12 +105,10 @@ def play_in_sidecar(
     journal: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     messages_max: int | None = None,
-) -> tuple[LobsterReport, dict[str, Any]]:
+) -> tuple[LobsterReport, State]:
     """Play a day through a sidecar of its own; the report, and the sidecar's state at the end."""
-    import ringlane
-
-    with ringlane.Sidecar(journal=journal, config=day_config(day)) as sidecar:
-        client = ringlane.connect(sidecar.address)
-        with client:
-            report = play(day, LaneVenue(client, day.ticker), grouped, progress, messages_max)
-            return report, dict(client.state())
+    with Sidecar(journal=journal, config=day_config(day)) as sidecar, connect(sidecar.address) as client:
+        venue = LaneVenue(client, day.ticker)
+        report = play(day, venue, grouped, progress, messages_max)
+        venue.close()
+        return report, client.state()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
-from .lobster import LobsterDay, MessageType, Prescan
+from .lobster import Array, LobsterDay, MessageType, Prescan
 
 __all__ = ["Fill", "LobsterReport", "Venue", "play"]
 
@@ -352,5 +352,5 @@ def play(
     return report
 
 
-def _rows(side) -> list[Levels]:  # noqa: ANN001
+def _rows(side: Array) -> list[Levels]:
     return [[(price, size) for price, size in row if size] for row in side.tolist()]

@@ -17,8 +17,24 @@ pub struct Config {
     pub journal: JournalConfig,
     /// How the sequencer waits and where it runs.
     pub sequencer: SequencerConfig,
+    /// What lanes may cost.
+    pub lanes: LanesConfig,
     /// The order kernel.
     pub orders: OrdersConfig,
+}
+
+/// `[lanes]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LanesConfig {
+    /// Most memory that all open lanes may hold together, bytes; a lane is charged in full when it opens.
+    pub bytes_max: u64,
+}
+
+impl Default for LanesConfig {
+    fn default() -> Self {
+        Self { bytes_max: 4 << 30 }
+    }
 }
 
 /// `[journal]`

@@ -1,9 +1,11 @@
 //! The one file that wires the rooms: recovers the journal, opens the socket, and runs sequencer and control until the end.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
@@ -26,6 +28,7 @@ pub const SYSTEM_SOCKET: &str = "/run/ringlane/ringlane.sock";
 /// Runs a sidecar until it is told to stop. An error says in words why it cannot run.
 pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let signals = block_signals()?;
+    raise_descriptor_limit();
     // Another process of the same user could otherwise open a lane's memory through /proc.
     nix::sys::prctl::set_dumpable(false).map_err(|error| format!("cannot protect the process: {error}"))?;
     let socket_path = config.socket.clone().unwrap_or_else(|| PathBuf::from(SYSTEM_SOCKET));
@@ -37,7 +40,15 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let listener = open_socket(&socket_path)?;
     let (sequencer, commands) = Sequencer::new(engine, journal, board, config.sequencer)?;
     let journal_directory = config.journal.directory.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
-    let host = Host { commands, board: board_name(&address), address: address.clone(), journal: journal_directory, lane_last };
+    let host = Host {
+        commands,
+        board: board_name(&address),
+        address: address.clone(),
+        journal: journal_directory,
+        lane_last,
+        lane_bytes: 0,
+        lane_bytes_max: config.lanes.bytes_max,
+    };
     let control = Control::new(listener, signals, host, lifetime)?;
     tracing::info!(address, version = env!("CARGO_PKG_VERSION"), build = ringlane_layout::BUILD_HASH, "serving");
     let control = std::thread::Builder::new()
@@ -52,6 +63,14 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     ended
 }
 
+/// A client with a lane takes six descriptors; the usual soft limit of 1,024 would be reached long before `CLIENTS_MAX`.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open descriptors could not be raised");
+    }
+}
+
 /// SIGTERM, SIGINT and SIGHUP arrive as a descriptor, in every thread.
 fn block_signals() -> Result<SignalFd, String> {
     let mut set = SigSet::empty();
@@ -63,7 +82,7 @@ fn block_signals() -> Result<SignalFd, String> {
 
 /// The engine as the journal left it, and the journal opened behind its end.
 fn recover(config: &Config) -> Result<(Engine, Option<Writer>, u64), String> {
-    let mut engine = Engine::new(config.orders.resting_orders_max);
+    let mut engine = Engine::new(config.orders.resting_orders_max, random_seed());
     let Some(directory) = config.journal.directory.as_deref() else {
         configure(&mut engine, None, config)?;
         return Ok((engine, None, 0));
@@ -85,6 +104,11 @@ fn recover(config: &Config) -> Result<(Engine, Option<Writer>, u64), String> {
     close_abandoned(&mut engine, &mut writer)?;
     configure(&mut engine, Some(&mut writer), config)?;
     Ok((engine, Some(writer), epoch))
+}
+
+/// A seed that std draws from the kernel's randomness.
+fn random_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Lanes that were open when the last sidecar died have no owner that could be heard.

@@ -40,11 +40,12 @@ pub struct Output<'a> {
 }
 
 impl Engine {
-    /// An engine without instruments, accounts and lanes.
+    /// An engine without instruments, accounts and lanes. `hash_seed` decides where ids lie in hash tables and no result: a
+    /// sidecar takes a random one, so that no client can choose ids that collide.
     #[must_use]
-    pub fn new(resting_orders_max: usize) -> Self {
+    pub fn new(resting_orders_max: usize, hash_seed: u64) -> Self {
         Self {
-            orders: OrderKernel::new(resting_orders_max),
+            orders: OrderKernel::with_hash_seed(resting_orders_max, hash_seed),
             next_sequence: 1,
             output_hash: 0,
             results: vec![OrderResult::default(); BATCH_SLOTS_MAX].into(),
@@ -138,13 +139,13 @@ impl Engine {
                 self.next_sequence, self.output_hash, frame.header.output_hash
             ));
         }
-        let records = frame.records.iter();
+        let mut records = frame.records.iter();
         match frame.kind {
             FrameKind::Orders => {
                 self.process_orders(frame.header.lane, frame.records);
             }
-            FrameKind::Instruments => records.map(|record| self.add_instrument(bytemuck::cast_ref(record))).collect::<Result<_, _>>()?,
-            FrameKind::Accounts => records.map(|record| self.set_accounts(bytemuck::cast_ref(record))).collect::<Result<_, _>>()?,
+            FrameKind::Instruments => records.try_for_each(|record| self.add_instrument(bytemuck::cast_ref(record)))?,
+            FrameKind::Accounts => records.try_for_each(|record| self.set_accounts(bytemuck::cast_ref(record)))?,
             FrameKind::LaneOpen => records.for_each(|record| self.open_lane(bytemuck::cast_ref(record))),
             FrameKind::LaneClose => records.for_each(|record| {
                 self.close_lane(bytemuck::cast_ref(record));

@@ -4,7 +4,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError, unbounded};
 use crossbeam::utils::CachePadded;
@@ -26,10 +26,10 @@ use ringlane_layout::record::RecordBytes;
 
 /// Epoll data of the sequencer's own wake-up; lane numbers stay below.
 const WAKE: u64 = u64::MAX;
-/// Work after which doorbells and the clock are looked at, orders; an empty turn counts too.
+/// Work after which doorbells and the clock are looked at, orders.
 const LOOK_AROUND_WORK: u64 = 256;
 /// What one turn of a lane costs beside its orders, orders.
-const TURN_WORK: u64 = 8;
+const TURN_WORK: u64 = 2;
 
 /// What the control thread asks of the sequencer between turns.
 pub enum Command {
@@ -134,7 +134,7 @@ impl Sequencer {
             pin(cpu);
         }
         let mut since_look = 0;
-        let mut idle_since: Option<Instant> = None;
+        let mut idle = Idle::default();
         while !self.stopping {
             if self.wake.pending.load(Ordering::Relaxed) {
                 self.obey();
@@ -147,11 +147,11 @@ impl Sequencer {
                 // `serve` removes a faulted lane from `hot`.
                 index += usize::from(self.hot.get(index) == Some(&row));
             }
-            since_look += work + 1;
             if work > 0 {
-                idle_since = None;
-            } else {
-                since_look += self.idle(*idle_since.get_or_insert_with(Instant::now));
+                since_look += work;
+                idle.end();
+            } else if idle.turn(Duration::from_micros(self.config.spin_us)) {
+                since_look = LOOK_AROUND_WORK;
             }
             if since_look >= LOOK_AROUND_WORK {
                 since_look = 0;
@@ -159,20 +159,10 @@ impl Sequencer {
             }
             if self.hot.is_empty() && !self.stopping {
                 self.sleep();
-                idle_since = None;
+                idle.end();
             }
         }
         self.engine
-    }
-
-    /// Nothing waits: spins at first, then gives the core away at each turn. Says how much earlier to look around.
-    fn idle(&self, since: Instant) -> u64 {
-        std::hint::spin_loop();
-        if since.elapsed().as_micros() < u128::from(self.config.spin_us) {
-            return 1;
-        }
-        std::thread::yield_now();
-        LOOK_AROUND_WORK / 16
     }
 
     /// Serves one lane within its share: deficit round-robin by work. Says how much was done.
@@ -242,7 +232,11 @@ impl Sequencer {
         while let Some(mark) = self.notified.pop() {
             let row = usize::from(mark & !FAULTED_ROW);
             match &mut self.lanes[row] {
-                Some(lane) if mark & FAULTED_ROW == 0 => lane.publish_events(),
+                Some(lane) if mark & FAULTED_ROW == 0 => {
+                    lane.publish_events();
+                    // Its owner may be quiet: nothing else would tell the board of events that it drops.
+                    publish_row(&self.board, row, lane);
+                }
                 Some(_) => self.fault(row, LaneStatus::EventsReadOutOfRange),
                 None => {}
             }
@@ -293,6 +287,8 @@ impl Sequencer {
         }
         self.collect_doorbells(EpollTimeout::from((SLEEP_NS_MAX / 1_000_000) as u16));
         self.now_ns = wall_clock_ns();
+        // A reader that makes room rings no doorbell; it hears of its gap within one sleep.
+        self.retry_gaps();
     }
 
     /// Takes the lanes whose doorbell rang back into the round.
@@ -365,13 +361,17 @@ impl Sequencer {
             }
             None => return Err(format!("all {LANES_MAX} lanes of the sidecar are open")),
         };
-        let meta = meta(&self.engine, FrameKind::LaneOpen, lane.number, 0, LaneOpen::SCHEMA_HASH, self.now_ns);
-        if let Some(journal) = &mut self.journal {
-            journal.append(&meta, 1, |records| records[0] = bytemuck::must_cast(*open))?;
-        }
         let number = lane.number as usize;
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, u64::from(lane.number));
         self.epoll.add(lane.doorbell().as_fd(), event).map_err(|error| format!("cannot watch the lane's doorbell: {error}"))?;
+        // Last of what can fail: a journaled opening must be applied, or a replay would count one record more.
+        let meta = meta(&self.engine, FrameKind::LaneOpen, lane.number, 0, LaneOpen::SCHEMA_HASH, self.now_ns);
+        if let Some(journal) = &mut self.journal
+            && let Err(words) = journal.append(&meta, 1, |records| records[0] = bytemuck::must_cast(*open))
+        {
+            let _ = self.epoll.delete(lane.doorbell().as_fd());
+            return Err(words);
+        }
         self.engine.open_lane(open);
         if self.rows.len() <= number {
             self.rows.resize(number + 1, u16::MAX);
@@ -388,12 +388,16 @@ impl Sequencer {
 
     /// Ends a lane: what it submitted is completed, its end is journaled, and its owner is told.
     fn close(&mut self, row: usize, status: LaneStatus) {
-        // At most `depth` slots can wait, so this loop is bounded.
-        while let Some(Ok(waiting)) = self.lanes[row].as_mut().map(|lane| lane.look()) {
-            if waiting == 0 || self.journal_failed {
-                break;
-            }
-            self.batch(row, waiting.min(BATCH_SLOTS_MAX as u64) as usize);
+        // One last snapshot, at most `depth` slots: a client that goes on submitting cannot hold the sequencer here.
+        let mut waiting = match self.lanes[row].as_mut().map(|lane| lane.look()) {
+            Some(Ok(waiting)) => waiting,
+            Some(Err(lie)) => return self.fault(row, lie),
+            None => return,
+        };
+        while waiting > 0 && !self.journal_failed {
+            let count = waiting.min(BATCH_SLOTS_MAX as u64);
+            self.batch(row, count as usize);
+            waiting -= count;
         }
         self.end(row, status);
     }
@@ -414,7 +418,6 @@ impl Sequencer {
         // Before the descriptor closes: a duplicate that the client keeps would leave a ghost in the set.
         let _ = self.epoll.delete(lane.doorbell().as_fd());
         self.hot.retain(|hot| *hot != row);
-        lane.close(status);
         self.board.write_row(row, &[(row::LANE, 0)]);
         let close = LaneClose {
             lane: lane.number,
@@ -424,6 +427,8 @@ impl Sequencer {
         };
         self.journal_close(&close);
         self.publish_header();
+        // Last: whoever sees the status finds the lane gone from board and books, and its end in the journal.
+        lane.close(status);
     }
 
     /// Journals and applies the end of a lane, and tells the owners of orders that were cancelled by it.
@@ -481,6 +486,49 @@ impl Sequencer {
             (header::SLEEPS, self.sleeps),
         ];
         words.into_iter().for_each(|(word, value)| self.board.set(word, value));
+    }
+}
+
+/// What the sequencer does while nothing waits: spins at first, then gives its core away at each turn.
+#[derive(Default)]
+struct Idle {
+    turns: u32,
+    since: Option<Instant>,
+    looked: Option<Instant>,
+}
+
+impl Idle {
+    /// Turns between two looks at the clock: a look costs as much as a poll of several lanes.
+    const CLOCK_TURNS: u32 = 32;
+    /// Time between two looks around, while idle.
+    const LOOK: Duration = Duration::from_micros(20);
+
+    /// One turn without work. True: it is time to look around.
+    #[inline]
+    fn turn(&mut self, spin: Duration) -> bool {
+        std::hint::spin_loop();
+        self.turns += 1;
+        if !self.turns.is_multiple_of(Self::CLOCK_TURNS) {
+            return false;
+        }
+        let now = Instant::now();
+        if now - *self.since.get_or_insert(now) >= spin {
+            self.turns -= 1; // from here on the clock and the yield come at every turn
+            std::thread::yield_now();
+        }
+        let due = now - *self.looked.get_or_insert(now) >= Self::LOOK;
+        if due {
+            self.looked = Some(now);
+        }
+        due
+    }
+
+    /// There was work.
+    #[inline]
+    fn end(&mut self) {
+        if self.turns != 0 {
+            *self = Self::default();
+        }
     }
 }
 

@@ -54,7 +54,7 @@ fn lane_status(words: &Row) -> Value {
         "submitted": words[row::SUBMITTED],
         "completed": words[row::COMPLETED],
         "released": words[row::RELEASED],
-        "in_flight": words[row::SUBMITTED] - words[row::COMPLETED],
+        "in_flight": words[row::SUBMITTED].saturating_sub(words[row::COMPLETED]),
         "events": words[row::EVENTS],
         "events_dropped": words[row::EVENTS_DROPPED],
         "parks": words[row::PARKS],
@@ -107,7 +107,7 @@ pub fn status_text(status: &Value) -> String {
             number("depth_slots"),
             number("completed"),
             number("in_flight"),
-            number("completed") - number("released"),
+            number("completed").saturating_sub(number("released")),
             number("events_dropped"),
             lane["name"].as_str().unwrap_or("")
         );

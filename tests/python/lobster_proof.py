@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringlane.lobster import LobsterDay, LobsterError, read_day
+from ringlane.lobster_lane import play_in_sidecar
 from ringlane.lobster_player import LobsterReport
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -44,8 +45,6 @@ KNOWN = {
 
 def sidecar_play(day: LobsterDay, grouped: bool) -> LobsterReport:
     """Play through a sidecar of its own, with a journal like any other's."""
-    from ringlane.lobster_lane import play_in_sidecar
-
     with tempfile.TemporaryDirectory(prefix="ringlane-lobster-") as journal:
         return play_in_sidecar(day, grouped, journal=Path(journal) / "journal")[0]
 

@@ -7,6 +7,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import ringlane
+import ringlane.flow as flow_module
 from ringlane.flow import BLOCK_RECORDS, COLUMNS, REJECTS, OrderFlow
 
 DTYPE = np.dtype(
@@ -140,10 +142,22 @@ def _seconds(flow: OrderFlow, slots: np.ndarray) -> float:
     return time.perf_counter() - started
 
 
+def test_the_numbers_are_the_protocol_s() -> None:
+    enums = (
+        (ringlane.Op, "NEW CANCEL REDUCE REPLACE"),
+        (ringlane.Side, "BUY SELL"),
+        (ringlane.OrderType, "LIMIT MARKET"),
+        (ringlane.TimeInForce, "GTC IOC FOK"),
+        (ringlane.OrderFlag, "POST_ONLY"),
+    )
+    for enum, names in enums:
+        for name in names.split():
+            assert enum[name] == getattr(flow_module, f"_{name}")
+    assert set(REJECTS) <= set(ringlane.RejectCode.__members__)
+
+
 def test_a_sidecar_answers_as_planned() -> None:
     """Two and a bit rounds through a real sidecar: each record's reject code, and the fills."""
-    import ringlane
-
     count = TWO_ROUNDS + 3000
     with ringlane.Sidecar() as sidecar, ringlane.connect(sidecar.address) as client:
         lane = client.open("orders", depth=8192, events=65_536)
@@ -162,6 +176,6 @@ def test_a_sidecar_answers_as_planned() -> None:
             events += len(lane.events())
         planned, planned_fills = flow.expected(count)
         state = client.state()
-        assert fills == events == planned_fills == state["trades"]
-        assert state["rejected"] == planned.total()
-        assert state["resting"] <= flow.resting_max
+        assert fills == events == planned_fills == state.trades
+        assert state.rejected == planned.total()
+        assert state.resting <= flow.resting_max

@@ -30,7 +30,7 @@ fn request() -> impl Strategy<Value = OrderRequest> {
     let price = prop_oneof![40 => 18..=24_i64, 8 => 1..=60_i64, 1 => -1..=0_i64, 1 => Just(1 << 36), 1 => (1_i64 << 35)..(1 << 36), 1 => any::<i64>()];
     let quantity = prop_oneof![40 => 1..=12_i64, 3 => Just((1 << 27) - 2), 1 => -1..=0_i64, 1 => Just(1 << 27), 1 => any::<i64>()];
     let reserved = prop_oneof![80 => Just(0_u8), 1 => any::<u8>()];
-    let ids = (prop_oneof![50 => 1..=3_u32, 1 => 0..=5_u32], prop_oneof![50 => 1..=6_u32, 1 => 0..=12_u32], 0..=24_u64);
+    let ids = (prop_oneof![50 => 1..=3_u32, 1 => 0..=5_u32], prop_oneof![50 => 1..=6_u32, 1 => 0..=12_u32], 0..=12_u64);
     (op, prop_oneof![40 => 1..=2_u8, 1 => any::<u8>()], kind, ids, price, quantity, reserved).prop_map(
         |(op, side, (order_type, time_in_force, flags), (symbol, account, client_order_id), price, quantity, reserved)| {
             let is_market = order_type == 2 && op == 1 && price < 60;

@@ -6,9 +6,11 @@ mod peer;
 mod session;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{SockFlag, accept4};
@@ -46,6 +48,8 @@ pub struct Control {
     lifetime: Lifetime,
     idle_since: Instant,
     ever_connected: bool,
+    /// A descriptor to give up when there are no others, so that clients can still be turned away.
+    spare: Option<File>,
 }
 
 /// How long an embedded sidecar waits for its first client.
@@ -59,7 +63,8 @@ impl Control {
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).map_err(say)?;
         epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS)).map_err(say)?;
         let sessions = HashMap::new();
-        Ok(Self { listener, signals, epoll, sessions, next_client: 1, host, lifetime, idle_since: Instant::now(), ever_connected: false })
+        let (idle_since, spare) = (Instant::now(), File::open("/dev/null").ok());
+        Ok(Self { listener, signals, epoll, sessions, next_client: 1, host, lifetime, idle_since, ever_connected: false, spare })
     }
 
     /// Serves until a signal or the end of its lifetime; then stops the sequencer.
@@ -92,8 +97,11 @@ impl Control {
     fn accept(&mut self) {
         // Bounded, so that a flood of connections cannot keep the thread from its other clients.
         for _ in 0..16 {
-            let Ok(fd) = accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) else { return };
-            let socket = session::own(fd);
+            let socket = match accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
+                Ok(fd) => session::own(fd),
+                Err(Errno::EMFILE | Errno::ENFILE) => return self.turn_away(),
+                Err(_) => return,
+            };
             if self.sessions.len() >= CLIENTS_MAX {
                 tracing::warn!("a client was turned away: {CLIENTS_MAX} are connected");
                 continue;
@@ -103,6 +111,17 @@ impl Control {
                 Err(words) => tracing::warn!("a client was turned away: {words}"),
             }
         }
+    }
+
+    /// No descriptor is left for a client that waits: it is told so by the end of its connection. Left in the queue it
+    /// would wake this thread for ever.
+    #[cold]
+    fn turn_away(&mut self) {
+        self.spare = None;
+        let turned_away = accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC).map(session::own);
+        tracing::warn!("a client was turned away: the sidecar may not open more descriptors; raise its limit (LimitNOFILE)");
+        drop(turned_away);
+        self.spare = File::open("/dev/null").ok();
     }
 
     fn watch(&mut self, socket: OwnedFd, peer: peer::Peer) {
@@ -138,7 +157,7 @@ impl Control {
         if let Some(pidfd) = &session.peer.pidfd {
             let _ = self.epoll.delete(pidfd);
         }
-        session.close_lanes(&self.host);
+        session.close_lanes(&mut self.host);
         self.idle_since = Instant::now();
         let _ = self.host.commands.send(Command::Clients(self.sessions.len() as u64));
     }

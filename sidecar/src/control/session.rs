@@ -32,6 +32,10 @@ pub struct Host {
     pub journal: String,
     /// Number of the lane that was opened last.
     pub lane_last: u32,
+    /// Memory of all open lanes, bytes.
+    pub lane_bytes: u64,
+    /// Most that it may be, bytes.
+    pub lane_bytes_max: u64,
 }
 
 /// A connected client.
@@ -48,8 +52,14 @@ pub struct Session {
     pub greeted: bool,
     name: String,
     notify: Option<Arc<OwnedFd>>,
-    /// Its open lanes: number and kernel.
-    lanes: Vec<(u32, String)>,
+    lanes: Vec<OpenLane>,
+}
+
+/// A lane that a client has open.
+struct OpenLane {
+    number: u32,
+    kernel: String,
+    bytes: u64,
 }
 
 /// A reply and the descriptors that travel with it.
@@ -133,8 +143,10 @@ impl Session {
             );
             return Err(Refusal::new("LAYOUT_VERSION", words));
         }
-        if name.len() > CLIENT_NAME_BYTES_MAX {
-            return Err(Refusal::new("BAD_VALUE", format!("a client's name can have {CLIENT_NAME_BYTES_MAX} bytes at most")));
+        // Names are shown on operators' terminals.
+        if name.len() > CLIENT_NAME_BYTES_MAX || name.chars().any(char::is_control) {
+            let words = format!("a client's name can have {CLIENT_NAME_BYTES_MAX} bytes at most, and no control characters");
+            return Err(Refusal::new("BAD_VALUE", words));
         }
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (mine, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)
@@ -162,7 +174,7 @@ impl Session {
         if kernel != "orders" {
             return Err(Refusal::new("UNKNOWN_KERNEL", format!("there is no kernel {kernel:?} here; this sidecar has: orders")));
         }
-        if self.lanes.iter().any(|(_, open)| *open == kernel) {
+        if self.lanes.iter().any(|lane| lane.kernel == kernel) {
             let words = format!("this client has an open {kernel:?} lane already; share it between threads, or connect once more");
             return Err(Refusal::new("LANE_EXISTS", words));
         }
@@ -170,6 +182,13 @@ impl Session {
         let (first, last) = accounts.unwrap_or((1, ACCOUNT_MAX));
         if first < 1 || last < first || last > ACCOUNT_MAX {
             return Err(Refusal::new("BAD_VALUE", format!("accounts must ascend within 1 to {ACCOUNT_MAX}, not {first} to {last}")));
+        }
+        let bytes = (geometry.requests_bytes() + geometry.results_bytes()) as u64;
+        if host.lane_bytes + bytes > host.lane_bytes_max {
+            let (held, max) = (host.lane_bytes, host.lane_bytes_max);
+            let words =
+                format!("the lane needs {bytes} bytes, and {held} of the {max} of lanes.bytes_max are taken; open a shallower lane");
+            return Err(Refusal::new("QUOTA", words));
         }
         let number = host.lane_last + 1;
         let token = random_token().map_err(|words| Refusal::new("MEMORY", words))?;
@@ -197,7 +216,8 @@ impl Session {
         opened.recv().map_err(|_| stopping())?.map_err(|words| Refusal::new("QUOTA", words))?;
         host.lane_last = number;
         tracing::info!(lane = number, client = self.client, pid = self.peer.pid, kernel, depth = geometry.depth_slots, "lane open");
-        self.lanes.push((number, kernel.clone()));
+        host.lane_bytes += bytes;
+        self.lanes.push(OpenLane { number, kernel: kernel.clone(), bytes });
         let mut body = order_lane_schemas();
         let granted = json!({
             "ok": true, "lane": number, "kernel": kernel, "depth": geometry.depth_slots, "events": geometry.event_capacity,
@@ -210,11 +230,11 @@ impl Session {
         Ok(Reply { body, fds: fds.iter().map(AsRawFd::as_raw_fd).collect(), _owned: fds.into() })
     }
 
-    fn close(&mut self, lane: u32, host: &Host) -> Result<Reply, Refusal> {
-        let Some(index) = self.lanes.iter().position(|(number, _)| *number == lane) else {
+    fn close(&mut self, lane: u32, host: &mut Host) -> Result<Reply, Refusal> {
+        let Some(index) = self.lanes.iter().position(|open| open.number == lane) else {
             return Err(Refusal::new("UNKNOWN_LANE", format!("lane {lane} is not an open lane of this client")));
         };
-        self.lanes.swap_remove(index);
+        host.lane_bytes -= self.lanes.swap_remove(index).bytes;
         let (answer, closed) = bounded(1);
         if host.commands.send(Command::Close(lane, LaneStatus::Closed, Some(answer))) {
             let _ = closed.recv();
@@ -223,9 +243,10 @@ impl Session {
     }
 
     /// Closes what the client left open; what it submitted is completed first.
-    pub fn close_lanes(&self, host: &Host) {
-        for (number, _) in &self.lanes {
-            let _ = host.commands.send(Command::Close(*number, LaneStatus::Closed, None));
+    pub fn close_lanes(&self, host: &mut Host) {
+        for lane in &self.lanes {
+            host.lane_bytes -= lane.bytes;
+            let _ = host.commands.send(Command::Close(lane.number, LaneStatus::Closed, None));
         }
     }
 

@@ -83,8 +83,8 @@ impl Reader {
         if segments.is_empty() {
             return Err(format!("{} holds no recording: there is no *.ringlane file in it", path.display()));
         }
-        if let Some(pair) = segments.windows(2).find(|pair| pair[1].0 != pair[0].0 + 1) {
-            return Err(format!("segment {} is missing behind {}", pair[0].0 + 1, pair[0].1.display()));
+        if let Some(pair) = segments.windows(2).find(|pair| pair[1].0.wrapping_sub(pair[0].0) != 1) {
+            return Err(format!("segment {} is missing behind {}", pair[0].0.wrapping_add(1), pair[0].1.display()));
         }
         let mut reader = Self {
             segments: segments.into_iter(),
@@ -141,9 +141,8 @@ impl Reader {
         file.read_exact(&mut page).map_err(|_| say(&"it is shorter than a segment's first page"))?;
         let header: SegmentHeader = bytemuck::pod_read_unaligned(&page[..size_of::<SegmentHeader>()]);
         if header.magic == 0 && page.iter().all(|byte| *byte == 0) {
-            // Made ahead of need and never used.
+            // Made ahead of need and never used; a later start goes on behind it.
             self.current = None;
-            self.end = Some(JournalEnd::Clean);
             return Ok(());
         }
         if header.magic != SEGMENT_MAGIC {

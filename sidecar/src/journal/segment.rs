@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::fcntl::{FallocateFlags, fallocate};
+use ringlane_layout::shared;
 
 /// A segment that is being written. Its file belongs to this process alone (mode 0600, directory locked).
 #[derive(Debug)]
@@ -48,6 +49,12 @@ impl Segment {
     #[must_use]
     pub fn pages(&self) -> Pages {
         Pages { map: Arc::clone(&self.map) }
+    }
+
+    /// Says that the bytes from `offset` on will be written soon.
+    #[inline]
+    pub fn expect_write(&self, offset: usize) {
+        shared::expect_write(self.map.as_ptr().wrapping_add(offset));
     }
 
     /// The bytes `offset..offset + len`.

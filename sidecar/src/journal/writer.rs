@@ -147,6 +147,9 @@ impl Writer {
         if self.offset + self.prefault_bytes > self.populated + POPULATE_STEP_BYTES {
             self.look_ahead();
         }
+        // The lines of the frame that comes next: fresh memory is far away, and a store to it holds up those behind it.
+        self.segment.expect_write(offset + frame_bytes);
+        self.segment.expect_write(offset + frame_bytes + FRAME_HEADER_BYTES);
         let (head, payload) = self.segment.slice_mut(offset, frame_bytes).split_at_mut(FRAME_HEADER_BYTES);
         let records = bytemuck::cast_slice_mut(payload);
         fill(records);

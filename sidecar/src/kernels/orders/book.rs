@@ -48,9 +48,16 @@ impl Book {
         }
     }
 
-    /// The account's position, or NIL while it has none.
+    /// The account's position, or NIL while it has none. `hint` is NIL or any entry that was ever used.
     #[inline]
-    pub(super) fn holding(&self, store: &Store, account: u32) -> u32 {
+    pub(super) fn holding(&self, store: &Store, account: u32, hint: u32) -> u32 {
+        // There is one position of this account and symbol, so an entry that is one is the one.
+        if hint != NIL {
+            let holding = store.holdings.get(hint);
+            if holding.account == account && holding.symbol == self.symbol {
+                return hint;
+            }
+        }
         self.holdings.find(store.account_hash(account), |at| store.holdings.get(at).account == account).unwrap_or(NIL)
     }
 
@@ -66,13 +73,20 @@ impl Book {
         at
     }
 
-    /// The account's live order of this client order id, or NIL.
+    /// The account's live order of this client order id, or NIL. `hint` is NIL or any entry that was ever used.
     #[inline]
-    pub(super) fn order(&self, store: &Store, account: u32, client_order_id: u64) -> u32 {
+    pub(super) fn order(&self, store: &Store, account: u32, client_order_id: u64, hint: u32) -> u32 {
         let is_it = |at: u32| {
             let order = store.orders.get(at);
             order.client_order_id == client_order_id && order.account == account
         };
+        // These ids name one live order in this symbol, so a live order of theirs in this symbol is the one.
+        if hint != NIL && is_it(hint) {
+            let order = store.orders.get(hint);
+            if order.is_live() && store.holdings.get(order.position).symbol == self.symbol {
+                return hint;
+            }
+        }
         self.orders.find(store.order_hash(account, client_order_id), is_it).unwrap_or(NIL)
     }
 

@@ -32,6 +32,7 @@ use ringlane_layout::orders::{Op, OrderFlag, OrderRequest, OrderType, RejectCode
 use super::accounts::Accounts;
 use super::book::Book;
 use super::lanes::Grant;
+use super::slab::NIL;
 
 /// A request whose structure is right, and whose symbol, account, price and quantity may stand in a book.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +43,8 @@ pub(super) struct Checked {
     /// The account's class of limits.
     pub(super) class: u32,
     pub(super) client_order_id: u64,
+    /// Where the account's position (NEW) or the named order probably is; NIL, or an entry that must be asked whether it is the one.
+    pub(super) hint: u32,
     pub(super) action: Action,
 }
 
@@ -100,7 +103,7 @@ pub(super) fn check(request: &OrderRequest, rules: &Rules<'_>) -> Result<Checked
         (Op::Cancel, _) => Action::Cancel,
         _ => Action::TakeOver,
     };
-    Ok(Checked { book: index, account, class, client_order_id: request.client_order_id, action })
+    Ok(Checked { book: index, account, class, client_order_id: request.client_order_id, hint: NIL, action })
 }
 
 /// The enum fields that the op uses; others hold a stand-in.

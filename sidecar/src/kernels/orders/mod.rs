@@ -55,6 +55,7 @@ use std::collections::BTreeSet;
 use ringlane_layout::orders::{AccountLimits, Instrument, OrderEvent, OrderRequest, OrderResult, RejectCode};
 
 mod accounts;
+mod ahead;
 mod book;
 mod check;
 mod config;
@@ -75,11 +76,11 @@ use accounts::Accounts;
 use book::Book;
 use check::{Action, Checked, Rules, check};
 use lanes::{Grant, Lanes};
-use ops::Entry;
+use ops::{Answer, Entry};
 use store::Store;
 
 /// Requests that are checked, and whose lines are fetched, before the first of them is matched.
-const WINDOW: usize = 16;
+const WINDOW: usize = 32;
 /// Seed of the id hashes unless another is given.
 const SEED: u64 = 0x5bd1_e995_9d1b_873c;
 
@@ -207,20 +208,27 @@ impl OrderKernel {
         let grant = self.lanes.get(&lane).copied().unwrap_or(Grant::NONE);
         let mut work = 0;
         let mut sequence = first_sequence;
+        let mut window = [Err(RejectCode::UnknownOp); WINDOW];
         for (requests, results) in requests.chunks(WINDOW).zip(results.chunks_mut(WINDOW)) {
-            let mut checked = [Err(RejectCode::UnknownOp); WINDOW];
+            let window = &mut window[..requests.len()];
             let rules = Rules { books: &self.books, accounts: &self.accounts, grant };
-            for (checked, request) in checked.iter_mut().zip(requests) {
+            for (checked, request) in window.iter_mut().zip(requests) {
                 *checked = check(request, &rules);
-                self.prefetch_indices(checked);
+                ahead::indices(&self.books, &self.store, checked);
             }
-            for checked in &checked[..requests.len()] {
-                self.prefetch_entries(checked);
+            for checked in window.iter_mut() {
+                ahead::entries(&self.books, &self.store, checked);
             }
-            for ((request, result), checked) in requests.iter().zip(results).zip(&checked) {
+            for checked in window.iter() {
+                ahead::neighbours(&self.store, checked);
+            }
+            for ((request, result), checked) in requests.iter().zip(results).zip(window.iter()) {
                 let entry = Entry { sequence, lane };
-                let outcome = checked.and_then(|checked| self.apply(entry, &checked, out, &mut work));
-                *result = self.answer(sequence, request, outcome);
+                let outcome = match checked {
+                    Ok(checked) => self.apply(entry, checked, out, &mut work),
+                    Err(code) => Err(*code),
+                };
+                self.answer(entry, request, outcome, result);
                 sequence = sequence.wrapping_add(1);
                 work += 1;
             }
@@ -228,31 +236,9 @@ impl OrderKernel {
         work
     }
 
-    /// Asks for the lines of both indices that the request will look at.
-    #[inline(always)]
-    fn prefetch_indices(&self, checked: &Result<Checked, RejectCode>) {
-        let Ok(checked) = checked else { return };
-        let Some(book) = self.books.get(checked.book as usize) else { return };
-        book.orders.prefetch(self.store.order_hash(checked.account, checked.client_order_id));
-        book.holdings.prefetch(self.store.account_hash(checked.account));
-    }
-
-    /// Asks for the order and the position that the request will most likely look at.
-    #[inline(always)]
-    fn prefetch_entries(&self, checked: &Result<Checked, RejectCode>) {
-        let Ok(checked) = checked else { return };
-        let Some(book) = self.books.get(checked.book as usize) else { return };
-        if let Some(at) = book.orders.peek(self.store.order_hash(checked.account, checked.client_order_id)) {
-            self.store.orders.prefetch(at);
-        }
-        if let Some(at) = book.holdings.peek(self.store.account_hash(checked.account)) {
-            self.store.holdings.prefetch(at);
-        }
-    }
-
     /// The stages that need a book: ids, risk, business rules, match, settle.
-    #[inline]
-    fn apply(&mut self, entry: Entry, checked: &Checked, out: &mut Vec<Outgoing>, work: &mut u64) -> Result<OrderResult, RejectCode> {
+    #[inline(always)]
+    fn apply(&mut self, entry: Entry, checked: &Checked, out: &mut Vec<Outgoing>, work: &mut u64) -> Result<Answer, RejectCode> {
         let store = &mut self.store;
         let Some(book) = self.books.get_mut(checked.book as usize) else {
             // Only a take-over of every symbol names no book.
@@ -261,32 +247,39 @@ impl OrderKernel {
         let limits = self.accounts.limits(checked.class);
         match &checked.action {
             Action::New(terms) => {
-                let result = ops::new(book, store, (entry, limits), (checked, terms), out, work)?;
-                self.counters.trades += u64::from(result.fill_count);
+                let answer = ops::new(book, store, (entry, limits), (checked, terms), out, work)?;
+                self.counters.trades += u64::from(answer.fills.count);
                 self.accounts.accepted(checked.account, checked.client_order_id);
-                Ok(result)
+                Ok(answer)
             }
             Action::Cancel => ops::cancel(book, store, entry, checked, out),
             Action::Reduce(quantity) => ops::reduce(book, store, entry, (checked, *quantity), out),
             Action::Replace(terms) => {
-                let result = ops::replace(book, store, (entry, limits), (checked, terms), out, work)?;
-                self.counters.trades += u64::from(result.fill_count);
-                Ok(result)
+                let answer = ops::replace(book, store, (entry, limits), (checked, terms), out, work)?;
+                self.counters.trades += u64::from(answer.fills.count);
+                Ok(answer)
             }
             Action::TakeOver => Ok(ops::take_over(book, store, entry, checked, work)),
         }
     }
 
+    /// Writes the answer in the request's own place.
     #[inline(always)]
-    fn answer(&mut self, sequence: u64, request: &OrderRequest, outcome: Result<OrderResult, RejectCode>) -> OrderResult {
+    fn answer(&mut self, entry: Entry, request: &OrderRequest, outcome: Result<Answer, RejectCode>, result: &mut OrderResult) {
+        *result = OrderResult { sequence: entry.sequence, client_order_id: request.client_order_id, ..OrderResult::default() };
         match outcome {
-            Ok(result) => {
+            Ok(Answer { order_id, fills, remaining, state }) => {
                 self.counters.accepted += 1;
-                result
+                result.order_id = order_id;
+                result.notional = fills.notional;
+                result.filled_quantity = fills.quantity;
+                result.remaining_quantity = remaining;
+                result.fill_count = fills.count;
+                result.state = state as u8;
             }
             Err(code) => {
                 self.counters.rejected += 1;
-                OrderResult { sequence, client_order_id: request.client_order_id, code: code as u16, ..OrderResult::default() }
+                result.code = code as u16;
             }
         }
     }

@@ -2,7 +2,7 @@
 //! a rejected request changes nothing.
 
 use ringlane_layout::limits::ORDER_QUANTITY_MAX;
-use ringlane_layout::orders::{CancelReason, EventKind, OrderEvent, OrderResult, OrderState, RejectCode, TimeInForce};
+use ringlane_layout::orders::{CancelReason, EventKind, OrderEvent, OrderState, RejectCode, TimeInForce};
 
 use super::Outgoing;
 use super::accounts::Limits;
@@ -20,23 +20,22 @@ pub(super) struct Entry {
     pub(super) lane: u32,
 }
 
-/// An accepted request's answer. Work beyond the request itself is added to `work`.
-type Outcome = Result<OrderResult, RejectCode>;
+/// What an accepted request did to its order.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answer {
+    pub(super) order_id: u64,
+    pub(super) fills: Fills,
+    /// Quantity that rests now.
+    pub(super) remaining: u32,
+    pub(super) state: OrderState,
+}
 
-fn result(entry: Entry, checked: &Checked, order_id: u64, state: OrderState, remaining: u32, fills: Fills) -> OrderResult {
-    OrderResult {
-        sequence: entry.sequence,
-        order_id,
-        client_order_id: checked.client_order_id,
-        notional: fills.notional,
-        filled_quantity: fills.quantity,
-        remaining_quantity: remaining,
-        fill_count: fills.count,
-        code: 0,
-        state: state as u8,
-        reserved0: 0,
-        reserved1: [0; 16],
-    }
+/// Work beyond the request itself is added to `work`.
+type Outcome = Result<Answer, RejectCode>;
+
+#[inline(always)]
+fn answer(order_id: u64, state: OrderState, remaining: u32, fills: Fills) -> Answer {
+    Answer { order_id, fills, remaining, state }
 }
 
 /// NEW: trades what crosses, then rests or ends.
@@ -50,9 +49,9 @@ pub(super) fn new(
     work: &mut u64,
 ) -> Outcome {
     let account = checked.account;
-    let found = book.holding(store, account);
+    let found = book.holding(store, account, checked.hint);
     // An account without open quantity in the symbol has no live order, so no id can be taken.
-    if found != NIL && store.holdings.get(found).open != [0, 0] && book.order(store, account, checked.client_order_id) != NIL {
+    if found != NIL && store.holdings.get(found).open != [0, 0] && book.order(store, account, checked.client_order_id, NIL) != NIL {
         return Err(RejectCode::DuplicateOrderId);
     }
     risk(book, store, limits, terms, found, 0)?;
@@ -66,7 +65,7 @@ pub(super) fn new(
 
     let trades = crosses(book, terms);
     if !trades && !may_rest {
-        return Ok(result(entry, checked, entry.sequence, OrderState::Cancelled, 0, Fills::default()));
+        return Ok(answer(entry.sequence, OrderState::Cancelled, 0, Fills::default()));
     }
     let holding = book.holding_or_new(store, found, account);
     let fills = if trades { trade(book, store, terms, holding, entry.sequence, out) } else { Fills::default() };
@@ -94,7 +93,7 @@ pub(super) fn new(
         rest(book, store, at);
         book.index_order(store, at);
     }
-    Ok(result(entry, checked, entry.sequence, state, remaining, fills))
+    Ok(answer(entry.sequence, state, remaining, fills))
 }
 
 /// Links an order with its terms set behind its price's others, and counts its open quantity.
@@ -109,7 +108,7 @@ fn rest(book: &mut Book, store: &mut Store, at: u32) {
 /// The live order that a request names.
 #[inline]
 fn named(book: &Book, store: &Store, checked: &Checked) -> Result<u32, RejectCode> {
-    match book.order(store, checked.account, checked.client_order_id) {
+    match book.order(store, checked.account, checked.client_order_id, checked.hint) {
         NIL => Err(RejectCode::UnknownOrderId),
         at => Ok(at),
     }
@@ -143,16 +142,16 @@ fn tell_owner(entry: Entry, order: &Order, symbol: u32, (k, quantity, remaining)
 #[inline]
 pub(super) fn cancel(book: &mut Book, store: &mut Store, entry: Entry, checked: &Checked, out: &mut Vec<Outgoing>) -> Outcome {
     let at = named(book, store, checked)?;
-    Ok(cancel_at(book, store, entry, checked, at, out))
+    Ok(cancel_at(book, store, entry, at, out))
 }
 
 #[inline]
-fn cancel_at(book: &mut Book, store: &mut Store, entry: Entry, checked: &Checked, at: u32, out: &mut Vec<Outgoing>) -> OrderResult {
+fn cancel_at(book: &mut Book, store: &mut Store, entry: Entry, at: u32, out: &mut Vec<Outgoing>) -> Answer {
     let order = store.orders.get(at);
     let order_id = order.order_id;
     tell_owner(entry, order, book.symbol, (0, order.open(), 0), out);
     book.cancel(store, at);
-    result(entry, checked, order_id, OrderState::Cancelled, 0, Fills::default())
+    answer(order_id, OrderState::Cancelled, 0, Fills::default())
 }
 
 /// REDUCE: takes quantity off in place; taking off all is a cancel.
@@ -171,13 +170,13 @@ pub(super) fn reduce(
         return Err(RejectCode::OverReduction);
     }
     if quantity == open {
-        return Ok(cancel_at(book, store, entry, checked, at, out));
+        return Ok(cancel_at(book, store, entry, at, out));
     }
     order.take_off(quantity);
     store.holdings.get_mut(order.position).open[slot(order.side())] -= u64::from(quantity);
     let remaining = open - quantity;
     tell_owner(entry, order, book.symbol, (0, quantity, remaining), out);
-    Ok(result(entry, checked, order.order_id, OrderState::Resting, remaining, Fills::default()))
+    Ok(answer(order.order_id, OrderState::Resting, remaining, Fills::default()))
 }
 
 /// REPLACE: sets price and open quantity. In place if the order keeps its priority; else it leaves and enters again.
@@ -208,7 +207,7 @@ pub(super) fn replace(
         order.take_off(open - terms.quantity);
         store.holdings.get_mut(holding).open[slot(terms.side)] -= u64::from(open - terms.quantity);
         tell_owner(entry, order, book.symbol, (0, open, terms.quantity), out);
-        return Ok(result(entry, checked, order_id, OrderState::Resting, terms.quantity, Fills::default()));
+        return Ok(answer(order_id, OrderState::Resting, terms.quantity, Fills::default()));
     }
     let side = slot(terms.side);
     store.holdings.get_mut(holding).open[side] -= u64::from(open);
@@ -222,14 +221,14 @@ pub(super) fn replace(
     tell_owner(entry, order, book.symbol, (fills.count, open, remaining), out);
     if remaining == 0 {
         book.drop_order(store, at);
-        return Ok(result(entry, checked, order_id, OrderState::Filled, 0, fills));
+        return Ok(answer(order_id, OrderState::Filled, 0, fills));
     }
     rest(book, store, at);
-    Ok(result(entry, checked, order_id, OrderState::Resting, remaining, fills))
+    Ok(answer(order_id, OrderState::Resting, remaining, fills))
 }
 
 /// TAKE_OVER in one book: the account's orders that nobody owns get this lane.
-pub(super) fn take_over(book: &Book, store: &mut Store, entry: Entry, checked: &Checked, work: &mut u64) -> OrderResult {
+pub(super) fn take_over(book: &Book, store: &mut Store, entry: Entry, checked: &Checked, work: &mut u64) -> Answer {
     let mut taken = 0;
     if store.orphans > 0 {
         for side in &book.sides {
@@ -242,11 +241,11 @@ pub(super) fn take_over(book: &Book, store: &mut Store, entry: Entry, checked: &
             }
         }
     }
-    taken_over(store, entry, checked, taken)
+    taken_over(store, taken)
 }
 
 /// TAKE_OVER in every book.
-pub(super) fn take_over_all(store: &mut Store, entry: Entry, checked: &Checked, work: &mut u64) -> OrderResult {
+pub(super) fn take_over_all(store: &mut Store, entry: Entry, checked: &Checked, work: &mut u64) -> Answer {
     let mut taken = 0;
     if store.orphans > 0 {
         for at in 0..store.orders.used() {
@@ -254,13 +253,13 @@ pub(super) fn take_over_all(store: &mut Store, entry: Entry, checked: &Checked, 
         }
         *work += u64::from(store.orders.used());
     }
-    taken_over(store, entry, checked, taken)
+    taken_over(store, taken)
 }
 
-fn taken_over(store: &mut Store, entry: Entry, checked: &Checked, taken: u32) -> OrderResult {
+fn taken_over(store: &mut Store, taken: u32) -> Answer {
     store.orphans -= u64::from(taken);
     let fills = Fills { count: taken, ..Fills::default() };
-    result(entry, checked, 0, OrderState::Resting, 0, fills)
+    answer(0, OrderState::Resting, 0, fills)
 }
 
 impl Order {

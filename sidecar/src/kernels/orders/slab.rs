@@ -16,8 +16,8 @@ pub(super) const ENTRIES_MAX: usize = 1 << 26;
 pub(super) trait Entry: Clone + Default {
     /// The next free entry, where this one is free.
     fn free_next(&self) -> u32;
-    /// An unused entry in front of `next`.
-    fn free(next: u32) -> Self;
+    /// Makes this entry an unused one in front of `next`.
+    fn set_free(&mut self, next: u32);
 }
 
 /// Entries in chunks of `CHUNK`.
@@ -45,7 +45,7 @@ impl<T: Entry> Slab<T> {
         self.chunks.len() * CHUNK * size_of::<T>() + self.chunks.capacity() * size_of::<usize>()
     }
 
-    /// Indices `0..used` may be read; unused ones among them hold `T::free`.
+    /// Indices `0..used` may be read; unused ones among them went through `Entry::set_free`.
     pub(super) fn used(&self) -> u32 {
         self.used
     }
@@ -98,7 +98,7 @@ impl<T: Entry> Slab<T> {
     #[inline]
     pub(super) fn remove(&mut self, at: u32) {
         let next = self.free;
-        *self.get_mut(at) = T::free(next);
+        self.get_mut(at).set_free(next);
         self.free = at;
         self.live -= 1;
     }

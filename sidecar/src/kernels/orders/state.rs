@@ -87,7 +87,7 @@ impl OrderKernel {
     pub fn open_orders(&self, account: u32) -> (u64, Vec<OpenOrder>) {
         let mut orders = Vec::new();
         for book in &self.books {
-            let holding = book.holding(&self.store, account);
+            let holding = book.holding(&self.store, account, NIL);
             if holding == NIL {
                 continue;
             }
@@ -102,7 +102,7 @@ impl OrderKernel {
     /// The account's positions, ascending by symbol. A position that is zero in everything counts as absent.
     #[must_use]
     pub fn positions(&self, account: u32) -> Vec<Position> {
-        let holdings = self.books.iter().map(|book| book.holding(&self.store, account)).filter(|&at| at != NIL);
+        let holdings = self.books.iter().map(|book| book.holding(&self.store, account, NIL)).filter(|&at| at != NIL);
         holdings.map(|at| self.store.holdings.get(at)).filter(|holding| !holding.is_zero()).map(Holding::row).collect()
     }
 

@@ -84,8 +84,9 @@ impl Entry for Order {
     fn free_next(&self) -> u32 {
         self.next
     }
-    fn free(next: u32) -> Self {
-        Self { next, ..Self::default() }
+    fn set_free(&mut self, next: u32) {
+        self.word = 0;
+        self.next = next;
     }
 }
 
@@ -137,9 +138,7 @@ impl Entry for Holding {
     fn free_next(&self) -> u32 {
         NIL
     }
-    fn free(_: u32) -> Self {
-        Self::default()
-    }
+    fn set_free(&mut self, _: u32) {}
 }
 
 /// Orders and positions of all books.

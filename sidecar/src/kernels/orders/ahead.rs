@@ -1,0 +1,51 @@
+//! What a window of requests will touch, asked for before the first of them is matched: first the index lines, then what
+//! those name, then what that is linked to. Only hints come of it: requests of the same window may change what is seen here.
+
+use ringlane_layout::orders::RejectCode;
+
+use super::book::{Book, slot};
+use super::check::{Action, Checked};
+use super::matching::opposite;
+use super::slab::NIL;
+use super::store::Store;
+
+type Outcome = Result<Checked, RejectCode>;
+
+/// The lines of the indices.
+#[inline(always)]
+pub(super) fn indices(books: &[Book], store: &Store, checked: &Outcome) {
+    let Ok(checked) = checked else { return };
+    let Some(book) = books.get(checked.book as usize) else { return };
+    book.orders.prefetch(store.order_hash(checked.account, checked.client_order_id));
+    if let Action::New(_) = checked.action {
+        book.holdings.prefetch(store.account_hash(checked.account));
+    }
+}
+
+/// The order that a change names, or the position of a new order's account and the order that it may trade with.
+#[inline(always)]
+pub(super) fn entries(books: &[Book], store: &Store, checked: &mut Outcome) {
+    let Ok(checked) = checked else { return };
+    let Some(book) = books.get(checked.book as usize) else { return };
+    if let Action::New(terms) = &checked.action {
+        checked.hint = book.holdings.peek(store.account_hash(checked.account)).unwrap_or(NIL);
+        store.holdings.prefetch(checked.hint);
+        store.orders.prefetch(book.sides[slot(opposite(terms.side))].head());
+    } else {
+        checked.hint = book.orders.peek(store.order_hash(checked.account, checked.client_order_id)).unwrap_or(NIL);
+        store.orders.prefetch(checked.hint);
+    }
+}
+
+/// The position of the order that a change names, and the orders before and behind it.
+#[inline(always)]
+pub(super) fn neighbours(store: &Store, checked: &Outcome) {
+    let Ok(checked) = checked else { return };
+    if checked.hint == NIL || matches!(checked.action, Action::New(_)) {
+        return;
+    }
+    let order = store.orders.get(checked.hint);
+    store.holdings.prefetch(order.position);
+    store.orders.prefetch(order.previous);
+    store.orders.prefetch(order.next);
+}
