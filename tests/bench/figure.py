@@ -1,4 +1,4 @@
-"""The picture of the README: every path against its physical limit, its peer and its two marks, on logarithmic scales."""
+"""The picture of the README: every path against its physical limit, its peer and its marks, on logarithmic scales."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from bench.plot import (
     OURS,
     PAPER,
     PEER,
+    TIMES,
     Canvas,
     LogAxis,
     spread,
@@ -133,7 +134,7 @@ def rate_tracks(rows: dict[str, dict[str, Any]]) -> list[Track]:
 
 
 def track(title: str, subtitle: str, points: list[Point], row: dict[str, Any], of: str) -> Track:
-    return Track(title, subtitle, points, f"{multiple(row['ratio'])} × {of}", row["reached"])
+    return Track(title, subtitle, points, f"{multiple(row['ratio'])} {TIMES} {of}", row["reached"])
 
 
 RELATIVE = {
@@ -156,11 +157,11 @@ def relative_tracks(rows: dict[str, dict[str, Any]]) -> list[Track]:
         if row is None or bar is None:
             continue
         measured = row["ratio"] if bar.on_ratio else row["value"]
-        words = f"{multiple(measured)} ×" if bar.on_ratio else quantity(measured, row["unit"])
+        words = f"{multiple(measured)} {TIMES}" if bar.on_ratio else quantity(measured, row["unit"])
         relative = measured / bar.goal if bar.less_is_better else bar.goal / max(measured, 1e-9)
         floor = bar.floor / bar.goal if bar.less_is_better else bar.goal / bar.floor
         points = [Point("ours", relative, words), Point("floor", floor, ""), Point("goal", 1.0, "")]
-        verdict = f"goal {bar.goal:g} ×" if bar.on_ratio else f"goal {quantity(bar.goal, row['unit'])}"
+        verdict = f"goal {bar.goal:g} {TIMES}" if bar.on_ratio else f"goal {quantity(bar.goal, row['unit'])}"
         tracks.append(Track(title, subtitle, points, verdict, row["reached"]))
     return tracks
 
@@ -221,7 +222,7 @@ def draw_panel(canvas: Canvas, top: float, heading: str, hint: str, tracks: list
     for value in axis.decades():
         x = axis.x(value)
         canvas.line((x, top + 32), (x, bottom), color=GRID)
-        words = ("goal" if value == 1 else f"{value:g} × goal") if unit == "goal" else quantity(value, unit)
+        words = ("goal" if value == 1 else f"{value:g} {TIMES} goal") if unit == "goal" else quantity(value, unit)
         canvas.text(x, bottom + 16, words, size=11, color=FAINT, anchor="middle")
     for number, drawn in enumerate(tracks):
         draw_track(canvas, axis, top + 44 + height * number + 28, drawn)
@@ -260,7 +261,7 @@ def draw(report: Report) -> str:
     for heading, hint, tracks, unit in shown:
         top = draw_panel(canvas, top, heading, hint, tracks, unit) + 10
     facts = report["machine"]
-    about = f"{facts.get('processor', '')}, {facts.get('cores', '?')} cores, Linux {facts.get('kernel', '')}, Python {facts.get('python', '')}"
+    about = "{processor}, {cores} cores, Linux {kernel}, Python {python}".format_map(facts)
     canvas.text(
         MARGIN, height - 14, f"{about}; medians of {facts.get('pairs', '?')} interleaved pairs", size=11, color=FAINT
     )

@@ -1,13 +1,14 @@
 """Instructions that the order kernel runs for one order, counted by callgrind; and the check that they do not creep up.
 
-`python tests/bench/instructions.py` compares with `tests/instructions_per_order.json` and fails beyond 3 %; with
-`--write` it sets the figure anew, to be committed with the change that moved it. Counting is repeatable to a fraction
-of a percent where seconds are not: the flow is fixed, only `run_flow` is counted, valgrind offers every program the same
-processor (no AVX-512), and a figure is only compared with one of the same compiler.
+`python -m bench.instructions` from `tests/` compares with `tests/instructions_per_order.json` and fails beyond 3 %;
+with `--write` it sets the figure anew, to be committed with the change that moved it. Counting is repeatable to a
+fraction of a percent where seconds are not: the flow is fixed, only `run_flow` is counted, valgrind offers every
+program the same processor (no AVX-512), and a figure is only compared with one of the same compiler.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import re
@@ -80,16 +81,22 @@ def check() -> tuple[bool, str]:
 
 
 def main() -> int:
-    if "--write" in sys.argv[1:]:
+    parser = argparse.ArgumentParser(prog="bench.instructions", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare with the committed figure (the default)")
+    parser.add_argument("--write", action="store_true", help="set the figure anew")
+    if parser.parse_args().write:
         figure = count()
         FIGURE.write_text(json.dumps(figure, indent=1) + "\n")
         print(f"{figure['instructions_per_order']} instructions an order, written to {FIGURE.relative_to(ROOT)}")
         return 0
     if reason := skip_reason():
-        print(f"skipped: {reason}")
+        print(f"skipped: {reason}\n0 passed, 0 failed, 1 skipped")
         return 0
     within, words = check()
-    print(words if within else f"{words}\nIf the change is meant, run with --write and commit the figure.")
+    print(words)
+    if not within:
+        print("If the change is meant, run `python -m bench.instructions --write` and commit the figure.")
+    print("1 passed, 0 failed" if within else "0 passed, 1 failed")
     return 0 if within else 1
 
 

@@ -14,22 +14,7 @@ from bench.report import HEADINGS, RIGHT_ALIGNED, Report, quantity, table_cells
 from bench.row import ROWS
 
 CODE = re.compile("`([^`]+)`")
-STYLE = """
-:root { color-scheme: light; font: 16px/1.5 system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; color: #1b2330; background: #f5f7fa; }
-body { max-width: 1120px; margin: 0 auto; padding: 32px 24px 80px; }
-h1 { font-size: 28px; margin: 0 0 4px; } h2 { font-size: 20px; margin: 44px 0 12px; } h3 { font: 600 16px/1.4 ui-monospace, 'DejaVu Sans Mono', monospace; margin: 0; }
-.lead { color: #5d6878; margin: 0 0 24px; }
-.card { background: #fff; border: 1px solid #e4e8ee; border-radius: 10px; padding: 20px 24px; margin: 0 0 16px; overflow-x: auto; }
-.card svg { max-width: 100%; height: auto; display: block; }
-.figure { padding: 0; }
-table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
-th { text-align: left; color: #5d6878; font-weight: 600; border-bottom: 2px solid #e4e8ee; padding: 6px 10px; white-space: nowrap; }
-td { border-bottom: 1px solid #eef1f5; padding: 7px 10px; vertical-align: top; }
-.r { text-align: right; white-space: nowrap; } td:first-child { font-family: ui-monospace, 'DejaVu Sans Mono', monospace; font-size: 13px; }
-.goal { color: #12864a; font-weight: 600; } .none { color: #b3261e; font-weight: 600; }
-p { margin: 8px 0; } code, pre { font: 13px/1.5 ui-monospace, 'DejaVu Sans Mono', monospace; } pre { background: #f5f7fa; padding: 8px 12px; border-radius: 6px; overflow-x: auto; margin: 10px 0 0; }
-.plots { display: flex; flex-wrap: wrap; gap: 24px; margin: 12px 0 0; } dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; font-size: 14px; margin: 0; } dt { color: #5d6878; } dd { margin: 0; }
-"""
+STYLE = Path(__file__).with_name("page.css").read_text()
 
 
 def pairs_plot(details: dict[str, Any], unit: str) -> str:
@@ -125,7 +110,8 @@ def write(report: Report, directory: Path) -> None:
 <html lang="en"><head><meta charset="utf-8"><title>Ringlane: what it costs</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body>
 <h1>Ringlane: what it costs</h1>
-<p class="lead">Peers and limits were measured in the same run, in turns with Ringlane; a ratio is the median of the pairs' ratios.</p>
+<p class="lead">Peers and limits were measured in the same run, in turns with Ringlane;
+a ratio is the median of the pairs' ratios.</p>
 <div class="card figure">{picture}</div>
 <h2>Rows</h2><div class="card">{table(report["rows"])}</div>
 <h2>What each row measures</h2>{cards}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
+TIMES = "\u00d7"
 INK, MUTED, FAINT, GRID, PAPER = "#1b2330", "#5d6878", "#9aa4b2", "#e4e8ee", "#ffffff"
 OURS, LIMIT, PEER, GOAL, FLOOR = "#1d5fd1", "#1b2330", "#d0660f", "#12864a", "#8b95a5"
 
@@ -72,7 +73,8 @@ class Canvas:
     def svg(self) -> str:
         """The document."""
         size = f'width="{self.width:g}" height="{self.height:g}" viewBox="0 0 {self.width:g} {self.height:g}"'
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(self.title)}" font-family="{escape(FONT)}">'
+        about = f'role="img" aria-label="{escape(self.title)}" font-family="{escape(FONT)}"'
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} {about}>'
         return "\n".join([head, f"<title>{escape(self.title)}</title>", *self.parts, "</svg>"]) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Measures the rows, prints the table, writes report.json and the pages. Exit 0 when every row asked for was measured."""
+"""Measures the rows, prints the table, writes report.json and the pages. Exit 0: every row asked for was measured."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def measure(rows: list[Row], run: Bench, results: report.Report, path: Path) -> 
         print(f"[{number}/{len(rows)}] {row.name} ...", end=" ", file=sys.stderr, flush=True)
         try:
             measured = row.measure(run)
-        except Exception:  # noqa: BLE001  (a row that cannot be measured must not cost the others)
+        except Exception:  # One row that cannot be measured must not cost the others.
             failed.append(row.name)
             print("failed", file=sys.stderr)
             traceback.print_exc()

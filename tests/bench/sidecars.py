@@ -90,7 +90,7 @@ def code_index(lane: Any) -> int:
 
 
 def neutral_batch(dtype: np.dtype[Any], size: int, account: int) -> np.ndarray[Any, Any]:
-    """A batch that leaves the books as it found them and may be sent again and again: new orders, then their cancels."""
+    """A batch that leaves the books as it found them, to be sent again and again: new orders, then their cancels."""
     assert size % 4 == 0
     batch = np.zeros(size, dtype)
     index = np.arange(size)

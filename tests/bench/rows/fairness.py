@@ -72,7 +72,7 @@ def two_greedy(bench: Bench) -> Measured:
 
 
 def quiet_orders(lane: Any, rate: int, count: int) -> tuple[list[int], list[int]]:
-    """Sends `count` orders at `rate` a second on the clock; their latencies from the call and from the moment due, ns."""
+    """Sends `count` orders at `rate` a second; their latencies from the call and from the moment due, ns."""
     call, clock = lane.call, time.perf_counter_ns
     at = code_index(lane)
     from_call, from_due = [], []
@@ -93,9 +93,9 @@ def quiet_orders(lane: Any, rate: int, count: int) -> tuple[list[int], list[int]
 def quiet_beside_greedy(bench: Bench) -> Measured:
     """p99 of a lane at 1,000 orders/s beside one that is kept full, against the same lane alone.
 
-    Timed from the call, because how late the kernel wakes the quiet process is not the sidecar's doing (the details have
-    the latency from the scheduled moment too). Alone, the sidecar sleeps between two orders; beside the greedy lane it is
-    awake but busy, and the order waits for its lane's turn.
+    Timed from the call, because how late the kernel wakes the quiet process is not the sidecar's doing (the details
+    have the latency from the scheduled moment too). Alone, the sidecar sleeps between two orders; beside the greedy
+    lane it is awake but busy, and the order waits for its lane's turn.
     """
     count = bench.scaled(3000, 300)
     details: dict[str, list[Any]] = {"beside": [], "alone": []}

@@ -39,8 +39,8 @@ def scheduled(
 def one_writer(bench: Bench) -> Measured:
     """p99 of one pinned writer at 120,000 orders/s on the clock, from the scheduled moment, recording on.
 
-    Beside it a bare 64-byte shared-memory echo between two Rust processes on the same schedule: what is left of the tail
-    there is the machine's.
+    Beside it a bare 64-byte shared-memory echo between two Rust processes on the same schedule: what is left of the
+    tail there is the machine's.
     """
     seconds = bench.seconds(5)
     total = int(RATE * seconds)
