@@ -54,7 +54,7 @@ def flow_rate(bench: Bench, count: int) -> float:
 
 @row("throughput_batch_4096", "1/s", at_least(4e6, 10e6))
 def batches(bench: Bench) -> Measured:
-    """Orders a second of one writer that fills reserved slots with the flow of `make run`; all stages, recorded on disk.
+    """Orders a second of one writer that fills reserved slots with the flow of `make run`, all stages, recorded.
 
     20 M orders a run, from the first reservation to the last result, making the orders included. Beside it a bare
     stream: two Rust processes that copy the same 64 bytes there and back in batches of 4,096 and do nothing else.
