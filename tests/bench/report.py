@@ -53,7 +53,7 @@ def quantity(value: float | None, unit: str) -> str:
                 return f"{value / size:.3g}{name}"
         return f"{value:.3g} /s"
     if unit == "fraction":
-        return f"{value:.3g}"
+        return f"{value:.3g}" if value >= 0.001 else f"{value:.6f}".rstrip("0")
     return f"{value:,.1f}"
 
 

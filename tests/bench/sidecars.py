@@ -142,6 +142,12 @@ def finish(ticket: Any) -> None:
     ticket.result()
 
 
+def sleeps(pid: int) -> int:
+    """How often the sequencer, a sidecar's first thread, has gone to sleep by itself."""
+    lines = Path(f"/proc/{pid}/task/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("voluntary_ctxt_switches")).split()[1])
+
+
 def state(address: str) -> Any:
     """The sidecar's own counters: accepted, rejected, trades, resting."""
     with ringlane.connect(address) as client:

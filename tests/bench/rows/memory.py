@@ -74,5 +74,5 @@ def resting_orders(bench: Bench) -> Measured:
         details["without"].append(own_memory(bench, 0))
         return details["with_orders"][-1] - details["without"][-1]
 
-    pairs = interleave(min(bench.pairs, 3), difference, lambda: RESTING * 64.0)
+    pairs = interleave(bench.pairs, difference, lambda: RESTING * 64.0)
     return Measured.of(pairs, "the records themselves, 64 bytes each", **details)

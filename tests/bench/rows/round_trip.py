@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bench import peers
 from bench.limits import limit
 from bench.measure import interleave, percentile, steady, summary, timer_cost_ns
 from bench.row import Bench, Measured, at_most_times, row, times_faster
-from bench.sidecars import open_lane, sidecar, time_calls
+from bench.sidecars import open_lane, sidecar, sleeps, time_calls
 
-PAUSE_S = 0.002
+PAUSE_S = 0.005
 """Sleep between orders of the sleeping rows: several times what a sidecar polls a quiet lane before it parks it."""
 
 
@@ -67,14 +69,23 @@ def versus_iceoryx2(bench: Bench) -> Measured:
     return Measured.of(pairs, "iceoryx2 0.10 Python request-response, busy polling", timer_ns=timer_cost_ns())
 
 
+def sleeping_p50(pid: int, lane: Any, count: int) -> float:
+    """p50 of `lane.call` after a pause each, and the proof that the sidecar slept in the pauses."""
+    before = sleeps(pid)
+    p50 = percentile(time_calls(lane, count, pause_s=PAUSE_S), 0.5)
+    slept = sleeps(pid) - before
+    assert slept >= 0.8 * count, f"the sidecar slept before {slept} of {count} orders only"
+    return p50
+
+
 @row("rtt_sleeping_python_p50", "ns", at_most_times(1.25, 1.0))
 def sleeping(bench: Bench) -> Measured:
     """One order through `lane.call` when both sides slept before it, against a raw Unix socket echo from Python.
 
-    Both sides of both pairs sleep 2 ms before each message, long enough for the sidecar to park the lane and block, and
+    Both sides of both pairs sleep 5 ms before each message, long enough for the sidecar to park the lane and block, and
     run on the same two cores. The socket's server does nothing but give the bytes back.
     """
-    count = bench.scaled(500, 50)
+    count = bench.scaled(300, 50)
     with (
         sidecar(bench) as ours,
         open_lane(ours.address) as lane,
@@ -83,7 +94,7 @@ def sleeping(bench: Bench) -> Measured:
     ):
         pairs = interleave(
             bench.pairs,
-            lambda: percentile(time_calls(lane, count, pause_s=PAUSE_S), 0.5),
+            lambda: sleeping_p50(ours.pid, lane, count),
             lambda: percentile(peers.time_socket(socket, count, PAUSE_S), 0.5),
         )
     return Measured.of(pairs, "raw Unix socket echo from Python, both asleep", timer_ns=timer_cost_ns())
@@ -95,11 +106,11 @@ def sleeping_versus_rust(bench: Bench) -> Measured:
 
     This is what the kernel alone takes to wake two processes, without any Python.
     """
-    count, pause_us = bench.scaled(500, 50), int(PAUSE_S * 1e6)
+    count, pause_us = bench.scaled(300, 50), int(PAUSE_S * 1e6)
     with sidecar(bench) as ours, open_lane(ours.address) as lane, steady(bench.client_cpu):
         pairs = interleave(
             bench.pairs,
-            lambda: percentile(time_calls(lane, count, pause_s=PAUSE_S), 0.5),
+            lambda: sleeping_p50(ours.pid, lane, count),
             lambda: float(limit(bench, "socket", count=count, pause_us=pause_us)["p50_ns"]),
         )
     return Measured.of(pairs, "raw Unix socket echo in Rust, both asleep", timer_ns=timer_cost_ns())
