@@ -13,7 +13,7 @@ use ringlane_layout::board::{BOARD_BYTES, BOARD_MAGIC, ROWS_OFFSET, board_name};
 use ringlane_layout::limits::{LANES_MAX, LAYOUT_VERSION};
 use ringlane_layout::record::RecordBytes;
 use ringlane_sidecar::board::BoardReader;
-use ringlane_sidecar::engine::Engine;
+use ringlane_sidecar::engine::{ENGINE_VERSION, Engine};
 use ringlane_sidecar::journal::{
     Epoch, FRAMES_OFFSET, Frame, FrameHeader, FrameKind, FrameMeta, JournalEnd, Reader, SEGMENT_MAGIC, Writer,
 };
@@ -199,7 +199,7 @@ fn frames_of_any_records_are_applied_or_refused() {
         for (kind, lane, records) in frames {
             let (first_sequence, output_hash) = (engine.next_sequence(), engine.output_hash());
             let header = FrameHeader { first_sequence, output_hash, lane, kind: kind as u8, ..FrameHeader::default() };
-            if engine.apply(&Frame { header, kind, records: &records }).is_err() {
+            if engine.apply(&Frame { header, kind, engine_version: ENGINE_VERSION, records: &records }).is_err() {
                 return Ok(());
             }
             let _ = engine.orders.state_hash();
