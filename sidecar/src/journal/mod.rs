@@ -104,6 +104,8 @@ codes! {
         LaneClose ("LANE_CLOSE") = 5,
         /// The journal goes on in the next segment; no payload.
         End ("END") = 6,
+        /// One `BookLimits` record.
+        BookLimits ("BOOK_LIMITS") = 7,
     }
 }
 
