@@ -8,7 +8,7 @@ from pathlib import Path
 def requirements(text: str, extra: str) -> list[str]:
     """The strings of `extra = [...]` under `[project.optional-dependencies]` (CPython 3.10 has no tomllib)."""
     section = text.split("[project.optional-dependencies]", 1)[1].split("\n[", 1)[0]
-    found = re.search(rf"^{re.escape(extra)}\s*=\s*\[(.*?)^?\]", section, re.MULTILINE | re.DOTALL)
+    found = re.search(rf'^{re.escape(extra)}\s*=\s*\[((?:"[^"]*"|[^"\]])*)\]', section, re.MULTILINE)
     if found is None:
         raise SystemExit(f"pyproject.toml has no extra {extra!r}")
     return re.findall(r'"([^"]+)"', found.group(1))

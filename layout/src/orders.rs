@@ -363,6 +363,12 @@ impl OrderFlag {
     };
 }
 
+/// Schemas of the order lane's request, result and event.
+pub const RECORDS: &[&crate::record::RecordSchema] = {
+    use crate::record::Record;
+    &[OrderRequest::SCHEMA, OrderResult::SCHEMA, OrderEvent::SCHEMA]
+};
+
 /// Every enum that stands in a field of the order lane's records.
 pub const ENUMS: &[&crate::record::EnumSchema] = &[
     Op::SCHEMA,

@@ -13,6 +13,8 @@ import argparse
 import json
 import multiprocessing
 import os
+import re
+import shutil
 import sys
 import tempfile
 import time
@@ -36,8 +38,10 @@ from .sidecar import Sidecar
 
 __all__ = ["main"]
 
-#: About ten seconds on two cores.
-ORDERS_DEFAULT = 10_000_000
+#: Under ten seconds on two cores, and a recording of about 1.6 GB.
+ORDERS_DEFAULT = 20_000_000
+#: Upper bound of a recording, bytes: an order with its share of a frame, and two segments.
+RECORDED_ORDER_BYTES, RECORDING_BYTES_MIN = 80, 1 << 29
 WORKERS_MAX = 64
 #: Orders that are sent one at a time to measure the round trip.
 SINGLE_ORDERS = 20_000
@@ -124,14 +128,30 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _journal_place() -> Path:
-    """A directory that is not there yet: under target/run in a checkout, else among the temporary files."""
+    """A directory that is not there yet: under target/run in a checkout, else among the temporary files.
+
+    Recordings are large, so of those that this function placed only the newest earlier one is kept.
+    """
     checkout = Path("Cargo.toml").is_file() and Path("layout").is_dir()
-    base = Path("target/run") if checkout else Path(tempfile.gettempdir()) / "ringlane-run"
+    base = Path("target/run") if checkout else Path(tempfile.gettempdir()) / f"ringlane-run-{os.getuid()}"
+    if base.is_dir():
+        earlier = sorted(path for path in base.iterdir() if re.fullmatch(r"\d{8}-\d{6}-\d+", path.name))
+        for path in earlier[:-1]:
+            shutil.rmtree(path, ignore_errors=True)
     return base / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
 
 
-def _push_flow(options: argparse.Namespace, journal: Path) -> dict[str, Any]:
+def _make_room(journal: Path, orders: int) -> None:
+    """Make the directory above the journal, and see that a recording of so many orders finds room there."""
     journal.parent.mkdir(parents=True, exist_ok=True)
+    needed = orders * RECORDED_ORDER_BYTES + RECORDING_BYTES_MIN
+    free = shutil.disk_usage(journal.parent).free
+    if free < needed:
+        raise OSError(f"{journal.parent} has {free / 1e6:,.0f} MB left; the recording may take {needed / 1e6:,.0f} MB")
+
+
+def _push_flow(options: argparse.Namespace, journal: Path) -> dict[str, Any]:
+    _make_room(journal, options.orders)
     with Sidecar(journal=journal) as sidecar, connect(sidecar.address) as client:
         symbols = len(client.symbols)
         shares = [
@@ -143,9 +163,11 @@ def _push_flow(options: argparse.Namespace, journal: Path) -> dict[str, Any]:
             for number, share in enumerate(shares)
         ]
         results = _workers(plans)
-        lane = client.open("orders", depth=64, events=64)
-        single_ns = single_round_trips(lane, symbol=1, account=1, count=SINGLE_ORDERS)
-        state = asdict(client.state())
+        with client.open("orders", depth=64, events=64) as lane:
+            single_ns = single_round_trips(lane, symbol=1, account=1, count=SINGLE_ORDERS)
+        state = asdict(
+            client.state()
+        )  # After the last lane closed, so that a replay of the recording ends in the same.
         reject_names = {int(code): code.name for code in RejectCode}
     seconds = (max(result.ended_ns for result in results) - min(result.started_ns for result in results)) / 1e9
     codes = np.sum([result.codes for result in results], axis=0)
@@ -200,8 +222,6 @@ def _workers(plans: list[WorkerPlan]) -> list[WorkerResult]:
         for pipe in pipes:
             pipe.send("go")
         results = _watch(pipes, sum(plan.orders for plan in plans))
-        for pipe in pipes:
-            pipe.send("end")
         for process in processes:
             process.join(READY_SECONDS_MAX)
         return [results[plan.worker] for plan in plans]
@@ -245,7 +265,7 @@ def _message(pipe: Connection, *kinds: str) -> tuple[str, Any]:
 
 def _play_day(options: argparse.Namespace, journal: Path) -> dict[str, Any]:
     day = read_day(options.lobster)
-    journal.parent.mkdir(parents=True, exist_ok=True)
+    _make_room(journal, 8 * day.messages)
     report, state = play_in_sidecar(day, journal=journal, progress=Progress("messages").show)
     return {
         "file": report.file,
@@ -315,6 +335,7 @@ def _end_rows(answer: dict[str, Any], state: dict[str, Any]) -> list[tuple[str, 
     return [
         ("state", f"hash {state['state_hash']} at sequence {state['sequence']:,}, {state['resting']:,} orders rest"),
         ("recording", f"{answer['recording']} ({answer['recording_bytes'] / 1e6:,.0f} MB)"),
+        ("replay", f"ringlane replay {answer['recording']}"),
     ]
 
 

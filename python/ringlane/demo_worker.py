@@ -63,15 +63,15 @@ def run(plan: WorkerPlan, pipe: Connection) -> None:
     """The body of the process: says "ready", waits for "go", says how far it is, and at the end gives its result."""
     try:
         flow = OrderFlow(plan.seed, plan.symbols, worker=plan.worker, workers=plan.workers)
-        with connect(plan.address) as client:
-            lane = client.open("orders", depth=DEPTH_SLOTS, events=EVENTS)
+        with connect(plan.address) as client, client.open("orders", depth=DEPTH_SLOTS, events=EVENTS) as lane:
             flow.fill(np.zeros(1, lane.request_dtype))  # Lays the block out before time is taken.
             flow.position = 0
             pipe.send(("ready", plan.worker))
             if pipe.recv() != "go":
                 return
-            pipe.send(("result", _push(plan, lane, flow, pipe)))
-            pipe.recv()  # The lane stays open until the parent has asked for the state.
+            result = _push(plan, lane, flow, pipe)
+        # Only now: the lane is closed, so what the parent then asks for is the end of this worker.
+        pipe.send(("result", result))
     except KeyboardInterrupt:
         pass
     except Exception as error:

@@ -94,6 +94,10 @@ class LaneVenue:
             list(zip(asks["price"].tolist(), asks["quantity"].tolist(), strict=True)),
         )
 
+    def close(self) -> None:
+        """Close the lane; what rests stays."""
+        self._lane.close()
+
 
 def play_in_sidecar(
     day: LobsterDay,
@@ -104,5 +108,7 @@ def play_in_sidecar(
 ) -> tuple[LobsterReport, State]:
     """Play a day through a sidecar of its own; the report, and the sidecar's state at the end."""
     with Sidecar(journal=journal, config=day_config(day)) as sidecar, connect(sidecar.address) as client:
-        report = play(day, LaneVenue(client, day.ticker), grouped, progress, messages_max)
+        venue = LaneVenue(client, day.ticker)
+        report = play(day, venue, grouped, progress, messages_max)
+        venue.close()
         return report, client.state()

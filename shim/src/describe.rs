@@ -1,9 +1,9 @@
 //! The layout crate's description of itself, handed to Python as plain data: enums and record schemas, whatever they are.
 
 use pyo3::prelude::*;
-use ringlane_layout::orders;
-use ringlane_layout::record::{EnumSchema, Record, RecordSchema};
+use ringlane_layout::record::{EnumSchema, RecordSchema};
 use ringlane_layout::region::LaneStatus;
+use ringlane_layout::{ENUMS, RECORDS};
 
 type Member = (&'static str, u64, &'static str);
 type Enum = (&'static str, &'static str, bool, Vec<Member>);
@@ -23,8 +23,7 @@ fn record(schema: &'static RecordSchema) -> Schema {
 
 /// Adds `ENUMS` and `RECORDS`.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let enums: Vec<Enum> = orders::ENUMS.iter().copied().chain([LaneStatus::SCHEMA]).map(enumeration).collect();
-    let records = [orders::OrderRequest::SCHEMA, orders::OrderResult::SCHEMA, orders::OrderEvent::SCHEMA];
+    let enums: Vec<Enum> = ENUMS.iter().copied().chain([LaneStatus::SCHEMA]).map(enumeration).collect();
     module.add("ENUMS", enums)?;
-    module.add("RECORDS", records.map(record).to_vec())
+    module.add("RECORDS", RECORDS.iter().copied().map(record).collect::<Vec<Schema>>())
 }

@@ -1,5 +1,6 @@
 //! The one file that wires the rooms: recovers the journal, opens the socket, and runs sequencer and control until the end.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -81,7 +82,7 @@ fn block_signals() -> Result<SignalFd, String> {
 
 /// The engine as the journal left it, and the journal opened behind its end.
 fn recover(config: &Config) -> Result<(Engine, Option<Writer>, u64), String> {
-    let mut engine = Engine::new(config.orders.resting_orders_max);
+    let mut engine = Engine::new(config.orders.resting_orders_max, random_seed());
     let Some(directory) = config.journal.directory.as_deref() else {
         configure(&mut engine, None, config)?;
         return Ok((engine, None, 0));
@@ -103,6 +104,11 @@ fn recover(config: &Config) -> Result<(Engine, Option<Writer>, u64), String> {
     close_abandoned(&mut engine, &mut writer)?;
     configure(&mut engine, Some(&mut writer), config)?;
     Ok((engine, Some(writer), epoch))
+}
+
+/// A seed that std draws from the kernel's randomness.
+fn random_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Lanes that were open when the last sidecar died have no owner that could be heard.

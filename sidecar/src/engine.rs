@@ -40,11 +40,12 @@ pub struct Output<'a> {
 }
 
 impl Engine {
-    /// An engine without instruments, accounts and lanes.
+    /// An engine without instruments, accounts and lanes. `hash_seed` decides where ids lie in hash tables and no result: a
+    /// sidecar takes a random one, so that no client can choose ids that collide.
     #[must_use]
-    pub fn new(resting_orders_max: usize) -> Self {
+    pub fn new(resting_orders_max: usize, hash_seed: u64) -> Self {
         Self {
-            orders: OrderKernel::new(resting_orders_max),
+            orders: OrderKernel::with_hash_seed(resting_orders_max, hash_seed),
             next_sequence: 1,
             output_hash: 0,
             results: vec![OrderResult::default(); BATCH_SLOTS_MAX].into(),

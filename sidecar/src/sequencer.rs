@@ -4,7 +4,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError, unbounded};
 use crossbeam::utils::CachePadded;
@@ -26,10 +26,10 @@ use ringlane_layout::record::RecordBytes;
 
 /// Epoll data of the sequencer's own wake-up; lane numbers stay below.
 const WAKE: u64 = u64::MAX;
-/// Work after which doorbells and the clock are looked at, orders; an empty turn counts too.
+/// Work after which doorbells and the clock are looked at, orders.
 const LOOK_AROUND_WORK: u64 = 256;
 /// What one turn of a lane costs beside its orders, orders.
-const TURN_WORK: u64 = 8;
+const TURN_WORK: u64 = 2;
 
 /// What the control thread asks of the sequencer between turns.
 pub enum Command {
@@ -134,7 +134,7 @@ impl Sequencer {
             pin(cpu);
         }
         let mut since_look = 0;
-        let mut idle_since: Option<Instant> = None;
+        let mut idle = Idle::default();
         while !self.stopping {
             if self.wake.pending.load(Ordering::Relaxed) {
                 self.obey();
@@ -147,11 +147,11 @@ impl Sequencer {
                 // `serve` removes a faulted lane from `hot`.
                 index += usize::from(self.hot.get(index) == Some(&row));
             }
-            since_look += work + 1;
             if work > 0 {
-                idle_since = None;
-            } else {
-                since_look += self.idle(*idle_since.get_or_insert_with(Instant::now));
+                since_look += work;
+                idle.end();
+            } else if idle.turn(Duration::from_micros(self.config.spin_us)) {
+                since_look = LOOK_AROUND_WORK;
             }
             if since_look >= LOOK_AROUND_WORK {
                 since_look = 0;
@@ -159,20 +159,13 @@ impl Sequencer {
             }
             if self.hot.is_empty() && !self.stopping {
                 self.sleep();
-                idle_since = None;
+                idle.end();
             }
         }
-        self.engine
-    }
-
-    /// Nothing waits: spins at first, then gives the core away at each turn. Says how much earlier to look around.
-    fn idle(&self, since: Instant) -> u64 {
-        std::hint::spin_loop();
-        if since.elapsed().as_micros() < u128::from(self.config.spin_us) {
-            return 1;
+        if let Some(journal) = self.journal {
+            journal.close();
         }
-        std::thread::yield_now();
-        LOOK_AROUND_WORK / 16
+        self.engine
     }
 
     /// Serves one lane within its share: deficit round-robin by work. Says how much was done.
@@ -496,6 +489,49 @@ impl Sequencer {
             (header::SLEEPS, self.sleeps),
         ];
         words.into_iter().for_each(|(word, value)| self.board.set(word, value));
+    }
+}
+
+/// What the sequencer does while nothing waits: spins at first, then gives its core away at each turn.
+#[derive(Default)]
+struct Idle {
+    turns: u32,
+    since: Option<Instant>,
+    looked: Option<Instant>,
+}
+
+impl Idle {
+    /// Turns between two looks at the clock: a look costs as much as a poll of several lanes.
+    const CLOCK_TURNS: u32 = 32;
+    /// Time between two looks around, while idle.
+    const LOOK: Duration = Duration::from_micros(20);
+
+    /// One turn without work. True: it is time to look around.
+    #[inline]
+    fn turn(&mut self, spin: Duration) -> bool {
+        std::hint::spin_loop();
+        self.turns += 1;
+        if !self.turns.is_multiple_of(Self::CLOCK_TURNS) {
+            return false;
+        }
+        let now = Instant::now();
+        if now - *self.since.get_or_insert(now) >= spin {
+            self.turns -= 1; // from here on the clock and the yield come at every turn
+            std::thread::yield_now();
+        }
+        let due = now - *self.looked.get_or_insert(now) >= Self::LOOK;
+        if due {
+            self.looked = Some(now);
+        }
+        due
+    }
+
+    /// There was work.
+    #[inline]
+    fn end(&mut self) {
+        if self.turns != 0 {
+            *self = Self::default();
+        }
     }
 }
 

@@ -8,11 +8,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lobster_made import make_day
 from ringlane import demo
+from ringlane.demo_worker import WorkerPlan
 from ringlane.flow import BLOCK_RECORDS, OrderFlow
+from ringlane.sidecar import Sidecar, find_binary
 
 
 def run_demo(*arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -22,6 +25,11 @@ def run_demo(*arguments: str, code: int = 0, **environment: str) -> subprocess.C
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done
+
+
+def replayed(journal: Path) -> dict[str, Any]:
+    done = subprocess.run([find_binary(), "replay", "--json", str(journal)], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
 
 
 def test_two_workers_get_what_the_flow_planned(tmp_path: Path) -> None:
@@ -39,8 +47,7 @@ def test_two_workers_get_what_the_flow_planned(tmp_path: Path) -> None:
     for times in (answer["single_round_trip_ns"], answer["batch_round_trip_ns"]):
         assert 0 < times["p50"] <= times["p99"] <= times["p99.9"]
     assert answer["recording_bytes"] >= orders * 64
-    assert any(journal.iterdir())
-    assert len(answer["state"]["state_hash"]) == 16
+    assert replayed(journal)["state_hash"] == answer["state"]["state_hash"]
 
 
 def test_the_table_on_a_dumb_terminal(tmp_path: Path) -> None:
@@ -55,15 +62,45 @@ def test_the_table_on_a_dumb_terminal(tmp_path: Path) -> None:
         "trades",
         "state",
         "recording",
+        "replay",
     ]
     assert "as the flow planned" in done.stdout
     assert "\x1b" not in done.stdout + done.stderr
     assert "100%  20,000 of 20,000 orders" in done.stderr
 
 
+def test_more_workers_than_symbols_meet_in_one_book(tmp_path: Path) -> None:
+    config = {"orders": {"instruments": [{"name": "ONE", "price_decimals": 4, "tick": 100, "lot": 1}]}}
+    with Sidecar(journal=tmp_path / "recording", config=config) as sidecar:
+        plans = [WorkerPlan(sidecar.address, 1, worker, 2, 1, 5000, 100) for worker in range(2)]
+        results = demo._workers(plans)
+    assert [sum(result.codes) for result in results] == [5000, 5000]
+    # Whoever ends first does not see what the other then does to its orders.
+    assert 500 < sum(result.events for result in results) <= sum(result.fills for result in results)
+
+
+def test_a_dying_worker_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match=r"worker 0: SidecarUnavailable"):
+        demo._workers([WorkerPlan("/nowhere/ringlane.sock", 1, 0, 1, 64, 5000, 100)])
+
+
+def test_earlier_recordings_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Cargo.toml").touch()
+    (tmp_path / "layout").mkdir()
+    for name in ("20200101-000000-1", "20200102-000000-1", "kept"):
+        (tmp_path / "target/run" / name).mkdir(parents=True)
+    assert demo._journal_place().parent == Path("target/run")
+    assert sorted(path.name for path in (tmp_path / "target/run").iterdir()) == ["20200102-000000-1", "kept"]
+    with pytest.raises(OSError, match="MB left"):
+        demo._make_room(tmp_path / "journal", 1 << 50)
+
+
 def test_a_lobster_day(tmp_path: Path) -> None:
     day = make_day(tmp_path / "day.zip", 1, 5, messages=800)
-    done = run_demo("--lobster", str(day), "--journal", str(tmp_path / "recording"))
+    journal = tmp_path / "recording"
+    done = run_demo("--lobster", str(day), "--journal", str(journal))
+    assert replayed(journal)["state_hash"] in done.stdout
     assert "MADE 2020-01-02, 5 levels" in done.stdout
     assert "(100.000%)" in done.stdout
 

@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import ringlane
+import ringlane.flow as flow_module
 from ringlane.flow import BLOCK_RECORDS, COLUMNS, REJECTS, OrderFlow
 
 DTYPE = np.dtype(
@@ -139,6 +140,20 @@ def _seconds(flow: OrderFlow, slots: np.ndarray) -> float:
     for _ in range(100):
         flow.fill(slots)
     return time.perf_counter() - started
+
+
+def test_the_numbers_are_the_protocol_s() -> None:
+    enums = (
+        (ringlane.Op, "NEW CANCEL REDUCE REPLACE"),
+        (ringlane.Side, "BUY SELL"),
+        (ringlane.OrderType, "LIMIT MARKET"),
+        (ringlane.TimeInForce, "GTC IOC FOK"),
+        (ringlane.OrderFlag, "POST_ONLY"),
+    )
+    for enum, names in enums:
+        for name in names.split():
+            assert enum[name] == getattr(flow_module, f"_{name}")
+    assert set(REJECTS) <= set(ringlane.RejectCode.__members__)
 
 
 def test_a_sidecar_answers_as_planned() -> None:

@@ -13,8 +13,11 @@ import lobster_proof
 import pytest
 from lobster_made import make_day, write_zip
 from plain_book import PlainBook
+from ringlane.client import connect
 from ringlane.lobster import LobsterDay, LobsterError, Prescan, read_day
+from ringlane.lobster_lane import LaneVenue, day_config
 from ringlane.lobster_player import Fill, Levels, LobsterReport, play
+from ringlane.sidecar import Sidecar
 
 MESSAGES = [
     "34200.1,5,0,1,2000000,1",
@@ -234,6 +237,23 @@ def test_made_days_through_a_sidecar(
 ) -> None:
     monkeypatch.setenv("RINGLANE_LOBSTER_DIR", str(tmp_path / "nothing"))
     assert lobster_proof.main() == 0, capsys.readouterr().out
+
+
+def test_the_proof_goes_red_on_a_strange_order_in_the_sidecar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One share that the day does not have, at the best bid of the first row: the sidecar's own book must show it."""
+
+    def disturbed_play(day: LobsterDay, grouped: bool) -> LobsterReport:
+        with Sidecar(config=day_config(day)) as sidecar, connect(sidecar.address) as client:
+            venue = LaneVenue(client, day.ticker)
+            assert venue.add(1 << 59, 1, int(day.bids[0, 0, 0]), 1) == ""
+            return play(day, venue, grouped)
+
+    make_day(tmp_path / "day.zip", 2, 1, messages=300)
+    monkeypatch.setenv("RINGLANE_LOBSTER_DIR", str(tmp_path))
+    assert lobster_proof.main(disturbed_play) == 1
+    assert "FAILED row 2: the book shows bids" in capsys.readouterr().out
 
 
 DAMAGES: list[tuple[str, list[str], list[str], str]] = [

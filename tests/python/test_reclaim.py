@@ -292,6 +292,12 @@ def test_bad_manners_on_the_control_socket(daemon, neighbour):
         reply = json.loads(client.recv(65_536))
         assert (reply["ok"], reply["error"]) == (False, "PROTOCOL")
         assert client.recv(100) == b""
+    # What is refused may be quoted, but not at any length.
+    client = PlainClient(daemon.address)
+    with pytest.raises(Refused, match="there is no kernel") as refused:
+        client.ask(op="open", kernel="\u0001" * 10_000, depth=64)
+    assert len(str(refused.value)) < 1100
+    client.close()
     # A name that would write on an operator's terminal is refused.
     with pytest.raises(Refused, match="control characters") as refused:
         PlainClient(daemon.address, "\x1b[2J")

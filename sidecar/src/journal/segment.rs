@@ -3,11 +3,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::fcntl::{FallocateFlags, fallocate};
+use ringlane_layout::shared;
 
 /// A segment that is being written. Its file belongs to this process alone (mode 0600, directory locked).
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub struct Segment {
     /// Number, from 1.
     pub index: u64,
     map: Arc<MmapRaw>,
+    file: File,
+    path: PathBuf,
 }
 
 impl Segment {
@@ -35,7 +38,7 @@ impl Segment {
         let map = MmapOptions::new().len(size_bytes as usize).map_raw(&file).map_err(|error| say("map", &error))?;
         std::fs::rename(&temporary, &path).map_err(|error| say("name", &error))?;
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| say("record", &error))?;
-        Ok(Self { index, map: Arc::new(map) })
+        Ok(Self { index, map: Arc::new(map), file, path })
     }
 
     /// Size, bytes.
@@ -44,10 +47,26 @@ impl Segment {
         self.map.len()
     }
 
+    /// Gives back the blocks behind `used_bytes`, or the whole file when nothing was used. Called at a clean end, when the
+    /// helper is gone and no slice is left; a failure leaves zeros, which readers take for the end.
+    pub fn close(self, used_bytes: usize) {
+        drop(self.map);
+        let closed = if used_bytes == 0 { std::fs::remove_file(&self.path) } else { self.file.set_len(used_bytes as u64) };
+        if let Err(error) = closed {
+            tracing::warn!(%error, path = %self.path.display(), "unused journal space could not be given back");
+        }
+    }
+
     /// What the helper thread needs to fault pages of this segment in.
     #[must_use]
     pub fn pages(&self) -> Pages {
         Pages { map: Arc::clone(&self.map) }
+    }
+
+    /// Says that the bytes from `offset` on will be written soon.
+    #[inline]
+    pub fn expect_write(&self, offset: usize) {
+        shared::expect_write(self.map.as_ptr().wrapping_add(offset));
     }
 
     /// The bytes `offset..offset + len`.

@@ -76,8 +76,8 @@ pub struct Writer {
     next_ordered: bool,
     prefault_bytes: usize,
     segments: Receiver<Result<Segment, String>>,
-    jobs: Option<Sender<Job>>,
-    helper: Option<JoinHandle<()>>,
+    jobs: Sender<Job>,
+    helper: JoinHandle<()>,
     epoch: Epoch,
     /// Bytes appended since this writer was opened.
     bytes: u64,
@@ -116,8 +116,8 @@ impl Writer {
             next_ordered: false,
             prefault_bytes: prefault_bytes as usize,
             segments,
-            jobs: Some(jobs),
-            helper: Some(helper),
+            jobs,
+            helper,
             epoch,
             bytes: 0,
         };
@@ -147,6 +147,9 @@ impl Writer {
         if self.offset + self.prefault_bytes > self.populated + POPULATE_STEP_BYTES {
             self.look_ahead();
         }
+        // The lines of the frame that comes next: fresh memory is far away, and a store to it holds up those behind it.
+        self.segment.expect_write(offset + frame_bytes);
+        self.segment.expect_write(offset + frame_bytes + FRAME_HEADER_BYTES);
         let (head, payload) = self.segment.slice_mut(offset, frame_bytes).split_at_mut(FRAME_HEADER_BYTES);
         let records = bytemuck::cast_slice_mut(payload);
         fill(records);
@@ -157,14 +160,13 @@ impl Writer {
     /// Tells the helper how far the writer has come. Out of line: once in 65,536 records.
     #[cold]
     fn look_ahead(&mut self) {
-        let Some(jobs) = &self.jobs else { return };
         if self.populated < self.segment.len() {
             // A full queue means that the helper lags; then the writer faults pages in itself.
-            let _ = jobs.try_send(Job::Populate(self.segment.pages(), self.populated, POPULATE_STEP_BYTES));
+            let _ = self.jobs.try_send(Job::Populate(self.segment.pages(), self.populated, POPULATE_STEP_BYTES));
             self.populated += POPULATE_STEP_BYTES;
         }
         if !self.next_ordered && self.offset + self.prefault_bytes >= self.segment.len() / 2 {
-            self.next_ordered = jobs.try_send(Job::Create(self.segment.index + 1)).is_ok();
+            self.next_ordered = self.jobs.try_send(Job::Create(self.segment.index + 1)).is_ok();
         }
     }
 
@@ -173,7 +175,7 @@ impl Writer {
     fn roll(&mut self, meta: &FrameMeta) -> Result<(), String> {
         let dead = || "the journal's helper thread has ended".to_owned();
         if !self.next_ordered {
-            self.jobs.as_ref().ok_or_else(dead)?.send(Job::Create(self.segment.index + 1)).map_err(|_| dead())?;
+            self.jobs.send(Job::Create(self.segment.index + 1)).map_err(|_| dead())?;
         }
         self.next_ordered = false;
         let next = self.segments.recv().map_err(|_| dead())??;
@@ -182,6 +184,20 @@ impl Writer {
         self.segment = next;
         self.begin_segment(meta);
         Ok(())
+    }
+
+    /// Ends the journal cleanly: what was reserved and not used is given back.
+    pub fn close(self) {
+        drop(self.jobs);
+        // Ends the helper's wait to hand over a segment that was made ahead.
+        let unused = self.segments.recv();
+        if let Err(panic) = self.helper.join() {
+            tracing::error!(?panic, "the journal's helper thread panicked");
+        }
+        if let Ok(Ok(unused)) = unused {
+            unused.close(0);
+        }
+        self.segment.close(self.offset);
     }
 
     fn begin_segment(&mut self, meta: &FrameMeta) {
@@ -203,19 +219,6 @@ impl Writer {
         self.offset = FRAMES_OFFSET;
         self.populated = 0;
         self.look_ahead();
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.jobs = None;
-        // A segment that was made and never used is taken, so that the helper can end.
-        if let Ok(Ok(unused)) = self.segments.try_recv() {
-            drop(unused);
-        }
-        if let Some(helper) = self.helper.take() {
-            let _ = helper.join();
-        }
     }
 }
 

@@ -223,6 +223,7 @@ impl Lane {
         if ring::complete(sidecar_words(&results), client_words(&requests), &mut self.answered, self.intake.taken()) {
             self.notify();
         }
+        self.result_ring.expect_write(self.intake.taken());
     }
 
     /// Numbers an event and puts it into the ring, or drops it. True: [`Lane::publish_events`] is due.
