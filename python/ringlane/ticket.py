@@ -68,13 +68,13 @@ class Ticket:
         return self._results
 
     def __await__(self) -> Generator[Any, None, Records]:
-        watch = self._lane._loop_watch()
         slept = False
         if not self.done():
             assert self._lease is not None
-            slept = yield from watch.wait(self._lane._shim, self._lease.first + self._lease.count).__await__()
-        if not slept and watch.wake():
-            yield  # other tasks of this loop hold slots and can give them back: it is their turn
+            target = self._lease.first + self._lease.count
+            slept = yield from self._lane._loop_watch().wait(self._lane._shim, target).__await__()
+        if not slept:
+            yield  # always the loop's turn once: its other tasks hold slots too, and can only so give them back
         return self.result()
 
     def __repr__(self) -> str:
@@ -158,12 +158,6 @@ class LoopWatch:
             return True
         finally:
             shim.withdraw(target)
-
-    def wake(self) -> bool:
-        """Wakes who can go on. False: nobody waits in this loop."""
-        if self._waiting:
-            self._look()
-        return bool(self._waiting)
 
     def _add(self, entry: tuple[_shim.Lane, int, asyncio.Future[None]]) -> None:
         if not self._waiting:
