@@ -128,7 +128,7 @@ fn a_recording_with_damage_anywhere_is_read_without_panic() {
             file.write_all_at(&bytes, offset).unwrap();
         }
         let outcome = read(&path);
-        let _ = replay(&path, &mut Engine::new(64), |_| {});
+        let _ = replay(&path, &mut Engine::new(64, 7), |_| {});
         file.write_all_at(&original, 0).unwrap();
         if let Ok((found, _)) = outcome {
             prop_assert_eq!(&found[..], &frames[..found.len()]);
@@ -195,7 +195,7 @@ fn frames_of_any_records_are_applied_or_refused() {
     let record = vec(word, 8).prop_map(|words| bytemuck::pod_read_unaligned::<RecordBytes>(bytemuck::cast_slice(&words)));
     let frame = (prop::sample::select(&KINDS[..]), 0..4_u32, vec(record, 1..4));
     check(3_000, &vec(frame, 1..12), |frames| {
-        let mut engine = Engine::new(64);
+        let mut engine = Engine::new(64, 7);
         for (kind, lane, records) in frames {
             let (first_sequence, output_hash) = (engine.next_sequence(), engine.output_hash());
             let header = FrameHeader { first_sequence, output_hash, lane, kind: kind as u8, ..FrameHeader::default() };

@@ -51,8 +51,8 @@ pub enum Request {
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 #[serde(tag = "what", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Query {
-    /// All instruments.
-    Instruments,
+    /// All instruments. Braces here and below: serde lets a variant without them have any keys.
+    Instruments {},
     /// Open orders of an account.
     Orders {
         /// Account number.
@@ -71,7 +71,7 @@ pub enum Query {
         levels: u32,
     },
     /// State hash and counters.
-    State,
+    State {},
 }
 
 /// A refusal: a code that programs read, and words that people read.
@@ -206,7 +206,7 @@ mod tests {
             parse(br#"{"op":"query","what":"book","symbol":1,"levels":5}"#),
             Ok(Request::Query(Query::Book { symbol: 1, levels: 5 }))
         );
-        assert_eq!(parse(br#"{"op":"query","what":"state"}"#), Ok(Request::Query(Query::State)));
+        assert_eq!(parse(br#"{"op":"query","what":"state"}"#), Ok(Request::Query(Query::State {})));
         let open = parse(br#"{"op":"open","kernel":"orders","depth":64,"accounts":[1,9]}"#).unwrap();
         assert!(matches!(open, Request::Open { depth: 64, accounts: Some((1, 9)), events: None, .. }));
     }
