@@ -15,10 +15,10 @@ use ringlane_layout::record::Record;
 use ringlane_layout::region::LaneStatus;
 
 use crate::board::{Board, Identity, text_of};
-use crate::config::Config;
+use crate::config::{Config, JournalConfig};
 use crate::control::{Control, Host, Lifetime};
 use crate::engine::{ENGINE_VERSION, Engine};
-use crate::journal::{Epoch, FrameKind, FrameMeta, JournalEnd, JournalLock, LaneClose, Writer, list_segments};
+use crate::journal::{Epoch, FrameKind, FrameMeta, JournalEnd, JournalLock, LaneClose, Writer, WriterConfig, list_segments};
 use crate::replay::replay;
 use crate::sequencer::{Sequencer, wall_clock_ns};
 
@@ -100,7 +100,9 @@ fn recover(config: &Config) -> Result<(Engine, Option<Writer>, u64), String> {
     let index = segments.last().map_or(1, |(index, _)| index + 1);
     let start = frame_meta(&engine, FrameKind::End, 0, 0);
     let words = Epoch { number: epoch, engine_version: ENGINE_VERSION, request_schema_hash: OrderRequest::SCHEMA_HASH };
-    let mut writer = Writer::open(directory, index, config.journal.segment_bytes, config.journal.prefault_bytes, words, &start)?;
+    let JournalConfig { segment_bytes, prefault_bytes, .. } = config.journal;
+    let writer_config = WriterConfig { segment_bytes, prefault_bytes, avoid_cpu: config.sequencer.cpu };
+    let mut writer = Writer::open(directory, index, writer_config, words, &start)?;
     close_abandoned(&mut engine, &mut writer)?;
     configure(&mut engine, Some(&mut writer), config)?;
     Ok((engine, Some(writer), epoch))

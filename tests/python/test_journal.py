@@ -11,7 +11,9 @@ from ringlane import OrderState, RejectCode, Side
 
 def replayed(journal) -> dict:
     """What `ringlane replay` says of a recording."""
-    done = subprocess.run([BINARY, "replay", "--json", str(journal)], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [BINARY, "replay", "--json", str(journal)], capture_output=True, text=True, timeout=60, check=True
+    )
     return json.loads(done.stdout)
 
 
@@ -26,10 +28,10 @@ def resting(client, ids) -> list[int]:
 
 def test_the_cap_on_resting_orders_is_replayed(tmp_path):
     """BOOK_FULL depends on a configured number, so the journal must hold it."""
-    with ringlane.Sidecar(journal=tmp_path, config={"orders": {"resting_orders_max": 2}}) as sidecar:
-        with ringlane.connect(sidecar.address) as client:
-            assert resting(client, [1, 2, 3]) == [0, 0, RejectCode.BOOK_FULL]
-            live = client.state()
+    config = {"orders": {"resting_orders_max": 2}}
+    with ringlane.Sidecar(journal=tmp_path, config=config) as sidecar, ringlane.connect(sidecar.address) as client:
+        assert resting(client, [1, 2, 3]) == [0, 0, RejectCode.BOOK_FULL]
+        live = client.state()
     answer = replayed(tmp_path)
     assert answer["state_hash"] == live.state_hash
     assert (answer["rejected"], answer["resting"]) == (1, 2)
@@ -37,10 +39,10 @@ def test_the_cap_on_resting_orders_is_replayed(tmp_path):
 
 def test_a_larger_cap_after_a_restart_is_replayed_too(tmp_path):
     for cap, ids, codes in ((1, [1, 2], [0, RejectCode.BOOK_FULL]), (3, [3, 4, 5], [0, 0, RejectCode.BOOK_FULL])):
-        with ringlane.Sidecar(journal=tmp_path, config={"orders": {"resting_orders_max": cap}}) as sidecar:
-            with ringlane.connect(sidecar.address) as client:
-                assert resting(client, ids) == codes
-                live = client.state()
+        config = {"orders": {"resting_orders_max": cap}}
+        with ringlane.Sidecar(journal=tmp_path, config=config) as sidecar, ringlane.connect(sidecar.address) as client:
+            assert resting(client, ids) == codes
+            live = client.state()
     assert replayed(tmp_path)["state_hash"] == live.state_hash
 
 

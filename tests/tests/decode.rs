@@ -15,7 +15,7 @@ use ringlane_layout::record::RecordBytes;
 use ringlane_sidecar::board::BoardReader;
 use ringlane_sidecar::engine::{ENGINE_VERSION, Engine};
 use ringlane_sidecar::journal::{
-    Epoch, FRAMES_OFFSET, Frame, FrameHeader, FrameKind, FrameMeta, JournalEnd, Reader, SEGMENT_MAGIC, Writer,
+    Epoch, FRAMES_OFFSET, Frame, FrameHeader, FrameKind, FrameMeta, JournalEnd, Reader, SEGMENT_MAGIC, Writer, WriterConfig,
 };
 use ringlane_sidecar::replay::replay;
 use ringlane_sidecar::status::{status, status_text};
@@ -32,6 +32,7 @@ fn check<S: Strategy>(cases: u32, strategy: &S, test: impl Fn(S::Value) -> Resul
 /// One frame as it was read: header and records.
 type Read = (FrameHeader, Vec<RecordBytes>);
 
+const CONFIG: WriterConfig = WriterConfig { segment_bytes: 64 << 10, prefault_bytes: 4 << 10, avoid_cpu: None };
 const EPOCH: Epoch = Epoch { number: 1, engine_version: 1, request_schema_hash: 7 };
 
 fn meta(first_sequence: u64) -> FrameMeta {
@@ -40,7 +41,7 @@ fn meta(first_sequence: u64) -> FrameMeta {
 
 /// Writes frames of 1, 2, ... records, all different.
 fn write_frames(directory: &Path, segment: u64, first_sequence: u64, frames: usize) -> u64 {
-    let mut writer = Writer::open(directory, segment, 64 << 10, 4 << 10, EPOCH, &meta(first_sequence)).unwrap();
+    let mut writer = Writer::open(directory, segment, CONFIG, EPOCH, &meta(first_sequence)).unwrap();
     let mut sequence = first_sequence;
     for count in 1..=frames {
         let fill = |records: &mut [RecordBytes]| (sequence..).zip(records).for_each(|(n, record)| *record = RecordBytes([n as u8 | 1; 64]));
