@@ -9,4 +9,3 @@ ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 OUTPUT = TARGET / "bench"
 PEER_ENVIRONMENT = ROOT / ".venv-bench"
-PEER_REQUIREMENTS = Path(__file__).with_name("requirements.txt")

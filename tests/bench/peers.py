@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import pin, time_each
-from bench.paths import PEER_ENVIRONMENT, PEER_REQUIREMENTS
+from bench.paths import PEER_ENVIRONMENT, ROOT
 from bench.row import Bench
 
 RECORD = bytes(64)
@@ -104,9 +104,10 @@ def peer_python() -> Path:
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", PEER_ENVIRONMENT], check=True)
     stamp = PEER_ENVIRONMENT / "installed-requirements.txt"
-    wanted = PEER_REQUIREMENTS.read_text()
+    extra = [sys.executable, str(ROOT / "python" / "extra.py"), "bench"]
+    wanted = subprocess.run(extra, check=True, capture_output=True, text=True).stdout
     if not stamp.exists() or stamp.read_text() != wanted:
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", PEER_REQUIREMENTS], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted.split()], check=True)
         stamp.write_text(wanted)
     return python
 

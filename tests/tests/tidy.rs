@@ -40,6 +40,7 @@ const UNSAFE_FILES: &[&str] = &[
     "shim/src/descriptor.rs",
     "shim/src/fork.rs",
     "shim/src/region.rs",
+    "tests/src/bin/limits.rs",
     "tests/src/bin/echo_peer.rs",
 ];
 
