@@ -13,7 +13,7 @@ test: $(VENV)/ringlane.stamp $(VENV)/test.stamp
 test-lobster: $(VENV)/ringlane.stamp $(VENV)/test.stamp
 	@$(PY) tests/python/lobster_proof.py $(ARGS)
 
-bench: $(VENV)/ringlane.stamp $(VENV)/bench.stamp
+bench: $(VENV)/ringlane.stamp
 	cargo build --release -p ringlane-tests --bins
 	@cd tests && ../$(PY) -m bench $(ARGS)
 
@@ -41,9 +41,5 @@ $(VENV)/test.stamp: $(VENV)/created.stamp python/pyproject.toml
 	$(PY) -m pip install --quiet $$($(PY) python/extra.py test)
 	@touch $@
 
-$(VENV)/bench.stamp: $(VENV)/created.stamp python/pyproject.toml
-	$(PY) -m pip install --quiet $$($(PY) python/extra.py bench)
-	@touch $@
-
 clean:
-	rm -rf target $(VENV) python/wheel-data
+	rm -rf target $(VENV) .venv-bench python/wheel-data

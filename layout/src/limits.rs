@@ -23,6 +23,8 @@ pub const EVENTS_MAX: u64 = 1 << 20;
 pub const CONTROL_MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Most file descriptors in one control reply.
 pub const CONTROL_FDS_MAX: usize = 4;
+/// Longest explanation of a refusal, bytes: it may quote the client, whose message may be 64 KiB.
+pub const REFUSAL_BYTES_MAX: usize = 1000;
 /// Longest name that a client may give itself, bytes.
 pub const CLIENT_NAME_BYTES_MAX: usize = 64;
 /// Most open client connections.

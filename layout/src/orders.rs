@@ -199,6 +199,18 @@ record! {
     }
 }
 
+record! {
+    /// What all books together may hold: configuration that the journal records, because it decides `BOOK_FULL`. A later record wins.
+    pub struct BookLimits: 64 {
+        /// Most resting orders in all books together.
+        resting_orders_max: u64,
+        /// Zero.
+        reserved0: [u8; 24],
+        /// Zero.
+        reserved1: [u8; 32],
+    }
+}
+
 codes! {
     /// What a request asks for.
     pub enum Op: u8 {

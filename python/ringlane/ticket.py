@@ -71,12 +71,13 @@ class Ticket:
         return self._results
 
     def __await__(self) -> Generator[Any, None, Records]:
-        watch = self._lane._loop_watch()
+        slept = False
         if not self.done():
             assert self._lease is not None
-            yield from watch.wait(self._lane._shim, self._lease.first + self._lease.count).__await__()
-        elif watch.wake():
-            yield  # others of this loop hold slots and can give them back: it is their turn
+            target = self._lease.first + self._lease.count
+            slept = yield from self._lane._loop_watch().wait(self._lane._shim, target).__await__()
+        if not slept:
+            yield  # always the loop's turn once: its other tasks hold slots too, and can only so give them back
         return self.result()
 
     def __repr__(self) -> str:
@@ -147,25 +148,21 @@ class LoopWatch:
         self._waiting: list[tuple[_shim.Lane, int, asyncio.Future[None]]] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    async def wait(self, shim: _shim.Lane, target: int) -> None:
-        """Sleeps until `target` slots are completed (0: until the next event), or the lane ended."""
+    async def wait(self, shim: _shim.Lane, target: int) -> bool:
+        """Sleeps until `target` slots are completed (0: until the next event), or the lane ended. False: no need to sleep."""
         entry = (shim, target, self._loop.create_future())
         shim.enlist(target)
         try:
-            if not shim.announce(target):
-                self._add(entry)
-                try:
-                    await entry[2]
-                finally:
-                    self._remove(entry)
+            if shim.announce(target):
+                return False
+            self._add(entry)
+            try:
+                await entry[2]
+            finally:
+                self._remove(entry)
+            return True
         finally:
             shim.withdraw(target)
-
-    def wake(self) -> bool:
-        """Wakes who can go on. False: nobody waits in this loop."""
-        if self._waiting:
-            self._look()
-        return bool(self._waiting)
 
     def _add(self, entry: tuple[_shim.Lane, int, asyncio.Future[None]]) -> None:
         if not self._waiting:

@@ -10,15 +10,15 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use ringlane_layout::board::board_name;
-use ringlane_layout::orders::{AccountLimits, Instrument, OrderRequest};
+use ringlane_layout::orders::{BookLimits, Instrument, OrderRequest};
 use ringlane_layout::record::Record;
 use ringlane_layout::region::LaneStatus;
 
-use crate::board::{Board, Identity};
-use crate::config::Config;
+use crate::board::{Board, Identity, text_of};
+use crate::config::{Config, JournalConfig};
 use crate::control::{Control, Host, Lifetime};
 use crate::engine::{ENGINE_VERSION, Engine};
-use crate::journal::{Epoch, FrameKind, FrameMeta, JournalEnd, JournalLock, LaneClose, Writer, list_segments};
+use crate::journal::{Epoch, FrameKind, FrameMeta, JournalEnd, JournalLock, LaneClose, Writer, WriterConfig, list_segments};
 use crate::replay::replay;
 use crate::sequencer::{Sequencer, wall_clock_ns};
 
@@ -82,7 +82,7 @@ fn block_signals() -> Result<SignalFd, String> {
 
 /// The engine as the journal left it, and the journal opened behind its end.
 fn recover(config: &Config) -> Result<(Engine, Option<Writer>, u64), String> {
-    let mut engine = Engine::new(config.orders.resting_orders_max, random_seed());
+    let mut engine = Engine::new(random_seed());
     let Some(directory) = config.journal.directory.as_deref() else {
         configure(&mut engine, None, config)?;
         return Ok((engine, None, 0));
@@ -100,7 +100,9 @@ fn recover(config: &Config) -> Result<(Engine, Option<Writer>, u64), String> {
     let index = segments.last().map_or(1, |(index, _)| index + 1);
     let start = frame_meta(&engine, FrameKind::End, 0, 0);
     let words = Epoch { number: epoch, engine_version: ENGINE_VERSION, request_schema_hash: OrderRequest::SCHEMA_HASH };
-    let mut writer = Writer::open(directory, index, config.journal.segment_bytes, config.journal.prefault_bytes, words, &start)?;
+    let JournalConfig { segment_bytes, prefault_bytes, .. } = config.journal;
+    let writer_config = WriterConfig { segment_bytes, prefault_bytes, avoid_cpu: config.sequencer.cpu };
+    let mut writer = Writer::open(directory, index, writer_config, words, &start)?;
     close_abandoned(&mut engine, &mut writer)?;
     configure(&mut engine, Some(&mut writer), config)?;
     Ok((engine, Some(writer), epoch))
@@ -116,31 +118,57 @@ fn close_abandoned(engine: &mut Engine, writer: &mut Writer) -> Result<(), Strin
     for (lane, cancel) in engine.open_lanes().to_vec() {
         let status = LaneStatus::ShuttingDown as u64;
         let close = LaneClose { lane, cancel_orders: u32::from(cancel), status, ..LaneClose::default() };
-        let meta = frame_meta(engine, FrameKind::LaneClose, lane, LaneClose::SCHEMA_HASH);
-        writer.append(&meta, 1, |records| records[0] = bytemuck::must_cast(close))?;
+        journal(engine, Some(&mut *writer), FrameKind::LaneClose, lane, close)?;
         engine.close_lane(&close);
     }
     Ok(())
 }
 
-/// Journals and applies what the configuration adds to the engine's instruments and accounts.
+/// Journals and applies what the configuration adds to the engine's limits, instruments and accounts.
 fn configure(engine: &mut Engine, mut writer: Option<&mut Writer>, config: &Config) -> Result<(), String> {
-    let known = engine.orders.instruments().len();
-    for instrument in config.orders.instrument_records().iter().skip(known) {
-        let meta = frame_meta(engine, FrameKind::Instruments, 0, Instrument::SCHEMA_HASH);
-        engine.add_instrument(instrument)?;
-        if let Some(writer) = writer.as_deref_mut() {
-            writer.append(&meta, 1, |records| records[0] = bytemuck::must_cast(*instrument))?;
+    let limits = BookLimits { resting_orders_max: config.orders.resting_orders_max as u64, ..BookLimits::default() };
+    if limits.resting_orders_max != engine.orders.resting_orders_max() {
+        journal(engine, writer.as_deref_mut(), FrameKind::BookLimits, 0, limits)?;
+        engine.set_book_limits(&limits);
+    }
+    let known = engine.orders.instruments();
+    for (index, instrument) in config.orders.instrument_records().iter().enumerate() {
+        match known.get(index) {
+            Some(known) if known == instrument => {}
+            Some(known) => return Err(instrument_changed(known, instrument)),
+            None => {
+                journal(engine, writer.as_deref_mut(), FrameKind::Instruments, 0, *instrument)?;
+                engine.add_instrument(instrument)?;
+            }
         }
     }
     for accounts in config.orders.account_records() {
-        let meta = frame_meta(engine, FrameKind::Accounts, 0, AccountLimits::SCHEMA_HASH);
+        journal(engine, writer.as_deref_mut(), FrameKind::Accounts, 0, accounts)?;
         engine.set_accounts(&accounts)?;
-        if let Some(writer) = writer.as_deref_mut() {
-            writer.append(&meta, 1, |records| records[0] = bytemuck::must_cast(accounts))?;
-        }
     }
     Ok(())
+}
+
+fn instrument_changed(known: &Instrument, configured: &Instrument) -> String {
+    format!(
+        "symbol {} is {} in the journal (decimals {}, tick {}, lot {}), and the configuration says {} (decimals {}, tick {}, lot {}): \
+         instruments can be added behind the others, not changed; restore the entry, or begin a new journal directory",
+        known.symbol,
+        text_of(&known.name),
+        known.price_decimals,
+        known.tick,
+        known.lot,
+        text_of(&configured.name),
+        configured.price_decimals,
+        configured.tick,
+        configured.lot
+    )
+}
+
+/// Journals one record that decides, before it is applied.
+fn journal<T: Record>(engine: &Engine, writer: Option<&mut Writer>, kind: FrameKind, lane: u32, record: T) -> Result<(), String> {
+    let Some(writer) = writer else { return Ok(()) };
+    writer.append(&frame_meta(engine, kind, lane, T::SCHEMA_HASH), 1, |records| records[0] = bytemuck::cast(record)).map(drop)
 }
 
 fn frame_meta(engine: &Engine, kind: FrameKind, lane: u32, schema_hash: u64) -> FrameMeta {

@@ -1,8 +1,8 @@
 //! What is the same in a live sidecar and in a replay: sequence numbers, kernels, and the running hash of their outputs.
 //! No lane, file or clock enters here, so that a journal gives the same bits wherever it is applied.
 
-use ringlane_layout::limits::BATCH_SLOTS_MAX;
-use ringlane_layout::orders::{AccountLimits, Instrument, OrderRequest, OrderResult};
+use ringlane_layout::limits::{BATCH_SLOTS_MAX, RESTING_ORDERS_MAX};
+use ringlane_layout::orders::{AccountLimits, BookLimits, Instrument, OrderRequest, OrderResult};
 use ringlane_layout::record::RecordBytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -43,9 +43,9 @@ impl Engine {
     /// An engine without instruments, accounts and lanes. `hash_seed` decides where ids lie in hash tables and no result: a
     /// sidecar takes a random one, so that no client can choose ids that collide.
     #[must_use]
-    pub fn new(resting_orders_max: usize, hash_seed: u64) -> Self {
+    pub fn new(hash_seed: u64) -> Self {
         Self {
-            orders: OrderKernel::with_hash_seed(resting_orders_max, hash_seed),
+            orders: OrderKernel::with_hash_seed(RESTING_ORDERS_MAX, hash_seed),
             next_sequence: 1,
             output_hash: 0,
             results: vec![OrderResult::default(); BATCH_SLOTS_MAX].into(),
@@ -104,6 +104,12 @@ impl Engine {
         self.orders.add_instrument(instrument).map_err(|error| error.to_string())
     }
 
+    /// Applies a book limits record.
+    pub fn set_book_limits(&mut self, limits: &BookLimits) {
+        self.next_sequence += 1;
+        self.orders.set_resting_orders_max(limits.resting_orders_max);
+    }
+
     /// Applies an accounts record.
     pub fn set_accounts(&mut self, accounts: &AccountLimits) -> Result<(), String> {
         self.next_sequence += 1;
@@ -146,6 +152,7 @@ impl Engine {
             }
             FrameKind::Instruments => records.try_for_each(|record| self.add_instrument(bytemuck::cast_ref(record)))?,
             FrameKind::Accounts => records.try_for_each(|record| self.set_accounts(bytemuck::cast_ref(record)))?,
+            FrameKind::BookLimits => records.for_each(|record| self.set_book_limits(bytemuck::cast_ref(record))),
             FrameKind::LaneOpen => records.for_each(|record| self.open_lane(bytemuck::cast_ref(record))),
             FrameKind::LaneClose => records.for_each(|record| {
                 self.close_lane(bytemuck::cast_ref(record));

@@ -92,7 +92,7 @@ fn run_status(address: Option<String>, as_json: bool) -> Result<ExitCode, String
 }
 
 fn run_replay(recording: &Path, as_json: bool) -> Result<ExitCode, String> {
-    let mut engine = Engine::new(ringlane_layout::limits::RESTING_ORDERS_MAX, 0);
+    let mut engine = Engine::new(0);
     let replayed = replay(recording, &mut engine, |_| {})?;
     let counters = engine.orders.counters();
     let torn = match &replayed.end {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::engine::Engine;
+use crate::engine::{ENGINE_VERSION, Engine};
 use crate::journal::{JournalEnd, Reader, SegmentHeader};
 
 /// Where a replay came out.
@@ -23,6 +23,14 @@ pub fn replay(path: &Path, engine: &mut Engine, mut progress: impl FnMut(u64)) -
     let mut reader = Reader::open(path)?;
     let (mut frames, mut records) = (0, 0);
     while let Some(frame) = reader.next_frame()? {
+        let version = frame.engine_version;
+        if version != ENGINE_VERSION {
+            let words = "its results were computed by engine version";
+            return Err(format!(
+                "{}: {words} {version}, and this build has {ENGINE_VERSION}; replay it with the ringlane that wrote it",
+                path.display()
+            ));
+        }
         engine.apply(&frame).map_err(|words| format!("{}: {words}", path.display()))?;
         frames += 1;
         records += frame.records.len() as u64;

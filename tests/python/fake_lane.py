@@ -19,6 +19,26 @@ SUBMITTED, RELEASED, EVENTS_READ, WAITING, EVENTS_WAITING = 128, 256, 384, 512, 
 COMPLETED, ASLEEP, STATUS, EVENTS_PUBLISHED = 128, 256, 384, 512
 
 
+def shim_lane(
+    hub: _shim.Hub, files: tuple[int, int, int], depth: int, events: int, timeout_ns: int | None
+) -> _shim.Lane:
+    """A shim lane of order records, numbered 1, over the regions of `files` (requests, results, doorbell)."""
+    request, result = BUILT_IN["OrderRequest"], BUILT_IN["OrderResult"]
+    return _shim.Lane(
+        hub,
+        *files,
+        lane=1,
+        depth=depth,
+        events=events,
+        request_hash=int(request.hash, 16),
+        result_hash=int(result.hash, 16),
+        request_fields=request.numbers,
+        request_spans=[(field.offset, field.size) for field in request.visible],
+        result_fields=result.numbers,
+        timeout_ns=timeout_ns,
+    )
+
+
 class FakeLane:
     """Both regions, the doorbell and the notify socket of one lane, and a shim lane on them."""
 
@@ -47,22 +67,8 @@ class FakeLane:
         self.notify, theirs = socket.socketpair()
         theirs.setblocking(False)
         self.hub = _shim.Hub(theirs.detach())
-        request, result = BUILT_IN["OrderRequest"], BUILT_IN["OrderResult"]
-        self.shim = _shim.Lane(
-            self.hub,
-            os.dup(self.requests_fd),
-            os.dup(self.results_fd),
-            os.dup(self.doorbell_fd),
-            lane=1,
-            depth=depth,
-            events=events,
-            request_hash=hashes[0],
-            result_hash=hashes[1],
-            request_fields=request.numbers,
-            request_spans=[(field.offset, field.size) for field in request.visible],
-            result_fields=result.numbers,
-            timeout_ns=timeout_ns,
-        )
+        files = (os.dup(self.requests_fd), os.dup(self.results_fd), os.dup(self.doorbell_fd))
+        self.shim = shim_lane(self.hub, files, depth, events, timeout_ns)
 
     def client_word(self, offset: int) -> int:
         """A word that the shim writes."""

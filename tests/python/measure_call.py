@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from fake_lane import FakeLane
+from fake_lane import shim_lane
+from ringlane import _shim
 
 DEFAULT = Path(__file__).parents[2] / "target" / "release" / "echo_peer"
 CALLS, ROUNDS, LOOP = 200_000, 300, 1000
@@ -15,23 +18,23 @@ CALLS, ROUNDS, LOOP = 200_000, 300, 1000
 
 def main() -> None:
     program = sys.argv[1] if len(sys.argv) > 1 else str(DEFAULT)
-    peers: list[subprocess.Popen[bytes]] = []
-
-    def start(lane: FakeLane) -> None:
-        command = [program, str(lane.requests_fd), str(lane.results_fd), str(lane.depth), str(lane.events)]
-        files = (lane.requests_fd, lane.results_fd)
-        peers.append(subprocess.Popen(command, pass_fds=files, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
-        assert peers[0].stdout is not None
-        if not peers[0].stdout.readline():
-            raise SystemExit("the echo peer did not start")
-
-    lane = FakeLane(depth=1024, timeout_ns=1_000_000_000, before_seal=start)
-    with peers[0]:
+    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as peer:
+        assert peer.stdout is not None
+        requests, results = (f"/proc/{peer.pid}/fd/{number}" for number in peer.stdout.readline().split())
+        ours, theirs = socket.socketpair()  # nobody sleeps here: the lane's notify socket stays silent
+        lane = shim_lane(
+            _shim.Hub(theirs.detach()),
+            (os.open(requests, os.O_RDWR), os.open(results, os.O_RDONLY), os.memfd_create("doorbell")),
+            depth=1024,
+            events=64,
+            timeout_ns=1_000_000_000,
+        )
         measure(lane)
+        ours.close()
 
 
-def measure(lane: FakeLane) -> None:
-    call, clock = lane.shim.call, time.perf_counter_ns
+def measure(lane: _shim.Lane) -> None:
+    call, clock = lane.call, time.perf_counter_ns
     timer = sorted(-(clock() - clock()) for _ in range(10_000))[5000]
     single = []
     for _ in range(CALLS):

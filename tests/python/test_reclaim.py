@@ -11,16 +11,7 @@ from pathlib import Path
 
 import pytest
 from daemon import BINARY, Daemon, new_order, until
-from plain_client import (
-    ASLEEP,
-    EVENTS_READ,
-    RELEASED,
-    SUBMITTED,
-    Disconnected,
-    LaneEnded,
-    PlainClient,
-    Refused,
-)
+from plain_client import ASLEEP, EVENTS_READ, RELEASED, SUBMITTED, Disconnected, LaneEnded, PlainClient, Refused
 
 pytestmark = pytest.mark.skipif(not Path(BINARY).exists(), reason=f"{BINARY} is not built")
 BUY, SELL = 1, 2
@@ -292,6 +283,12 @@ def test_bad_manners_on_the_control_socket(daemon, neighbour):
         reply = json.loads(client.recv(65_536))
         assert (reply["ok"], reply["error"]) == (False, "PROTOCOL")
         assert client.recv(100) == b""
+    # What is refused may be quoted, but not at any length.
+    client = PlainClient(daemon.address)
+    with pytest.raises(Refused, match="there is no kernel") as refused:
+        client.ask(op="open", kernel="\u0001" * 10_000, depth=64)
+    assert len(str(refused.value)) < 1100
+    client.close()
     # A name that would write on an operator's terminal is refused.
     with pytest.raises(Refused, match="control characters") as refused:
         PlainClient(daemon.address, "\x1b[2J")
@@ -305,6 +302,8 @@ def test_bad_manners_on_the_control_socket(daemon, neighbour):
 
 
 def test_connections_leave_no_descriptors_behind(daemon, neighbour):
+    until(lambda: daemon.status()["clients"] == 1, what="the end of the fixture's probe")
+    time.sleep(0.05)  # its descriptors are closed after it is counted out
     before = daemon.fds()
     for number in range(200):
         client = PlainClient(daemon.address, f"n{number}")
@@ -313,8 +312,8 @@ def test_connections_leave_no_descriptors_behind(daemon, neighbour):
         if number % 3:
             client.query("instruments")
         client.close()
-    until(lambda: daemon.fds() == before, what="closing of all descriptors")
-    assert daemon.status()["clients"] == 1
+    until(lambda: daemon.fds() == before, what=f"closing of all descriptors but {before}")
+    until(lambda: daemon.status()["clients"] == 1, what="counting")
 
 
 def test_a_sidecar_without_descriptors_turns_clients_away_and_serves_on(tmp_path):
@@ -472,6 +471,8 @@ def test_leftovers_of_a_dead_sidecar_are_cleared(tmp_path):
 
 
 def test_status_says_what_operators_ask(daemon, neighbour):
+    # The board is written behind the results: a moment later it has them.
+    until(lambda: lanes(daemon, "neighbour")[0]["completed"] == 2, what="the board's row")
     status = daemon.status()
     assert status["health"] == "healthy"
     assert (status["pid"], status["address"], status["epoch"]) == (daemon.process.pid, daemon.address, 1)

@@ -39,6 +39,8 @@ const UNSAFE_FILES: &[&str] = &[
     "shim/src/call.rs",
     "shim/src/fork.rs",
     "shim/src/region.rs",
+    "tests/src/bin/limits.rs",
+    "tests/src/bin/echo_peer.rs",
 ];
 
 /// Names that must not stand in the code below a path.

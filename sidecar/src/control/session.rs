@@ -288,7 +288,7 @@ fn look_up(query: &Query, engine: &Engine) -> Answer {
         (json!({"sequence": sequence, "rows": rows.len(), "row": name}), Some(bytemuck::cast_slice(rows).to_vec()))
     }
     Ok(match query {
-        Query::Instruments => rows(sequence, "Instrument", &orders.instruments()),
+        Query::Instruments {} => rows(sequence, "Instrument", &orders.instruments()),
         Query::Orders { account } => {
             let (last, open) = orders.open_orders(*account);
             let (mut body, bytes) = rows(sequence, "OpenOrder", &open);
@@ -300,7 +300,7 @@ fn look_up(query: &Query, engine: &Engine) -> Answer {
             let unknown = || Refusal::new("BAD_VALUE", format!("there is no symbol {symbol}"));
             rows(sequence, "BookLevel", &orders.book(*symbol, *levels as usize).ok_or_else(unknown)?)
         }
-        Query::State => {
+        Query::State {} => {
             let counters = orders.counters();
             let body = json!({
                 "sequence": sequence, "state_hash": format!("{:016x}", orders.state_hash()), "accepted": counters.accepted,

@@ -18,7 +18,7 @@ use ringlane_layout::limits::{BATCH_SLOTS_MAX, RECORD_BYTES};
 use ringlane_layout::{codes, record};
 
 pub use reader::{Frame, JournalEnd, Reader, list_segments};
-pub use writer::{Epoch, FrameMeta, JournalLock, Writer};
+pub use writer::{Epoch, FrameMeta, JournalLock, Writer, WriterConfig};
 
 /// Version of the format that this build writes and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -104,6 +104,8 @@ codes! {
         LaneClose ("LANE_CLOSE") = 5,
         /// The journal goes on in the next segment; no payload.
         End ("END") = 6,
+        /// One `BookLimits` record.
+        BookLimits ("BOOK_LIMITS") = 7,
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Frame<'a> {
     pub header: FrameHeader,
     /// What the records are.
     pub kind: FrameKind,
+    /// Semantic version of the kernels that computed its results.
+    pub engine_version: u32,
     /// The records.
     pub records: &'a [RecordBytes],
 }
@@ -116,7 +118,14 @@ impl Reader {
                 return Ok(None);
             }
             match self.step()? {
-                Step::Frame(header, kind, count) => return Ok(Some(Frame { header, kind, records: &self.payload[..count] })),
+                Step::Frame(header, kind, count) => {
+                    return Ok(Some(Frame {
+                        header,
+                        kind,
+                        engine_version: self.segment_header.engine_version,
+                        records: &self.payload[..count],
+                    }));
+                }
                 Step::SegmentEnd => self.next_segment()?,
                 // A clean start opens a new segment, so an older one may end without an END frame.
                 Step::JournalEnd(end) if self.segments.len() > 0 => {

@@ -6,6 +6,8 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use nix::fcntl::{Flock, FlockArg};
+use nix::sched::{sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use ringlane_layout::limits::RECORD_BYTES;
 use ringlane_layout::record::RecordBytes;
 
@@ -48,6 +50,17 @@ pub struct FrameMeta {
     pub output_hash: u64,
     /// Wall clock, nanoseconds since 1970.
     pub time_ns: u64,
+}
+
+/// What a writer needs beside its directory.
+#[derive(Debug, Clone, Copy)]
+pub struct WriterConfig {
+    /// Size of a segment, bytes.
+    pub segment_bytes: u64,
+    /// How far ahead of the writer pages are faulted in, bytes.
+    pub prefault_bytes: u64,
+    /// Core that the helper thread leaves to the sequencer.
+    pub avoid_cpu: Option<usize>,
 }
 
 /// What every segment of one epoch says alike.
@@ -94,20 +107,17 @@ enum Job {
 
 impl Writer {
     /// Opens a new segment of number `index` behind what the directory holds.
-    pub fn open(
-        directory: &Path,
-        index: u64,
-        segment_bytes: u64,
-        prefault_bytes: u64,
-        epoch: Epoch,
-        start: &FrameMeta,
-    ) -> Result<Self, String> {
+    pub fn open(directory: &Path, index: u64, config: WriterConfig, epoch: Epoch, start: &FrameMeta) -> Result<Self, String> {
+        let WriterConfig { segment_bytes, prefault_bytes, avoid_cpu } = config;
         let (jobs, job_queue) = bounded(64);
         let (made, segments) = bounded(1);
         let path = directory.to_owned();
         let helper = std::thread::Builder::new()
             .name("journal-pages".into())
-            .spawn(move || help(&path, segment_bytes, &job_queue, &made))
+            .spawn(move || {
+                avoid_cpu.into_iter().for_each(leave_core);
+                help(&path, segment_bytes, &job_queue, &made);
+            })
             .map_err(|error| format!("cannot start the journal's helper thread: {error}"))?;
         let mut writer = Self {
             segment: Segment::create(directory, index, segment_bytes)?,
@@ -254,6 +264,15 @@ fn help(directory: &Path, segment_bytes: u64, jobs: &Receiver<Job>, made: &Sende
                 }
             }
         }
+    }
+}
+
+/// Lets the calling thread run anywhere but on this core, where there is another one.
+fn leave_core(cpu: usize) {
+    let here = Pid::from_raw(0);
+    let others = sched_getaffinity(here).and_then(|mut set| set.unset(cpu).map(|()| set));
+    if let Err(error) = others.and_then(|set| sched_setaffinity(here, &set)) {
+        tracing::debug!(%error, cpu, "the journal's helper thread shares the sequencer's core");
     }
 }
 

@@ -239,13 +239,11 @@ impl Lane {
         Ok(())
     }
 
-    /// Tells a lagging reader of its gap also when no further event comes. Called now and then.
-    pub fn retry_gap(&mut self) -> Result<(), LaneStatus> {
-        if self.events.gap_first != 0 {
-            self.flush_gap()?;
-            self.publish_events();
-        }
-        Ok(())
+    /// Tells a lagging reader of its gap also when no further event comes. True: nothing is left to tell.
+    pub fn retry_gap(&mut self) -> Result<bool, LaneStatus> {
+        self.flush_gap()?;
+        self.publish_events();
+        Ok(self.events.gap_first == 0)
     }
 
     /// Makes all events in the ring visible, and wakes the client if it sleeps for them.

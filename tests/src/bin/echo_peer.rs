@@ -1,61 +1,42 @@
-//! The least that can stand at the other end of a lane: spins on `submitted` and echoes records. What a lane costs without
-//! a sidecar's work is measured against it.
+//! The least that can stand at the other end of a lane: the sidecar's own half of it, which spins and answers each request
+//! with the request's bytes. What a lane costs without a sidecar's work is measured against it.
 //!
-//! `echo_peer REQUESTS_FD RESULTS_FD DEPTH EVENTS`, both descriptors inherited; ends when its standard input does.
+//! It prints the numbers of its descriptors (requests, results) for the measurement to open through `/proc`, and
+//! ends when its standard input does.
 
-use memmap2::MmapOptions;
-use ringlane_layout::primitive::Ordering;
-use ringlane_layout::region::{LaneGeometry, RING_OFFSET, requests_word, results_word};
-use ringlane_layout::ring::{Answered, ClientWords, Intake, SidecarWords, complete};
-use ringlane_layout::shared::{RecordRing, SharedBytes};
+use bytemuck::Zeroable;
+use ringlane_layout::orders::OrderResult;
+use ringlane_layout::record::RecordBytes;
+use ringlane_layout::region::LaneGeometry;
+use ringlane_sidecar::lanes::{Lane, Owner};
 use std::io::Read;
-use std::sync::atomic::AtomicBool;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 static ENDED: AtomicBool = AtomicBool::new(false);
 
 fn main() {
-    let numbers: Vec<u64> = std::env::args().skip(1).map(|argument| argument.parse().expect("a number")).collect();
-    let &[requests, results, depth, events] = numbers.as_slice() else { panic!("REQUESTS_FD RESULTS_FD DEPTH EVENTS") };
-    let geometry = LaneGeometry::new(depth, events).expect("a geometry");
-    let requests = MmapOptions::new().len(geometry.requests_bytes()).map_raw_read_only(requests as i32).expect("requests");
-    let results = MmapOptions::new().len(geometry.results_bytes()).map_raw(results as i32).expect("results");
-    // SAFETY: both maps live until the end of the program, are page-aligned, and nobody forms references into them; the
-    // first is only loaded from.
-    let (theirs, ours) =
-        unsafe { (SharedBytes::new(requests.as_mut_ptr(), requests.len()), SharedBytes::new(results.as_mut_ptr(), results.len())) };
+    let notify = OwnedFd::from(UnixStream::pair().expect("a socket").0);
+    let geometry = LaneGeometry::new(1024, 64).expect("a geometry");
+    let mut lane = Lane::create(1, Owner::default(), geometry, false, Arc::new(notify), 0).expect("a lane");
+    let files = lane.fds().expect("descriptors");
     std::thread::spawn(|| {
-        let _ = std::io::stdin().read(&mut [0]);
+        let _ = std::io::stdin().read(&mut [0]); // either way it is over
         ENDED.store(true, Ordering::Relaxed);
     });
-    println!("ready");
-    echo(theirs, ours, geometry.depth_slots);
-}
-
-fn echo(theirs: SharedBytes, ours: SharedBytes, depth: u64) {
-    let peer = ClientWords {
-        submitted: theirs.word(requests_word::SUBMITTED),
-        released: theirs.word(requests_word::RELEASED),
-        events_read: theirs.word(requests_word::EVENTS_READ),
-        waiting: theirs.word(requests_word::WAITING),
-        events_waiting: theirs.word(requests_word::EVENTS_WAITING),
-    };
-    let mine = SidecarWords {
-        completed: ours.word(results_word::COMPLETED),
-        asleep: ours.word(results_word::ASLEEP),
-        status: ours.word(results_word::STATUS),
-        events_published: ours.word(results_word::EVENTS_PUBLISHED),
-    };
-    let (requests, results) = (RecordRing::new(theirs, RING_OFFSET, depth), RecordRing::new(ours, RING_OFFSET, depth));
-    let (mut intake, mut answered, mut record) = (Intake::new(depth, 0), Answered::default(), [0; 64]);
+    println!("{} {}", files[0].as_raw_fd(), files[1].as_raw_fd());
+    let mut record = [RecordBytes::zeroed()];
     while !ENDED.load(Ordering::Relaxed) {
-        let count = intake.look(peer).expect("a client that keeps the rules");
-        for slot in intake.taken()..intake.taken() + count {
-            requests.read(slot, &mut record);
-            results.write(slot, &record);
+        let count = lane.look().expect("a client that keeps the rules");
+        for _ in 0..count {
+            lane.copy_requests(&mut record);
+            let answer: OrderResult = bytemuck::cast(record[0]);
+            lane.write_results(&[answer]);
         }
         if count > 0 {
-            intake.take(count);
-            let _ = complete(mine, peer, &mut answered, intake.taken()); // nobody sleeps: there is no notify socket here
+            lane.complete();
         }
     }
 }

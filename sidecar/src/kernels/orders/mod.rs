@@ -138,6 +138,17 @@ impl OrderKernel {
         }
     }
 
+    /// Lets at most `resting_orders_max` orders rest from now on; orders that rest already stay.
+    pub fn set_resting_orders_max(&mut self, resting_orders_max: u64) {
+        self.store.set_resting_orders_max(resting_orders_max);
+    }
+
+    /// Most orders that may rest.
+    #[must_use]
+    pub fn resting_orders_max(&self) -> u64 {
+        self.store.resting_orders_max as u64
+    }
+
     /// Adds the next symbol.
     ///
     /// # Errors

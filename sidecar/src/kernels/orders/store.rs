@@ -159,6 +159,10 @@ impl Store {
         Self { orders: Slab::new(), holdings: Slab::new(), resting_orders_max, orphans: 0, seed }
     }
 
+    pub(super) fn set_resting_orders_max(&mut self, resting_orders_max: u64) {
+        self.resting_orders_max = usize::try_from(resting_orders_max).map_or(ENTRIES_MAX, |max| max.min(ENTRIES_MAX));
+    }
+
     /// Whether there is a place for one more resting order, if the order may rest, and for the account's position, if it
     /// has none (`holding` is NIL).
     #[inline]

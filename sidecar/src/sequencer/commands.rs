@@ -1,0 +1,217 @@
+//! What the control thread asks of the sequencer between turns, and how it is carried out: lanes open and end here.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use crossbeam::channel::{Sender, TryRecvError};
+use crossbeam::utils::CachePadded;
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::sys::eventfd::EventFd;
+use ringlane_layout::board::{header, row};
+use ringlane_layout::limits::{BATCH_SLOTS_MAX, LANES_MAX};
+use ringlane_layout::record::Record;
+use ringlane_layout::region::LaneStatus;
+
+use super::{Sequencer, counters, meta, send_events};
+use crate::engine::Engine;
+use crate::journal::{FrameKind, LaneClose, LaneOpen};
+use crate::lanes::Lane;
+
+/// What the control thread asks of the sequencer between turns.
+pub enum Command {
+    /// Take this lane in; its opening is journaled. The answer comes when it is served.
+    Open(Box<Lane>, LaneOpen, Sender<Result<(), String>>),
+    /// End this lane after a last look at what it submitted.
+    Close(u32, LaneStatus, Option<Sender<bool>>),
+    /// Answer a question about the state, at the sequence number that is given with it.
+    Query(Box<dyn FnOnce(&Engine) + Send>),
+    /// Number of connected clients, for the board.
+    Clients(u64),
+    /// Complete what was submitted, tell every client, and return.
+    Stop,
+}
+
+/// The control thread's end of the command queue.
+#[derive(Clone)]
+pub struct Commands {
+    pub(super) queue: Sender<Command>,
+    pub(super) wake: Arc<Wake>,
+}
+
+/// Tells a spinning sequencer by its flag and a sleeping one by its eventfd.
+pub(super) struct Wake {
+    pub(super) pending: CachePadded<AtomicBool>,
+    pub(super) eventfd: EventFd,
+}
+
+impl Commands {
+    /// Queues a command and wakes the sequencer. False: it has ended.
+    #[must_use]
+    pub fn send(&self, command: Command) -> bool {
+        let sent = self.queue.send(command).is_ok();
+        self.wake.pending.store(true, Ordering::Release);
+        fence(Ordering::SeqCst); // meets the fence in `Sequencer::sleep`
+        // The counter is never near its end: the sequencer reads it at every wake-up.
+        let _ = self.wake.eventfd.write(1);
+        sent
+    }
+}
+
+impl Sequencer {
+    /// Carries out what the control thread asks for.
+    #[cold]
+    pub(super) fn obey(&mut self) {
+        self.wake.pending.store(false, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Open(lane, open, answer)) => {
+                    let _ = answer.send(self.open(lane, &open));
+                }
+                Ok(Command::Close(number, status, answer)) => {
+                    let row = self.row_of(number);
+                    if let Some(row) = row {
+                        self.close(row, status);
+                    }
+                    if let Some(answer) = answer {
+                        let _ = answer.send(row.is_some());
+                    }
+                }
+                Ok(Command::Query(question)) => question(&self.engine),
+                Ok(Command::Clients(count)) => self.board.set(header::CLIENTS, count),
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return self.stop(),
+                Err(TryRecvError::Empty) => return,
+            }
+        }
+    }
+
+    fn row_of(&self, number: u32) -> Option<usize> {
+        let row = usize::from(*self.rows.get(number as usize)?);
+        (self.lanes.get(row)?.as_ref()?.number == number).then_some(row)
+    }
+
+    fn open(&mut self, mut lane: Box<Lane>, open: &LaneOpen) -> Result<(), String> {
+        if self.journal_failed {
+            return Err("the sidecar cannot write its journal and takes no new lanes".into());
+        }
+        let row = match self.lanes.iter().position(Option::is_none) {
+            Some(row) => row,
+            None if self.lanes.len() < LANES_MAX => {
+                self.lanes.push(None);
+                self.lanes.len() - 1
+            }
+            None => return Err(format!("all {LANES_MAX} lanes of the sidecar are open")),
+        };
+        let number = lane.number as usize;
+        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, u64::from(lane.number));
+        self.epoll.add(lane.doorbell().as_fd(), event).map_err(|error| format!("cannot watch the lane's doorbell: {error}"))?;
+        // Last of what can fail: a journaled opening must be applied, or a replay would count one record more.
+        let meta = meta(&self.engine, FrameKind::LaneOpen, lane.number, 0, LaneOpen::SCHEMA_HASH, self.now_ns);
+        if let Some(journal) = &mut self.journal
+            && let Err(words) = journal.append(&meta, 1, |records| records[0] = bytemuck::must_cast(*open))
+        {
+            let _ = self.epoll.delete(lane.doorbell().as_fd());
+            return Err(words);
+        }
+        self.engine.open_lane(open);
+        if self.rows.len() <= number {
+            self.rows.resize(number + 1, u16::MAX);
+        }
+        self.rows[number] = row as u16;
+        lane.busy = true;
+        counters::introduce_lane(&self.board, row, &lane);
+        self.lanes[row] = Some(lane);
+        self.lane_count += 1;
+        self.hot.push(row);
+        self.publish_header();
+        Ok(())
+    }
+
+    /// Ends a lane: what it submitted is completed, its end is journaled, and its owner is told.
+    fn close(&mut self, row: usize, status: LaneStatus) {
+        // One last snapshot, at most `depth` slots: a client that goes on submitting cannot hold the sequencer here.
+        let mut waiting = match self.lanes[row].as_mut().map(|lane| lane.look()) {
+            Some(Ok(waiting)) => waiting,
+            Some(Err(lie)) => return self.fault(row, lie),
+            None => return,
+        };
+        while waiting > 0 && !self.journal_failed {
+            let count = waiting.min(BATCH_SLOTS_MAX as u64);
+            self.batch(row, count as usize);
+            waiting -= count;
+        }
+        self.end(row, status);
+    }
+
+    /// A client broke a rule: its lane ends without another look at what it wrote.
+    #[cold]
+    pub(super) fn fault(&mut self, row: usize, status: LaneStatus) {
+        if let Some(lane) = &self.lanes[row] {
+            let (number, owner) = (lane.number, &lane.owner);
+            tracing::warn!(lane = number, pid = owner.pid, uid = owner.uid, ?status, "lane closed: its client broke the protocol");
+        }
+        self.faults += 1;
+        self.end(row, status);
+    }
+
+    fn end(&mut self, row: usize, status: LaneStatus) {
+        let Some(mut lane) = self.lanes[row].take() else { return };
+        self.lane_count -= 1;
+        // Before the descriptor closes: a duplicate that the client keeps would leave a ghost in the set.
+        let _ = self.epoll.delete(lane.doorbell().as_fd());
+        self.hot.retain(|hot| *hot != row);
+        self.board.write_row(row, &[(row::LANE, 0)]);
+        let close = LaneClose {
+            lane: lane.number,
+            cancel_orders: u32::from(lane.cancel_on_disconnect && status != LaneStatus::ShuttingDown),
+            status: status as u64,
+            ..LaneClose::default()
+        };
+        self.journal_close(&close);
+        self.publish_header();
+        // Last: whoever sees the status finds the lane gone from board and books, and its end in the journal.
+        lane.close(status);
+    }
+
+    /// Journals and applies the end of a lane, and tells the owners of orders that were cancelled by it.
+    fn journal_close(&mut self, close: &LaneClose) {
+        let meta = meta(&self.engine, FrameKind::LaneClose, close.lane, 0, LaneClose::SCHEMA_HASH, self.now_ns);
+        if let Some(journal) = &mut self.journal
+            && let Err(words) = journal.append(&meta, 1, |records| records[0] = bytemuck::must_cast(*close))
+        {
+            return self.journal_fails(&words);
+        }
+        let output = self.engine.close_lane(close);
+        send_events(&mut self.lanes, &self.rows, &mut self.notified, &mut self.gapped, output.events);
+        self.publish_events();
+    }
+
+    /// The journal cannot take the next frame: nothing more is acknowledged, and every client is told why.
+    #[cold]
+    pub(super) fn journal_fails(&mut self, words: &str) {
+        if std::mem::replace(&mut self.journal_failed, true) {
+            return;
+        }
+        tracing::error!("intake stops: {words}");
+        self.board.set(header::HEALTH, 2);
+        for row in 0..self.lanes.len() {
+            if let Some(mut lane) = self.lanes[row].take() {
+                self.lane_count -= 1;
+                let _ = self.epoll.delete(lane.doorbell().as_fd());
+                lane.close(LaneStatus::JournalFailed);
+                self.board.write_row(row, &[(row::LANE, 0)]);
+            }
+        }
+        self.hot.clear();
+    }
+
+    /// Completes what was submitted and tells every client.
+    fn stop(&mut self) {
+        self.board.set(header::HEALTH, 3);
+        for row in 0..self.lanes.len() {
+            self.close(row, LaneStatus::ShuttingDown);
+        }
+        self.stopping = true;
+    }
+}

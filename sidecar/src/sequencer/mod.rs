@@ -1,0 +1,339 @@
+//! The sequencer: the one thread that takes slots from lanes, gives each its global sequence number, journals it, runs the
+//! kernel and publishes results. It decides *when*; what a record means is decided by kernels, what is believed of a peer by lanes.
+
+mod commands;
+mod counters;
+mod idle;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crossbeam::channel::{Receiver, unbounded};
+use crossbeam::utils::CachePadded;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use ringlane_layout::limits::{BATCH_SLOTS_MAX, EMPTY_DOORBELLS_MAX, LANES_MAX, QUANTUM_WORK, SLEEP_NS_MAX};
+use ringlane_layout::orders::OrderRequest;
+use ringlane_layout::record::{Record, RecordBytes};
+use ringlane_layout::region::LaneStatus;
+
+use crate::board::Board;
+use crate::config::SequencerConfig;
+use crate::engine::Engine;
+use crate::journal::{FrameKind, FrameMeta, Writer};
+use crate::kernels::orders::Outgoing;
+use crate::lanes::Lane;
+use commands::Wake;
+use counters::publish_lane;
+use idle::{Idle, pin};
+
+pub use commands::{Command, Commands};
+
+/// Epoll data of the sequencer's own wake-up; lane numbers stay below.
+const WAKE: u64 = u64::MAX;
+/// Work after which doorbells and the clock are looked at, orders.
+const LOOK_AROUND_WORK: u64 = 256;
+/// What one turn of a lane costs beside its orders, orders.
+const TURN_WORK: u64 = 2;
+
+/// Everything the sequencer owns.
+pub struct Sequencer {
+    engine: Engine,
+    journal: Option<Writer>,
+    board: Board,
+    config: SequencerConfig,
+    /// Lanes by board row.
+    lanes: Vec<Option<Box<Lane>>>,
+    /// Row of each lane number.
+    rows: Vec<u16>,
+    /// Rows of the lanes that are polled.
+    hot: Vec<usize>,
+    epoll: Epoll,
+    commands: Receiver<Command>,
+    wake: Arc<Wake>,
+    /// Private copies of requests when nothing is journaled.
+    scratch: Box<[RecordBytes]>,
+    /// Rows whose events must be published at the end of the batch.
+    notified: Vec<u16>,
+    /// Wall clock, read now and then, nanoseconds since 1970.
+    now_ns: u64,
+    /// Rows of lanes that dropped events which their GAP has not told yet.
+    gapped: Vec<u16>,
+    lane_count: u64,
+    faults: u64,
+    sleeps: u64,
+    journal_failed: bool,
+    stopping: bool,
+}
+
+impl Sequencer {
+    /// A sequencer over an engine that recovery has brought up to date.
+    pub fn new(engine: Engine, journal: Option<Writer>, board: Board, config: SequencerConfig) -> Result<(Self, Commands), String> {
+        let say = |error: nix::errno::Errno| format!("cannot prepare the sequencer: {error}");
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(say)?;
+        let eventfd = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(say)?;
+        epoll.add(&eventfd, EpollEvent::new(EpollFlags::EPOLLIN, WAKE)).map_err(say)?;
+        let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd });
+        let (queue, commands) = unbounded();
+        let sequencer = Self {
+            engine,
+            journal,
+            board,
+            config,
+            lanes: Vec::new(),
+            rows: Vec::new(),
+            hot: Vec::with_capacity(LANES_MAX),
+            epoll,
+            commands,
+            wake: Arc::clone(&wake),
+            scratch: vec![bytemuck::Zeroable::zeroed(); BATCH_SLOTS_MAX].into(),
+            notified: Vec::with_capacity(LANES_MAX),
+            now_ns: wall_clock_ns(),
+            gapped: Vec::new(),
+            lane_count: 0,
+            faults: 0,
+            sleeps: 0,
+            journal_failed: false,
+            stopping: false,
+        };
+        Ok((sequencer, Commands { queue, wake }))
+    }
+
+    /// Runs until it is told to stop; gives the engine back.
+    pub fn run(mut self) -> Engine {
+        if let Some(cpu) = self.config.cpu {
+            pin(cpu);
+        }
+        let mut since_look = 0;
+        let mut idle = Idle::default();
+        while !self.stopping {
+            if self.wake.pending.load(Ordering::Relaxed) {
+                self.obey();
+            }
+            let mut work = 0;
+            let mut index = 0;
+            while index < self.hot.len() {
+                let row = self.hot[index];
+                work += self.serve(row);
+                // `serve` removes a faulted lane from `hot`.
+                index += usize::from(self.hot.get(index) == Some(&row));
+            }
+            if work > 0 {
+                since_look += work;
+                idle.end();
+            } else if idle.turn(Duration::from_micros(self.config.spin_us)) {
+                since_look = LOOK_AROUND_WORK;
+            }
+            if since_look >= LOOK_AROUND_WORK {
+                since_look = 0;
+                self.look_around();
+            }
+            if self.hot.is_empty() && !self.stopping {
+                self.sleep();
+                idle.end();
+            }
+        }
+        if let Some(journal) = self.journal {
+            journal.close();
+        }
+        self.engine
+    }
+
+    /// Serves one lane within its share: deficit round-robin by work. Says how much was done.
+    #[inline]
+    fn serve(&mut self, row: usize) -> u64 {
+        let alone = self.hot.len() == 1;
+        let Some(lane) = &mut self.lanes[row] else { return 0 };
+        let waiting = match lane.look() {
+            Ok(0) => {
+                lane.deficit = 0;
+                return 0;
+            }
+            Ok(waiting) => waiting,
+            Err(status) => {
+                self.fault(row, status);
+                return TURN_WORK;
+            }
+        };
+        lane.busy = true;
+        lane.empty_doorbells = 0;
+        lane.deficit += QUANTUM_WORK;
+        if !alone && lane.deficit <= 0 {
+            return 1;
+        }
+        let share = if alone { BATCH_SLOTS_MAX as u64 } else { lane.deficit as u64 };
+        let count = waiting.min(share).min(BATCH_SLOTS_MAX as u64) as usize;
+        let work = self.batch(row, count);
+        if let Some(lane) = &mut self.lanes[row] {
+            lane.deficit = if alone || waiting == count as u64 { 0 } else { lane.deficit - work as i64 };
+        }
+        work + TURN_WORK
+    }
+
+    /// Journals, computes and publishes `count` waiting slots of a lane. Says how much work it was.
+    fn batch(&mut self, row: usize, count: usize) -> u64 {
+        let Some(lane) = &mut self.lanes[row] else { return 0 };
+        let meta = meta(&self.engine, FrameKind::Orders, lane.number, lane.next_slot(), OrderRequest::SCHEMA_HASH, self.now_ns);
+        let requests: &[RecordBytes] = match &mut self.journal {
+            Some(journal) => match journal.append(&meta, count, |records| lane.copy_requests(records)) {
+                Ok(records) => records,
+                Err(words) => {
+                    self.journal_fails(&words);
+                    return 0;
+                }
+            },
+            None => {
+                lane.copy_requests(&mut self.scratch[..count]);
+                &self.scratch[..count]
+            }
+        };
+        let output = self.engine.process_orders(lane.number, requests);
+        lane.write_results(output.results);
+        let work = output.work;
+        if !output.events.is_empty() {
+            send_events(&mut self.lanes, &self.rows, &mut self.notified, &mut self.gapped, output.events);
+            self.publish_events();
+        }
+        if let Some(lane) = &mut self.lanes[row] {
+            lane.complete();
+            publish_lane(&self.board, row, lane);
+        }
+        work
+    }
+
+    /// Makes the events of a batch visible; a lane whose `events_read` lies is faulted.
+    fn publish_events(&mut self) {
+        while let Some(mark) = self.notified.pop() {
+            let row = usize::from(mark & !FAULTED_ROW);
+            match &mut self.lanes[row] {
+                Some(lane) if mark & FAULTED_ROW == 0 => {
+                    lane.publish_events();
+                    // Its owner may be quiet: nothing else would tell the board of events that it drops.
+                    publish_lane(&self.board, row, lane);
+                }
+                Some(_) => self.fault(row, LaneStatus::EventsReadOutOfRange),
+                None => {}
+            }
+        }
+    }
+
+    /// Looks at the clock, the doorbells and the lanes that have become quiet.
+    #[cold]
+    fn look_around(&mut self) {
+        self.now_ns = wall_clock_ns();
+        self.collect_doorbells(EpollTimeout::ZERO);
+        let park_after_ns = self.config.park_after_us * 1000;
+        let mut index = 0;
+        while index < self.hot.len() {
+            let row = self.hot[index];
+            let quiet = self.lanes[row].as_mut().is_none_or(|lane| {
+                if std::mem::take(&mut lane.busy) {
+                    lane.busy_ns = self.now_ns;
+                }
+                self.now_ns.saturating_sub(lane.busy_ns) > park_after_ns && lane.park()
+            });
+            if quiet {
+                self.hot.swap_remove(index);
+            } else {
+                index += 1;
+            }
+        }
+        self.publish_header();
+        self.retry_gaps();
+    }
+
+    /// Tells lagging readers of their gaps as soon as they have made room.
+    fn retry_gaps(&mut self) {
+        for index in (0..self.gapped.len()).rev() {
+            let row = usize::from(self.gapped[index]);
+            let told = self.lanes[row].as_mut().map(|lane| {
+                let told = lane.retry_gap();
+                publish_lane(&self.board, row, lane);
+                told
+            });
+            if !matches!(told, Some(Ok(false))) {
+                self.gapped.swap_remove(index);
+            }
+            if let Some(Err(status)) = told {
+                self.fault(row, status);
+            }
+        }
+    }
+
+    /// Sleeps until a doorbell or a command; every lane is parked. Bounded, and everything is looked at again after.
+    #[cold]
+    fn sleep(&mut self) {
+        self.sleeps += 1;
+        self.publish_header();
+        fence(Ordering::SeqCst); // meets the fence in `Commands::send`
+        if self.wake.pending.load(Ordering::Relaxed) {
+            return;
+        }
+        self.collect_doorbells(EpollTimeout::from((SLEEP_NS_MAX / 1_000_000) as u16));
+        self.now_ns = wall_clock_ns();
+        // A reader that makes room rings no doorbell; it hears of its gap within one sleep.
+        self.retry_gaps();
+    }
+
+    /// Takes the lanes whose doorbell rang back into the round.
+    fn collect_doorbells(&mut self, timeout: EpollTimeout) {
+        let mut events = [EpollEvent::empty(); 64];
+        // An interrupted wait is a wait that found nothing.
+        let count = self.epoll.wait(&mut events, timeout).unwrap_or(0);
+        for event in &events[..count] {
+            if event.data() == WAKE {
+                let _ = self.wake.eventfd.read();
+                continue;
+            }
+            let Some(row) = self.rows.get(event.data() as usize).map(|row| usize::from(*row)) else { continue };
+            let Some(lane) = &mut self.lanes[row] else { continue };
+            if u64::from(lane.number) != event.data() {
+                continue;
+            }
+            lane.empty_doorbells += 1;
+            if lane.empty_doorbells > EMPTY_DOORBELLS_MAX {
+                self.fault(row, LaneStatus::DoorbellFlood);
+            } else if lane.parked {
+                lane.unpark();
+                lane.busy = true;
+                self.hot.push(row);
+            }
+        }
+    }
+}
+
+/// Marks a row in `notified` whose client's `events_read` lies.
+const FAULTED_ROW: u16 = 1 << 15;
+
+/// Puts events into the rings of their lanes; a lane that is gone has no ring, and its events end here.
+fn send_events(lanes: &mut [Option<Box<Lane>>], rows: &[u16], notified: &mut Vec<u16>, gapped: &mut Vec<u16>, events: &[Outgoing]) {
+    for outgoing in events {
+        let Some(row) = rows.get(outgoing.lane as usize).copied() else { continue };
+        let Some(Some(lane)) = lanes.get_mut(usize::from(row)) else { continue };
+        if lane.number != outgoing.lane {
+            continue;
+        }
+        let list = match lane.push_event(outgoing.event) {
+            Ok(true) => &mut *notified,
+            Ok(false) => &mut *gapped,
+            Err(_) => {
+                notified.push(row | FAULTED_ROW);
+                continue;
+            }
+        };
+        if !list.contains(&row) {
+            list.push(row);
+        }
+    }
+}
+
+fn meta(engine: &Engine, kind: FrameKind, lane: u32, first_slot: u64, schema_hash: u64, time_ns: u64) -> FrameMeta {
+    FrameMeta { kind, lane, first_sequence: engine.next_sequence(), first_slot, schema_hash, output_hash: engine.output_hash(), time_ns }
+}
+
+/// Wall clock, nanoseconds since 1970.
+#[must_use]
+pub fn wall_clock_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}

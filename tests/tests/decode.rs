@@ -1,0 +1,238 @@
+//! What is read back from outside is doubted byte by byte: recordings, boards and journaled records, truncated, flipped and
+//! made up. Nothing panics, and no damaged frame is taken for a frame. `RINGLANE_SEED=n` repeats a failed run.
+
+use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{RngSeed, TestRunner};
+use ringlane_layout::board::{BOARD_BYTES, BOARD_MAGIC, ROWS_OFFSET, board_name};
+use ringlane_layout::limits::{LANES_MAX, LAYOUT_VERSION};
+use ringlane_layout::record::RecordBytes;
+use ringlane_sidecar::board::BoardReader;
+use ringlane_sidecar::engine::{ENGINE_VERSION, Engine};
+use ringlane_sidecar::journal::{
+    Epoch, FRAMES_OFFSET, Frame, FrameHeader, FrameKind, FrameMeta, JournalEnd, Reader, SEGMENT_MAGIC, Writer, WriterConfig,
+};
+use ringlane_sidecar::replay::replay;
+use ringlane_sidecar::status::{status, status_text};
+use tempfile::TempDir;
+
+/// Runs a property on `cases` values; a failure prints the seed that repeats it.
+fn check<S: Strategy>(cases: u32, strategy: &S, test: impl Fn(S::Value) -> Result<(), TestCaseError>) {
+    let seed = std::env::var("RINGLANE_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
+    let config = ProptestConfig { cases, failure_persistence: None, rng_seed: RngSeed::Fixed(seed), ..ProptestConfig::default() };
+    TestRunner::new(config).run(strategy, test).unwrap_or_else(|error| panic!("repeat with RINGLANE_SEED={seed}\n{error}"));
+}
+
+/// One frame as it was read: header and records.
+type Read = (FrameHeader, Vec<RecordBytes>);
+
+const CONFIG: WriterConfig = WriterConfig { segment_bytes: 64 << 10, prefault_bytes: 4 << 10, avoid_cpu: None };
+const EPOCH: Epoch = Epoch { number: 1, engine_version: 1, request_schema_hash: 7 };
+
+fn meta(first_sequence: u64) -> FrameMeta {
+    FrameMeta { kind: FrameKind::Orders, lane: 3, first_sequence, first_slot: 0, schema_hash: 7, output_hash: 0, time_ns: 1 }
+}
+
+/// Writes frames of 1, 2, ... records, all different.
+fn write_frames(directory: &Path, segment: u64, first_sequence: u64, frames: usize) -> u64 {
+    let mut writer = Writer::open(directory, segment, CONFIG, EPOCH, &meta(first_sequence)).unwrap();
+    let mut sequence = first_sequence;
+    for count in 1..=frames {
+        let fill = |records: &mut [RecordBytes]| (sequence..).zip(records).for_each(|(n, record)| *record = RecordBytes([n as u8 | 1; 64]));
+        writer.append(&meta(sequence), count, fill).unwrap();
+        sequence += count as u64;
+    }
+    sequence
+}
+
+/// The frames of a recording and its end, or why it is none.
+fn read(path: &Path) -> Result<(Vec<Read>, JournalEnd), String> {
+    let mut reader = Reader::open(path)?;
+    let mut frames = Vec::new();
+    while let Some(frame) = reader.next_frame()? {
+        frames.push((frame.header, frame.records.to_vec()));
+    }
+    Ok((frames, reader.end().cloned().expect("a recording that was read has an end")))
+}
+
+/// A small recording of one segment: its file, its frames, and how many bytes of it are used.
+fn recording() -> (TempDir, PathBuf, Vec<Read>, u64) {
+    let directory = tempfile::tempdir().unwrap();
+    write_frames(directory.path(), 1, 1, 4);
+    let path = directory.path().join("00000001.ringlane");
+    let (frames, end) = read(&path).unwrap();
+    assert_eq!((frames.len(), end), (4, JournalEnd::Clean));
+    let used = FRAMES_OFFSET as u64 + frames.iter().map(|(_, records)| 64 + 64 * records.len() as u64).sum::<u64>();
+    (directory, path, frames, used)
+}
+
+fn open(path: &Path) -> File {
+    OpenOptions::new().read(true).write(true).open(path).unwrap()
+}
+
+#[test]
+fn a_recording_cut_at_any_byte_gives_its_first_whole_frames() {
+    let (_directory, path, frames, used) = recording();
+    let file = open(&path);
+    for length in (0..used).rev() {
+        file.set_len(length).unwrap();
+        let outcome = read(&path);
+        if length < FRAMES_OFFSET as u64 {
+            assert!(outcome.is_err_and(|words| words.contains("shorter")), "{length} bytes");
+            continue;
+        }
+        let (found, end) = outcome.unwrap();
+        assert_eq!(found, frames[..found.len()], "{length} bytes");
+        let whole = FRAMES_OFFSET as u64 + found.iter().map(|(_, records)| 64 + 64 * records.len() as u64).sum::<u64>();
+        assert!(whole <= length);
+        // Less than a header behind the last frame is indistinguishable from nothing.
+        assert!(end == JournalEnd::Clean || length >= whole + 64, "{length} bytes: {end:?}");
+    }
+}
+
+#[test]
+fn a_recording_with_any_bit_flipped_gives_only_whole_frames() {
+    let (_directory, path, frames, used) = recording();
+    let file = open(&path);
+    let mut byte = [0];
+    for offset in FRAMES_OFFSET as u64..used + 64 {
+        file.read_exact_at(&mut byte, offset).unwrap();
+        for bit in 0..8 {
+            file.write_all_at(&[byte[0] ^ 1 << bit], offset).unwrap();
+            // A frame of a kind that is not known is damage too, and told as an error.
+            if let Ok((found, end)) = read(&path) {
+                assert_eq!(found, frames[..found.len()], "bit {bit} of byte {offset}");
+                assert!(end != JournalEnd::Clean, "bit {bit} of byte {offset} was not noticed");
+            }
+        }
+        file.write_all_at(&byte, offset).unwrap();
+    }
+    assert_eq!(read(&path).unwrap().0, frames);
+}
+
+#[test]
+fn a_recording_with_damage_anywhere_is_read_without_panic() {
+    let (_directory, path, frames, used) = recording();
+    let file = open(&path);
+    let mut original = vec![0; used as usize + 256];
+    file.read_exact_at(&mut original, 0).unwrap();
+    let near_frames = FRAMES_OFFSET as u64 - 16..used + 128;
+    let places = vec((prop_oneof![4 => near_frames, 1 => 0..128_u64], vec(any::<u8>(), 1..80)), 1..4);
+    check(3_000, &places, |damage| {
+        for (offset, bytes) in damage {
+            file.write_all_at(&bytes, offset).unwrap();
+        }
+        let outcome = read(&path);
+        let _ = replay(&path, &mut Engine::new(7), |_| {});
+        file.write_all_at(&original, 0).unwrap();
+        if let Ok((found, _)) = outcome {
+            prop_assert_eq!(&found[..], &frames[..found.len()]);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn made_up_segments_are_read_without_panic() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("00000001.ringlane");
+    // Headers with plausible lengths, so that the reader goes far; the checksum lets none of it through.
+    let header = (0..300_u32, vec(any::<u8>(), 60)).prop_map(|(count, rest)| [(count * 64).to_le_bytes().to_vec(), rest].concat());
+    let body = vec(prop_oneof![header, vec(any::<u8>(), 0..300), Just(vec![0; 64])], 0..6);
+    check(1_000, &(vec(any::<u8>(), 0..200), any::<bool>(), body), |(head, is_ours, body)| {
+        let mut bytes = vec![0; FRAMES_OFFSET];
+        bytes[..head.len()].copy_from_slice(&head);
+        if is_ours {
+            bytes[..12].copy_from_slice(&[&SEGMENT_MAGIC.to_le_bytes()[..], &1_u32.to_le_bytes()].concat());
+        }
+        bytes.extend(body.concat());
+        std::fs::write(&path, &bytes).unwrap();
+        if let Ok((found, _)) = read(&path) {
+            prop_assert!(found.is_empty());
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_segment_made_ahead_and_never_used_hides_nothing_behind_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let sequence = write_frames(directory.path(), 1, 1, 4);
+    std::fs::write(directory.path().join("00000002.ringlane"), vec![0; 64 << 10]).unwrap();
+    std::fs::write(directory.path().join("00000003.ringlane"), vec![0; 64 << 10]).unwrap();
+    write_frames(directory.path(), 4, sequence, 5);
+    let (frames, end) = read(directory.path()).unwrap();
+    assert_eq!((frames.len(), end), (9, JournalEnd::Clean));
+    std::fs::remove_file(directory.path().join("00000003.ringlane")).unwrap();
+    assert!(read(directory.path()).is_err_and(|words| words.contains("segment 3 is missing")));
+}
+
+#[test]
+fn odd_file_names_are_no_segments_and_no_panic() {
+    let directory = tempfile::tempdir().unwrap();
+    assert!(read(directory.path()).is_err_and(|words| words.contains("no recording")));
+    write_frames(directory.path(), 1, 1, 1);
+    for name in ["x.ringlane", ".ringlane", "00000002.ringlane.new", "-1.ringlane", "lock"] {
+        std::fs::write(directory.path().join(name), b"x").unwrap();
+    }
+    assert_eq!(read(directory.path()).unwrap().0.len(), 1);
+    std::fs::write(directory.path().join(format!("{}.ringlane", u64::MAX)), b"x").unwrap();
+    assert!(read(directory.path()).is_err_and(|words| words.contains("segment 2 is missing")));
+}
+
+/// Whatever whole frames hold, applying them ends in a state or in words.
+#[test]
+fn frames_of_any_records_are_applied_or_refused() {
+    const KINDS: [FrameKind; 6] =
+        [FrameKind::Orders, FrameKind::Instruments, FrameKind::Accounts, FrameKind::LaneOpen, FrameKind::LaneClose, FrameKind::End];
+    // Mostly small numbers in mostly zero records, so that they mean something.
+    let word = prop_oneof![8 => Just(0_u64), 8 => 1..5_u64, 2 => any::<u64>(), 2 => any::<u32>().prop_map(u64::from)];
+    let record = vec(word, 8).prop_map(|words| bytemuck::pod_read_unaligned::<RecordBytes>(bytemuck::cast_slice(&words)));
+    let frame = (prop::sample::select(&KINDS[..]), 0..4_u32, vec(record, 1..4));
+    check(3_000, &vec(frame, 1..12), |frames| {
+        let mut engine = Engine::new(7);
+        for (kind, lane, records) in frames {
+            let (first_sequence, output_hash) = (engine.next_sequence(), engine.output_hash());
+            let header = FrameHeader { first_sequence, output_hash, lane, kind: kind as u8, ..FrameHeader::default() };
+            if engine.apply(&Frame { header, kind, engine_version: ENGINE_VERSION, records: &records }).is_err() {
+                return Ok(());
+            }
+            let _ = engine.orders.state_hash();
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn boards_of_any_bytes_are_shown_or_refused() {
+    let address = format!("/nowhere/decode/{}", std::process::id());
+    let path = Path::new("/dev/shm").join(board_name(&address));
+    let rows = vec((0..LANES_MAX, vec(prop_oneof![any::<u64>(), 0..3_u64], 32)), 0..8);
+    let lengths = prop_oneof![6 => Just(BOARD_BYTES), 1 => 0..BOARD_BYTES];
+    check(200, &(vec(any::<u64>(), 64), any::<bool>(), rows, lengths), |(mut head, is_ours, rows, length)| {
+        if is_ours {
+            (head[0], head[1]) = (BOARD_MAGIC, u64::from(LAYOUT_VERSION));
+        }
+        let mut bytes = vec![0; BOARD_BYTES];
+        bytes[..512].copy_from_slice(bytemuck::cast_slice(&head));
+        for (index, words) in rows {
+            let at = ROWS_OFFSET + index * 256;
+            bytes[at..at + 256].copy_from_slice(bytemuck::cast_slice(&words));
+        }
+        std::fs::write(&path, &bytes[..length]).unwrap();
+        let reader = BoardReader::open(&address);
+        prop_assert_eq!(reader.is_ok(), is_ours && length == BOARD_BYTES);
+        if let Ok(reader) = reader {
+            let text = status_text(&status(&reader));
+            prop_assert!(text.contains("health"));
+        }
+        Ok(())
+    });
+    std::fs::remove_file(&path).unwrap();
+}
