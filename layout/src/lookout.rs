@@ -77,6 +77,20 @@ mod tests {
     }
 
     #[test]
+    fn who_saw_nothing_hands_the_lookout_on() {
+        let (lookout, begin) = (Lookout::default(), Instant::now());
+        let end = begin + Duration::from_secs(20);
+        std::thread::scope(|scope| {
+            lookout.sleep(0, end, |_| {
+                scope.spawn(|| lookout.sleep(0, end, |_| false));
+                std::thread::sleep(Duration::from_millis(100)); // enough for the other to be asleep; if not, it looks itself
+                false
+            });
+        });
+        assert!(begin.elapsed() < Duration::from_secs(15), "nobody took over");
+    }
+
+    #[test]
     fn one_looks_at_a_time_and_its_end_leaves_no_sleeper_without_lookout() {
         let (lookout, looking, turns) = (Lookout::default(), AtomicU64::new(0), AtomicU64::new(0));
         std::thread::scope(|scope| {

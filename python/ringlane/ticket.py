@@ -141,7 +141,8 @@ class LoopWatch:
 
     def __init__(self, hub: _shim.Hub, loop: asyncio.AbstractEventLoop) -> None:
         self._hub = hub
-        self._loop = loop
+        # Not a reference: the client keeps this object for as long as the loop lives.
+        self._loop: asyncio.AbstractEventLoop = weakref.proxy(loop)
         self._poke = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         hub.watch(self._poke)  # which closes it
         weakref.finalize(self, hub.unwatch, self._poke)
@@ -178,6 +179,7 @@ class LoopWatch:
             self._loop.remove_reader(self._poke)
             if self._timer is not None:
                 self._timer.cancel()
+                self._timer = None
 
     def _tick(self) -> None:
         self._look()

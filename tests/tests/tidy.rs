@@ -40,7 +40,6 @@ const UNSAFE_FILES: &[&str] = &[
     "shim/src/fork.rs",
     "shim/src/region.rs",
     "tests/src/bin/limits.rs",
-    "tests/src/bin/echo_peer.rs",
 ];
 
 /// Names that must not stand in the code below a path.

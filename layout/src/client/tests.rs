@@ -248,16 +248,18 @@ fn who_waits_for_slots_is_woken() {
     let client = client();
     let (serial, ..) = client.submit_one(&record(0)).unwrap();
     Peer::new().serve(&client, 1);
+    let begin = Instant::now();
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
             while client.cursors().2 == 0 {
-                client.wait_freed(Duration::from_secs(60)); // a lost wake-up would be seen as a minute
+                client.wait_freed(Duration::from_secs(20)); // a lost wake-up takes this long
             }
         });
-        while lock(&client.desk).slots.waiters == 0 {
+        while lock(&client.desk).slots.waiters == 0 && !waiter.is_finished() {
             thread::yield_now();
         }
         client.unpin(serial);
         waiter.join().unwrap();
     });
+    assert!(begin.elapsed() < Duration::from_secs(15), "the waiter was not woken");
 }
