@@ -112,7 +112,7 @@ impl Hub {
 
     /// Empties the socket, and wakes whoever waits on it. What a loop does when the socket or its eventfd is readable.
     fn drain(&self) {
-        if self.empty() {
+        if self.home.is_here() && self.empty() {
             self.lookout.wake();
             self.poke_loops();
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -82,6 +83,21 @@ def test_tickets_are_awaited(lane: ringlane.Lane, order: Order) -> None:
 
     asyncio.run(main())
     asyncio.run(main())  # a second loop in the same client
+
+
+def test_loops_that_ended_are_let_go(lane: ringlane.Lane, order: Order) -> None:
+    async def main() -> None:
+        await asyncio.gather(*[lane.submit(order()) for _ in range(8)])
+
+    def open_files() -> int:
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    asyncio.run(main())
+    before = open_files()
+    for _ in range(30):
+        asyncio.run(main())
+    assert open_files() == before
 
 
 def test_loops_in_threads_and_plain_waits_share_one_socket(lane: ringlane.Lane, order: Order) -> None:
