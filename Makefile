@@ -34,7 +34,7 @@ $(VENV)/ringlane.stamp: $(VENV)/created.stamp $(SOURCES)
 
 $(VENV)/created.stamp: python/make_venv.sh
 	@sh python/make_venv.sh $(VENV)
-	$(PY) -m pip install --quiet 'maturin>=1.16,<2' 'numpy>=1.23'
+	$(PY) -m pip install --quiet 'maturin>=1.16,<2' 'numpy>=1.24'
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/created.stamp python/pyproject.toml
