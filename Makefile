@@ -1,8 +1,8 @@
 # Ringlane: `make run` tries it, `make test` proves it, `make bench` measures it. Each does all of its own set-up.
-.PHONY: run test test-lobster bench loom torture build lint clean
+.PHONY: run test test-lobster bench loom torture build clean
 VENV := .venv
 PY := $(VENV)/bin/python
-SOURCES := $(shell find layout shim sidecar python tests -name '*.rs' -o -name '*.toml' -o -path 'python/ringlane/*.py' -o -name '*.pyi' -o -name '*.md' 2>/dev/null) Cargo.toml Cargo.lock
+SOURCES := $(shell find layout shim sidecar python/ringlane python/pyproject.toml -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi') Cargo.toml Cargo.lock
 
 run: $(VENV)/ringlane.stamp
 	@$(PY) -m ringlane.demo $(ARGS)
@@ -20,6 +20,11 @@ bench: $(VENV)/ringlane.stamp
 # Every interleaving of the lane protocol's loads, stores and fences, by loom.
 loom:
 	RUSTFLAGS="--cfg loom" cargo test --release -p ringlane-layout --test loom --target-dir target/loom
+
+# The order kernel against its naive twin for as long as it takes: CASES random streams.
+CASES := 50000
+torture:
+	RINGLANE_CASES=$(CASES) cargo test --release -p ringlane-tests --test order_kernel
 
 build: $(VENV)/ringlane.stamp
 
