@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import operator
 import os
 import sys
 import threading
+import warnings
 import weakref
-from typing import Any
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 
@@ -18,11 +21,16 @@ from .lane import Lane
 from .queries import Book, OpenOrders, Positions, Rows, State
 from .schema import Schema
 from .sidecar import Sidecar
-from .ticket import LoopWatch
+from .ticket import LoopWatch, nanoseconds
 from .wire import ControlSocket, close_all
 
 SYSTEM_SOCKET = "/run/ringlane/ringlane.sock"
 """Where the host's own sidecar listens."""
+
+_ACCOUNT_MAX = (1 << 24) - 1
+_SYMBOLS_MAX = 1 << 16
+_LEVELS_MAX = 4_000_000
+_NAME_BYTES_MAX = 64
 
 
 class Client:
@@ -37,14 +45,15 @@ class Client:
         self.address = address
         self._lanes: dict[str, Lane] = {}
         self._symbols: Instruments | None = None
-        self._watches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWatch] = weakref.WeakKeyDictionary()
+        self._watches: dict[asyncio.AbstractEventLoop, LoopWatch] = {}
         self._control = ControlSocket(address, timeout)
         try:
-            name = os.path.basename(sys.argv[0] or "python")[:64] if name is None else name
+            name = _default_name() if name is None else name
             reply, files = self._control.request(
                 op="hello", layout_version=_shim.LAYOUT_VERSION, build=_shim.BUILD_HASH, name=name
             )
             self._hub = _shim.Hub(files[0])
+            self._rows = {row["name"]: Schema.from_message(row) for row in reply["rows"]}
         except BaseException:
             self._control.close()
             raise
@@ -54,7 +63,7 @@ class Client:
         self.build: str = reply["build"]
         self.board: str = reply["board"]
         self.journal: str = reply["journal"]
-        self._rows = {row["name"]: Schema.from_message(row) for row in reply["rows"]}
+        _compare_builds(self.build)
         _clients.add(self)
 
     def open(
@@ -75,18 +84,25 @@ class Client:
         Raises `ValueError` for values out of range, `RinglaneError` (unknown kernel, lane open already),
         `SidecarUnavailable` (not permitted, quota, memory), `SidecarLost`, `SchemaMismatch`.
         """
-        pair = (accounts, accounts) if isinstance(accounts, int) else accounts
+        first, last = accounts if isinstance(accounts, tuple) else (accounts, accounts)
         message: dict[str, Any] = {
             "kernel": kernel,
-            "depth": int(depth),
-            "events": int(depth if events is None else events),
+            "depth": _within("depth", depth, _shim.DEPTH_SLOTS_MAX),
+            "events": _within("events", depth if events is None else events, _shim.DEPTH_SLOTS_MAX),
             "cancel_on_disconnect": bool(cancel_on_disconnect),
-            "accounts": None if pair is None else [int(pair[0]), int(pair[1])],
+            "accounts": None,
         }
-        if min(message["depth"], message["events"], *(message["accounts"] or [0])) < 0:
-            raise ValueError("depth, events and accounts must not be negative")
+        if first is not None and last is not None:
+            message["accounts"] = [_within("accounts", number, _ACCOUNT_MAX) for number in (first, last)]
+        nanoseconds(timeout)  # before a lane is open
         reply, files = self._control.request(op="open", **message)
-        lane = Lane(self, reply, files, timeout)
+        handed_over = iter(files)  # what the shim took is its own to close, also when it fails
+        try:
+            lane = Lane(self, reply, cast(list[int], handed_over), timeout)
+        except BaseException:
+            close_all(list(handed_over))
+            self._end_lane(reply["lane"])
+            raise
         self._lanes[kernel] = lane
         return lane
 
@@ -94,7 +110,12 @@ class Client:
         if self._lanes.get(lane.kernel) is lane:
             del self._lanes[lane.kernel]
             lane._shim.close()
-            self._control.request(op="close", lane=lane.number)
+            self._end_lane(lane.number)
+
+    def _end_lane(self, number: int) -> None:
+        # A sidecar that is gone has ended the lane, one that is slow will: neither is news to whoever closes it.
+        with contextlib.suppress(_shim.SidecarLost, TimeoutError):
+            self._control.request(op="close", lane=number)
 
     # ---- state ----
 
@@ -111,29 +132,82 @@ class Client:
         return self.symbols.instrument(symbol)
 
     def orders(self, account: int) -> OpenOrders:
-        """The account's open orders."""
-        reply, rows = self._query("orders", account=int(account))
-        return OpenOrders(reply["sequence"], int(account), rows, reply.get("last_client_order_id", 0))
+        """The account's open orders, ascending by symbol; in each bids, then asks, best first, at one price oldest first.
+
+        `account` is 1 to 16,777,215. `.orders` is an array of shape (n,) with the fields order_id, client_order_id
+        (uint64), price (int64, price units: 10**-price_decimals of the currency), remaining_quantity (uint32, lots of 1),
+        account, lane and symbol (uint32), side (uint8); `.last_client_order_id` the last that was accepted, 0 for none;
+        `.sequence` the number of the last record that it takes into account.
+
+        Raises `ValueError` (account out of range), `SidecarUnavailable`, `SidecarLost`, `TimeoutError`.
+
+        >>> import ringlane
+        >>> with ringlane.Sidecar() as sidecar, ringlane.connect(sidecar.address) as client:
+        ...     lane = client.open("orders", depth=64)
+        ...     buy = lane.batch(symbol="AAPL", side="BUY", account=7, client_order_id=5, price="150.25", quantity=100)
+        ...     code = lane.process(buy, copy=True)["code"][0]
+        ...     mine = client.orders(7)
+        ...     mine.orders["price"].tolist(), mine.orders["remaining_quantity"].tolist(), mine.last_client_order_id
+        ([1502500], [100], 5)
+        """
+        reply, rows = self._query("orders", account=_within("account", account, _ACCOUNT_MAX))
+        return OpenOrders(reply["sequence"], int(account), rows, reply["last_client_order_id"])
 
     def positions(self, account: int) -> Positions:
-        """The account's positions."""
-        reply, rows = self._query("positions", account=int(account))
-        return Positions(reply["sequence"], int(account), rows, reply.get("last_client_order_id", 0))
+        """The account's positions, ascending by symbol; symbols in which it never traded nor has an order are left out.
+
+        `account` is 1 to 16,777,215. `.positions` is an array of shape (n,) with symbol and account (uint32), net_quantity
+        (int64, bought minus sold), open_buy_quantity, open_sell_quantity and others of the record `Position`; `.cash` a
+        list of ints, price units x quantity; `.last_client_order_id` and `.sequence` as in `orders`.
+
+        Raises as `orders`.
+
+        >>> import ringlane
+        >>> with ringlane.Sidecar() as sidecar, ringlane.connect(sidecar.address) as client:
+        ...     lane = client.open("orders", depth=64)
+        ...     for side, account in (("SELL", 1), ("BUY", 2)):
+        ...         order = lane.batch(symbol=1, side=side, account=account, client_order_id=9, price="10", quantity=3)
+        ...         code = lane.process(order, copy=True)["code"][0]
+        ...     mine = client.positions(2)
+        ...     mine.positions["net_quantity"].tolist(), mine.cash, mine.last_client_order_id
+        ([3], [-300000], 9)
+        """
+        reply, rows = self._query("positions", account=_within("account", account, _ACCOUNT_MAX))
+        return Positions(reply["sequence"], int(account), rows, reply["last_client_order_id"])
 
     def book(self, symbol: str | int, levels: int = 10) -> Book:
-        """The best `levels` price levels of each side of a symbol's book."""
-        number = self.symbols[symbol] if isinstance(symbol, str) else int(symbol)
-        reply, rows = self._query("book", symbol=number, levels=int(levels))
+        """The best `levels` (1 to 4,000,000) price levels of each side of a symbol's book.
+
+        `.bids` and `.asks` are arrays of shape (n,), n <= levels, best first, with price (int64, price units), quantity
+        (uint64), order_count and side.
+
+        Raises `KeyError` (unknown symbol name), `ValueError` (unknown symbol number, levels out of range), and as `orders`.
+
+        >>> import ringlane
+        >>> with ringlane.Sidecar() as sidecar, ringlane.connect(sidecar.address) as client:
+        ...     lane = client.open("orders", depth=64)
+        ...     ids, prices = [1, 2, 3], ["10", "10", "11"]
+        ...     sell = lane.batch(symbol="AAPL", side="SELL", account=1, client_order_id=ids, price=prices, quantity=5)
+        ...     codes = lane.process(sell, copy=True)["code"]
+        ...     book = client.book("AAPL", levels=5)
+        ...     book.asks["price"].tolist(), book.asks["quantity"].tolist(), len(book.bids)
+        ([100000, 110000], [10, 5], 0)
+        """
+        number = self.symbols[symbol] if isinstance(symbol, str) else _within("symbol", symbol, _SYMBOLS_MAX)
+        reply, rows = self._query("book", symbol=number, levels=_within("levels", levels, _LEVELS_MAX))
         bids, asks = rows[rows["side"] == Side.BUY], rows[rows["side"] == Side.SELL]
         return Book(reply["sequence"], number, bids, asks)
 
     def state(self) -> State:
-        """State hash and counters.
+        """The whole state as one hash (16 hex digits), and counters since the journal began: all ints.
+
+        Raises `SidecarUnavailable` (it is stopping), `SidecarLost`, `TimeoutError` (ask again: the connection stays).
 
         >>> import ringlane
-        >>> with ringlane.connect() as client:
-        ...     client.state().trades
-        0
+        >>> with ringlane.Sidecar() as sidecar, ringlane.connect(sidecar.address) as client:
+        ...     state = client.state()
+        ...     state.trades, state.resting, len(state.state_hash)
+        (0, 0, 16)
         """
         reply, _ = self._control.request(op="query", what="state")
         return State(**{key: reply[key] for key in State.__dataclass_fields__})
@@ -159,21 +233,26 @@ class Client:
         loop = asyncio.get_running_loop()
         watch = self._watches.get(loop)
         if watch is None:
+            for ended in [known for known in list(self._watches) if known.is_closed()]:
+                self._watches.pop(ended, None)
             watch = self._watches[loop] = LoopWatch(self._hub, loop)
         return watch
 
     def close(self) -> None:
-        """Ends the connection and its lanes: what is submitted is completed first. Stops a sidecar of its own. Idempotent."""
+        """Ends the connection and its lanes: what is submitted is completed first. Idempotent.
+
+        A sidecar that the client started ends with it, or with its last other client: a second connection to
+        `client.address`, or a forked child.
+        """
         for lane in self._lanes.values():
             lane._shim.close()
         self._lanes.clear()
         self._control.close()
         if self.sidecar is not None:
-            self.sidecar.stop()
+            self.sidecar.release()
         _clients.discard(self)
 
     def _forget_after_fork(self) -> None:
-        self._control.close()  # the child's copy of the descriptor only
         if self.sidecar is not None:
             self.sidecar._forget_after_fork()
 
@@ -185,6 +264,36 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<ringlane.Client {self.number} of the sidecar {self.pid} at {self.address}>"
+
+
+def _within(name: str, value: SupportsIndex, last: int) -> int:
+    number = operator.index(value)
+    if 1 <= number <= last:
+        return number
+    wrong = "must not be negative but" if number < 0 else "must be"
+    raise ValueError(f"{name} {wrong} from 1 to {last}, not {number} (BAD_VALUE)")
+
+
+def _default_name() -> str:
+    """The program's, as a sidecar takes it: whole characters in so many bytes, and only such as can be shown."""
+    arguments = getattr(sys, "argv", None) or [""]
+    shown = "".join(c if c.isprintable() else "?" for c in os.path.basename(arguments[0]) or "python")
+    return shown.encode()[:_NAME_BYTES_MAX].decode(errors="ignore")
+
+
+_builds_compared: set[str] = {_shim.BUILD_HASH}
+
+
+def _compare_builds(build: str) -> None:
+    if build in _builds_compared:
+        return
+    _builds_compared.add(build)
+    warnings.warn(
+        f"the sidecar is build {build} and this package build {_shim.BUILD_HASH}: they serve each other, because the "
+        "layout version is the same; install the same ringlane on both sides before you look for a fault",
+        RuntimeWarning,
+        stacklevel=4,
+    )
 
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
@@ -199,10 +308,11 @@ def connect(
     """Connects to a sidecar.
 
     The one at `address`; else at `RINGLANE_SOCKET`; else the host's own, if there is one; else it starts a private one,
-    which ends with the client. `name` (at most 64 bytes) is what operators see; `timeout` bounds each answer on the control
-    socket, seconds.
+    which ends with its last client. `name` (at most 64 bytes, default the program's) is what operators see; `timeout`
+    bounds each answer on the control socket, seconds (None: no limit).
 
-    Raises `SidecarUnavailable` when none answers, `SchemaMismatch` when it speaks another layout version.
+    Raises `SidecarUnavailable` when none answers, `SchemaMismatch` when it speaks another layout version, `ValueError`
+    for a name that is too long or has control characters, `TimeoutError`. Warns once when the sidecar is another build.
 
     >>> import ringlane
     >>> with ringlane.connect() as client:
@@ -224,7 +334,14 @@ def connect(
 def shared() -> Client:
     """The process's one client, connected at first use as `connect()` does, and anew after a fork or the sidecar's end.
 
-    A forked child uses the sidecar of its parent, also when that one is private to the parent. Thread-safe.
+    A forked child uses the sidecar of its parent, also when the parent started it, and also after the parent's end.
+    Thread-safe. Raises as `connect`.
+
+    >>> import ringlane
+    >>> client = ringlane.shared()
+    >>> client is ringlane.shared()
+    True
+    >>> client.close()
     """
     global _shared, _shared_address
     with _shared_lock:
@@ -234,7 +351,7 @@ def shared() -> Client:
             try:
                 _shared = Client(_shared_address, None, 10.0)
                 return _shared
-            except _shim.SidecarUnavailable:
+            except (_shim.SidecarUnavailable, _shim.SidecarLost, TimeoutError):
                 _shared_address = None
         _shared = connect()
         _shared_address = _shared.address

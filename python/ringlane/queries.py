@@ -13,7 +13,10 @@ Rows = npt.NDArray[np.void]
 
 @dataclass(frozen=True)
 class OpenOrders:
-    """An account's open orders: `orders` has one row each (order_id, client_order_id, price, remaining_quantity, ...)."""
+    """An account's open orders: `orders` has one row each (order_id, client_order_id, price, remaining_quantity, ...).
+
+    `last_client_order_id` is that of the account's last accepted order, 0 for none.
+    """
 
     sequence: int
     account: int
@@ -23,7 +26,10 @@ class OpenOrders:
 
 @dataclass(frozen=True)
 class Positions:
-    """An account's positions: `positions` has one row a symbol (net_quantity, open_buy_quantity, open_sell_quantity, ...)."""
+    """An account's positions: `positions` has one row a symbol (net_quantity, open_buy_quantity, open_sell_quantity, ...).
+
+    `last_client_order_id` is that of the account's last accepted order, 0 for none.
+    """
 
     sequence: int
     account: int

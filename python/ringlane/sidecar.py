@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 import weakref
 from collections.abc import Mapping
@@ -18,9 +20,10 @@ from types import TracebackType
 from typing import Any
 
 from ._shim import BUILD_HASH, LAYOUT_VERSION, SidecarUnavailable
-from .wire import ControlSocket, close_all
+from .wire import ControlSocket, close_all, close_sockets
 
 _STOP_SECONDS = 10.0
+_RELEASE_SECONDS = 1.0  # longer than a sidecar takes to end after its last client
 _STDERR_CHARACTERS = 2000
 
 
@@ -118,24 +121,29 @@ class Sidecar:
             config = self._directory / "ringlane.toml"
         if config is not None:
             command += ["--config", os.fspath(config)]
+        # Nobody writes into this pipe: its reader learns of the sidecar's end, however that comes about.
+        reader, writer = os.pipe()
         try:
             with open(self._directory / "stderr", "wb") as stderr:
                 # Its own session: Ctrl-C in the terminal is for the Python program, which then decides.
                 self._process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, start_new_session=True
+                    command, stdin=writer, stdout=stderr, stderr=stderr, start_new_session=True
                 )
-            self._finalizer = weakref.finalize(self, _end, self._process, self._directory, self._owner_pid)
+            os.close(writer)
+            writer = -1
+            self._life = _Life(self._process, self._directory, reader)
+            self._finalizer = weakref.finalize(self, self._life.release, 0.0)
+            self._finalizer.atexit = False  # `_at_exit` comes instead
             self._keeper = self._await_answer(time.monotonic() + timeout)
+            self._life.keeper = self._keeper
         except BaseException:
-            self._abort()
+            if writer >= 0:
+                os.close(writer)
+                os.close(reader)
+                shutil.rmtree(self._directory, ignore_errors=True)
+            else:
+                self._life.stop()
             raise
-
-    def _abort(self) -> None:
-        if self._process is None:
-            shutil.rmtree(self._directory, ignore_errors=True)
-        else:
-            self._process.kill()
-            self._finalizer()
 
     def _await_answer(self, deadline: float) -> ControlSocket:
         assert self._process is not None
@@ -143,10 +151,12 @@ class Sidecar:
             # The end of this connection would be the end of the sidecar: it is kept until `stop`.
             with contextlib.suppress(SidecarUnavailable):
                 keeper = ControlSocket(self.address, max(0.1, deadline - time.monotonic()))
-                _, descriptors = keeper.request(
+                reply, descriptors = keeper.request(
                     op="hello", layout_version=LAYOUT_VERSION, build=BUILD_HASH, name="keeper"
                 )
                 close_all(descriptors)
+                if Path(self.address).parent == self._directory:
+                    self._life.board = reply["board"]  # nobody else's, because the address is nobody else's
                 return keeper
             code = self._process.poll()
             if code is not None:
@@ -170,10 +180,15 @@ class Sidecar:
         return words[-_STDERR_CHARACTERS:] or "(nothing)"
 
     def stop(self) -> None:
-        """Ends the sidecar in order (SIGTERM) and removes the temporary directory. Idempotent."""
-        if self._keeper is not None:
-            self._keeper.close()
-        self._finalizer()
+        """Ends the sidecar in order (SIGTERM), whoever uses it, and removes the temporary directory. Idempotent."""
+        self._life.stop()
+
+    def release(self) -> None:
+        """Lets the sidecar end with its last client, and then removes the temporary directory. Idempotent.
+
+        Waits up to a second for that; if others use the sidecar, it goes on without this process.
+        """
+        self._life.release(_RELEASE_SECONDS)
 
     def kill(self) -> None:
         """Kills the sidecar (SIGKILL), as a crash would. The journal stays until `stop`."""
@@ -197,14 +212,88 @@ class Sidecar:
         return f"<ringlane.Sidecar pid {self.pid} at {self.address}>"
 
 
-def _end(process: subprocess.Popen[bytes], directory: Path, owner_pid: int) -> None:
-    if owner_pid != os.getpid():
-        return
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
+class _Life:
+    """What is left to do for a sidecar that this process started; it outlives the `Sidecar`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], directory: Path, reader: int) -> None:
+        self.keeper: ControlSocket | None = None
+        self.board = ""
+        self._process = process
+        self._directory = directory
+        self._reader = reader
+        self._owner_pid = os.getpid()
+        self._lock = threading.Lock()
+        self._reaper: threading.Thread | None = None
+        _lives.add(self)
+
+    def stop(self) -> None:
+        """Ends the process, at last by force, and clears up."""
+        if self._owner_pid != os.getpid():
+            return
+        self._close_keeper()
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        if not self._ended(_STOP_SECONDS):
+            self._process.kill()
+            self._ended(None)
+
+    def release(self, seconds: float) -> None:
+        """Waits for the process to end by itself; after some time in a thread of its own."""
+        if self._owner_pid != os.getpid():
+            return
+        self._close_keeper()
+        if not self._ended(seconds) and self._reaper is None:
+            self._reaper = threading.Thread(target=self._ended, args=(None,), name="ringlane-reaper", daemon=True)
+            with contextlib.suppress(RuntimeError):  # no more threads: the interpreter ends, and `leave` comes
+                self._reaper.start()
+
+    def leave(self) -> None:
+        """At the end of this process: if others still use the sidecar, a shell stays to clear up after it."""
+        if self._owner_pid != os.getpid() or self._reader < 0:
+            return
+        self._close_keeper()
+        if not self._ended(_RELEASE_SECONDS):
+            script = 'cat > "$0/ended"; rm -rf "$0"'
+            with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
+                subprocess.Popen(
+                    ["/bin/sh", "-c", script, str(self._directory)],
+                    stdin=self._reader,
+                    stdout=nowhere,
+                    stderr=nowhere,
+                    start_new_session=True,
+                    cwd="/",
+                )
+            self._process.returncode = 0  # not waited for: it is somebody else's child from now on
+
+    def _close_keeper(self) -> None:
+        if self.keeper is not None:
+            self.keeper.close()
+
+    def _ended(self, seconds: float | None) -> bool:
         try:
-            process.wait(_STOP_SECONDS)
+            code = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    shutil.rmtree(directory, ignore_errors=True)
+            return False
+        with self._lock:
+            if self._reader >= 0:
+                os.close(self._reader)
+                self._reader = -1
+                _lives.discard(self)
+                shutil.rmtree(self._directory, ignore_errors=True)
+                if code != 0 and self.board:
+                    Path("/dev/shm", self.board).unlink(missing_ok=True)
+        return True
+
+
+_lives: set[_Life] = set()
+
+
+def _at_exit() -> None:
+    mine = [life for life in list(_lives) if life._owner_pid == os.getpid()]
+    if mine:
+        close_sockets()
+    for life in mine:
+        life.leave()
+
+
+atexit.register(_at_exit)

@@ -1,19 +1,85 @@
 //! The control socket's messages: what a client may ask, and how schemas are told. `layout/PROTOCOL.md` lists them.
 
+use std::fmt;
+
 use ringlane_layout::limits::REFUSAL_BYTES_MAX;
 use ringlane_layout::orders::{BookLevel, Instrument, OpenOrder, OrderEvent, OrderRequest, OrderResult, Position};
 use ringlane_layout::record::{EnumSchema, Record, RecordSchema};
 use serde::Deserialize;
+use serde::de::{Deserializer, Visitor};
 use serde_json::{Value, json};
 
+/// A number of a message. Any number is read, so that one out of its range can be refused in words without ending the
+/// connection, and with it the client's lanes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Number {
+    /// A whole number of 64 bits.
+    Whole(i128),
+    /// Any other.
+    Other(f64),
+}
+
+impl Number {
+    /// The number, if it lies between `first` and `last`; else a refusal that names the range.
+    pub fn within(self, name: &str, first: u32, last: u32) -> Result<u32, Refusal> {
+        let fits = |whole: &u32| (first..=last).contains(whole);
+        let whole = if let Self::Whole(whole) = self { u32::try_from(whole).ok() } else { None };
+        whole
+            .filter(fits)
+            .ok_or_else(|| Refusal::new("BAD_VALUE", format!("{name} must be a whole number from {first} to {last}, not {self}")))
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(whole) => write!(formatter, "{whole}"),
+            Self::Other(number) => write!(formatter, "{number:?}"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Numbers;
+        impl Visitor<'_> for Numbers {
+            type Value = Number;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a number")
+            }
+            fn visit_u64<E>(self, whole: u64) -> Result<Number, E> {
+                Ok(Number::Whole(whole.into()))
+            }
+            fn visit_i64<E>(self, whole: i64) -> Result<Number, E> {
+                Ok(Number::Whole(whole.into()))
+            }
+            fn visit_f64<E>(self, number: f64) -> Result<Number, E> {
+                Ok(Number::Other(number))
+            }
+        }
+        deserializer.deserialize_any(Numbers)
+    }
+}
+
+/// A request, and the number by which its reply is known.
+#[derive(Debug, Deserialize, PartialEq)]
+pub struct Message {
+    /// Echoed in the reply.
+    #[serde(default)]
+    pub id: Option<u64>,
+    /// What is asked.
+    #[serde(flatten)]
+    pub request: Request,
+}
+
 /// A request. Unknown keys and operations are refused.
-#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Deserialize, PartialEq)]
 #[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Request {
     /// First message of a connection.
     Hello {
         /// Layout version of the client.
-        layout_version: u32,
+        layout_version: Number,
         /// Build hash of the client.
         #[serde(default)]
         build: String,
@@ -26,28 +92,28 @@ pub enum Request {
         /// Kernel name.
         kernel: String,
         /// Slots.
-        depth: u64,
+        depth: Number,
         /// Events in the event ring; as many as slots when absent.
         #[serde(default)]
-        events: Option<u64>,
+        events: Option<Number>,
         /// Whether the lane's orders are cancelled when it ends.
         #[serde(default)]
         cancel_on_disconnect: bool,
         /// First and last account that the lane uses; all when absent.
         #[serde(default)]
-        accounts: Option<(u32, u32)>,
+        accounts: Option<(Number, Number)>,
     },
     /// Close a lane.
     Close {
         /// Lane number.
-        lane: u32,
+        lane: Number,
     },
     /// Ask about the state.
     Query(Query),
 }
 
 /// A question about the state.
-#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Deserialize, PartialEq)]
 #[serde(tag = "what", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Query {
     /// All instruments. Braces here and below: serde lets a variant without them have any keys.
@@ -55,19 +121,19 @@ pub enum Query {
     /// Open orders of an account.
     Orders {
         /// Account number.
-        account: u32,
+        account: Number,
     },
     /// Positions of an account.
     Positions {
         /// Account number.
-        account: u32,
+        account: Number,
     },
     /// Price levels of a book.
     Book {
         /// Symbol number.
-        symbol: u32,
+        symbol: Number,
         /// Levels a side.
-        levels: u32,
+        levels: Number,
     },
     /// State hash and counters.
     State {},
@@ -102,8 +168,18 @@ impl Refusal {
 }
 
 /// Reads one message.
-pub fn parse(message: &[u8]) -> Result<Request, Refusal> {
+pub fn parse(message: &[u8]) -> Result<Message, Refusal> {
     serde_json::from_slice(message).map_err(|error| Refusal::new("PROTOCOL", format!("not a message of this protocol: {error}")))
+}
+
+/// The request number of a message that may be of no use otherwise.
+#[must_use]
+pub fn id_of(message: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct OnlyId {
+        id: Option<u64>,
+    }
+    serde_json::from_slice::<OnlyId>(message).ok()?.id
 }
 
 /// A record's schema.
@@ -154,8 +230,22 @@ mod tests {
 
     /// Objects of this protocol's words with values of every kind, nested now and then; and bytes of any kind.
     fn message() -> impl Strategy<Value = Vec<u8>> {
-        const WORDS: [&str; 13] =
-            ["op", "hello", "open", "close", "query", "what", "book", "orders", "lane", "depth", "accounts", "layout_version", "name"];
+        const WORDS: [&str; 14] = [
+            "op",
+            "id",
+            "hello",
+            "open",
+            "close",
+            "query",
+            "what",
+            "book",
+            "orders",
+            "lane",
+            "depth",
+            "accounts",
+            "layout_version",
+            "name",
+        ];
         let word = prop::sample::select(&WORDS[..]).prop_map(str::to_owned);
         let leaf = prop_oneof![
             4 => word.clone().prop_map(Value::from),
@@ -201,13 +291,45 @@ mod tests {
 
     #[test]
     fn messages_of_the_protocol_are_read() {
+        use Number::{Other, Whole};
+        let read = |message| parse(message).map(|message| (message.id, message.request));
         assert_eq!(
-            parse(br#"{"op":"query","what":"book","symbol":1,"levels":5}"#),
-            Ok(Request::Query(Query::Book { symbol: 1, levels: 5 }))
+            read(br#"{"op":"query","what":"book","symbol":1,"levels":-5}"#),
+            Ok((None, Request::Query(Query::Book { symbol: Whole(1), levels: Whole(-5) })))
         );
-        assert_eq!(parse(br#"{"op":"query","what":"state"}"#), Ok(Request::Query(Query::State {})));
-        let open = parse(br#"{"op":"open","kernel":"orders","depth":64,"accounts":[1,9]}"#).unwrap();
-        assert!(matches!(open, Request::Open { depth: 64, accounts: Some((1, 9)), events: None, .. }));
+        assert_eq!(read(br#"{"op":"query","what":"state","id":7}"#), Ok((Some(7), Request::Query(Query::State {}))));
+        let (id, open) = read(br#"{"id":8,"op":"open","kernel":"orders","depth":1e30,"accounts":[1,9]}"#).unwrap();
+        assert_eq!(id, Some(8));
+        assert!(matches!(open, Request::Open { depth: Other(1e30), accounts: Some((Whole(1), Whole(9))), events: None, .. }));
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused_with_the_range() {
+        let max = i128::from(u32::MAX);
+        for (number, first, last, fits) in [
+            (Number::Whole(1), 1, 2, true),
+            (Number::Whole(0), 1, 2, false),
+            (Number::Whole(-1), 0, u32::MAX, false),
+            (Number::Whole(max), 0, u32::MAX, true),
+            (Number::Whole(max + 1), 0, u32::MAX, false),
+            (Number::Other(1.0), 0, 2, false),
+        ] {
+            match number.within("depth", first, last) {
+                Ok(whole) => assert!(fits && number == Number::Whole(whole.into())),
+                Err(refusal) => {
+                    assert!(!fits && refusal.code == "BAD_VALUE");
+                    assert!(refusal.words.contains(&format!("depth must be a whole number from {first} to {last}")));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_number_of_a_refused_message_is_found() {
+        assert_eq!(id_of(br#"{"op":"fly","id":3}"#), Some(3));
+        for message in [&b"{\"id\":-1}"[..], b"{\"id\":1,\"id\":1}", b"{}", b"[]", b"x"] {
+            assert_eq!(id_of(message), None);
+        }
     }
 
     #[test]
@@ -219,7 +341,9 @@ mod tests {
             b"\xff",
             br#"{"op":"open"}"#,
             br#"{"op":"fly"}"#,
-            br#"{"op":"close","lane":-1}"#,
+            br#"{"op":"close","lane":"1"}"#,
+            br#"{"op":"close","lane":1,"id":"x"}"#,
+            br#"{"op":"close","lane":1,"id":1,"id":1}"#,
             br#"{"op":"close","lane":1,"x":2}"#,
             br#"{"op":"close","lane":1,"lane":2}"#,
             br#"{"op":"query","what":"state","op":"query"}"#,

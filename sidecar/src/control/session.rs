@@ -9,11 +9,13 @@ use std::time::Instant;
 use crossbeam::channel::bounded;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair};
-use ringlane_layout::limits::{ACCOUNT_MAX, CLIENT_NAME_BYTES_MAX, CONTROL_MESSAGE_BYTES_MAX, LAYOUT_VERSION};
+use ringlane_layout::limits::{
+    ACCOUNT_MAX, CLIENT_NAME_BYTES_MAX, CONTROL_MESSAGE_BYTES_MAX, DEPTH_SLOTS_MAX, EVENTS_MAX, LAYOUT_VERSION, QUERY_ROWS_MAX, SYMBOLS_MAX,
+};
 use ringlane_layout::region::{LaneGeometry, LaneStatus, RING_OFFSET};
 use serde_json::{Value, json};
 
-use super::messages::{Query, Refusal, Request, order_lane_schemas, parse, row_schemas};
+use super::messages::{Number, Query, Refusal, Request, id_of, order_lane_schemas, parse, row_schemas};
 use super::peer::Peer;
 use crate::engine::Engine;
 use crate::journal::LaneOpen;
@@ -109,11 +111,15 @@ impl Session {
         if flags.contains(MsgFlags::MSG_TRUNC) {
             return Err(format!("it sent a message of more than {CONTROL_MESSAGE_BYTES_MAX} bytes"));
         }
-        let answer = parse(&buffer[..length]).and_then(|request| self.answer(request, host));
+        let message = &buffer[..length];
+        let (id, answer) = match parse(message) {
+            Ok(message) => (message.id, self.answer(message.request, host)),
+            Err(refusal) => (id_of(message), Err(refusal)),
+        };
         match answer {
-            Ok(reply) => self.send(&reply),
+            Ok(reply) => self.send(reply, id),
             Err(refusal) => {
-                self.send(&refusal.reply().into())?;
+                self.send(refusal.reply().into(), id)?;
                 if refusal.code == "PROTOCOL" { Err(format!("it broke the protocol: {}", refusal.words)) } else { Ok(()) }
             }
         }
@@ -129,15 +135,15 @@ impl Session {
                 self.open(host, kernel, (depth, events.unwrap_or(depth)), cancel_on_disconnect, accounts)
             }
             Request::Close { lane } => self.close(lane, host),
-            Request::Query(query) => ask(query, host),
+            Request::Query(query) => ask(Question::new(query)?, host),
         }
     }
 
-    fn hello(&mut self, layout_version: u32, build: &str, name: String, host: &Host) -> Result<Reply, Refusal> {
+    fn hello(&mut self, layout_version: Number, build: &str, name: String, host: &Host) -> Result<Reply, Refusal> {
         if self.greeted {
             return Err(Refusal::new("PROTOCOL", "a connection says hello once"));
         }
-        if layout_version != LAYOUT_VERSION {
+        if layout_version != Number::Whole(LAYOUT_VERSION.into()) {
             let words = format!(
                 "the client speaks layout version {layout_version}, this sidecar {LAYOUT_VERSION}; install the same ringlane on both sides"
             );
@@ -167,9 +173,9 @@ impl Session {
         &mut self,
         host: &mut Host,
         kernel: String,
-        (depth, events): (u64, u64),
+        (depth, events): (Number, Number),
         cancel_on_disconnect: bool,
-        accounts: Option<(u32, u32)>,
+        accounts: Option<(Number, Number)>,
     ) -> Result<Reply, Refusal> {
         if kernel != "orders" {
             return Err(Refusal::new("UNKNOWN_KERNEL", format!("there is no kernel {kernel:?} here; this sidecar has: orders")));
@@ -178,9 +184,14 @@ impl Session {
             let words = format!("this client has an open {kernel:?} lane already; share it between threads, or connect once more");
             return Err(Refusal::new("LANE_EXISTS", words));
         }
-        let geometry = LaneGeometry::new(depth, events).map_err(|words| Refusal::new("BAD_VALUE", words))?;
-        let (first, last) = accounts.unwrap_or((1, ACCOUNT_MAX));
-        if first < 1 || last < first || last > ACCOUNT_MAX {
+        let depth = depth.within("depth", 1, DEPTH_SLOTS_MAX as u32)?;
+        let events = events.within("events", 1, EVENTS_MAX as u32)?;
+        let geometry = LaneGeometry::new(depth.into(), events.into()).map_err(|words| Refusal::new("BAD_VALUE", words))?;
+        let (first, last) = match accounts {
+            Some((first, last)) => (first.within("accounts", 1, ACCOUNT_MAX)?, last.within("accounts", 1, ACCOUNT_MAX)?),
+            None => (1, ACCOUNT_MAX),
+        };
+        if last < first {
             return Err(Refusal::new("BAD_VALUE", format!("accounts must ascend within 1 to {ACCOUNT_MAX}, not {first} to {last}")));
         }
         let bytes = (geometry.requests_bytes() + geometry.results_bytes()) as u64;
@@ -230,13 +241,14 @@ impl Session {
         Ok(Reply { body, fds: fds.iter().map(AsRawFd::as_raw_fd).collect(), _owned: fds.into() })
     }
 
-    fn close(&mut self, lane: u32, host: &mut Host) -> Result<Reply, Refusal> {
-        let Some(index) = self.lanes.iter().position(|open| open.number == lane) else {
+    fn close(&mut self, lane: Number, host: &mut Host) -> Result<Reply, Refusal> {
+        let Some(index) = self.lanes.iter().position(|open| Number::Whole(open.number.into()) == lane) else {
             return Err(Refusal::new("UNKNOWN_LANE", format!("lane {lane} is not an open lane of this client")));
         };
-        host.lane_bytes -= self.lanes.swap_remove(index).bytes;
+        let closing = self.lanes.swap_remove(index);
+        host.lane_bytes -= closing.bytes;
         let (answer, closed) = bounded(1);
-        if host.commands.send(Command::Close(lane, LaneStatus::Closed, Some(answer))) {
+        if host.commands.send(Command::Close(closing.number, LaneStatus::Closed, Some(answer))) {
             let _ = closed.recv();
         }
         Ok(json!({"ok": true}).into())
@@ -251,7 +263,10 @@ impl Session {
     }
 
     /// A client that does not read its replies is not worth waiting for.
-    fn send(&self, reply: &Reply) -> Result<(), String> {
+    fn send(&self, mut reply: Reply, id: Option<u64>) -> Result<(), String> {
+        if let Some(id) = id {
+            reply.body["id"] = json!(id);
+        }
         let body = reply.body.to_string();
         let rights = [ControlMessage::ScmRights(&reply.fds)];
         let ancillary = if reply.fds.is_empty() { &[][..] } else { &rights[..] };
@@ -263,13 +278,13 @@ impl Session {
 }
 
 /// Asks the sequencer's engine between two turns.
-fn ask(query: Query, host: &Host) -> Result<Reply, Refusal> {
+fn ask(question: Question, host: &Host) -> Result<Reply, Refusal> {
     let (answer, answered) = bounded(1);
-    let question = Box::new(move |engine: &Engine| {
-        let _ = answer.send(look_up(&query, engine));
+    let asking = Box::new(move |engine: &Engine| {
+        let _ = answer.send(look_up(question, engine));
     });
     let stopping = || Refusal::new("STOPPING", "the sidecar is stopping");
-    if !host.commands.send(Command::Query(question)) {
+    if !host.commands.send(Command::Query(asking)) {
         return Err(stopping());
     }
     let (mut body, rows) = answered.recv().map_err(|_| stopping())??;
@@ -281,26 +296,54 @@ fn ask(query: Query, host: &Host) -> Result<Reply, Refusal> {
 
 type Answer = Result<(Value, Option<Vec<u8>>), Refusal>;
 
-fn look_up(query: &Query, engine: &Engine) -> Answer {
+/// A query whose numbers are in their ranges.
+#[derive(Clone, Copy)]
+enum Question {
+    Instruments,
+    Orders(u32),
+    Positions(u32),
+    Book(u32, u32),
+    State,
+}
+
+impl Question {
+    fn new(query: Query) -> Result<Self, Refusal> {
+        Ok(match query {
+            Query::Instruments {} => Self::Instruments,
+            Query::Orders { account } => Self::Orders(account.within("account", 1, ACCOUNT_MAX)?),
+            Query::Positions { account } => Self::Positions(account.within("account", 1, ACCOUNT_MAX)?),
+            Query::Book { symbol, levels } => {
+                Self::Book(symbol.within("symbol", 1, SYMBOLS_MAX)?, levels.within("levels", 1, QUERY_ROWS_MAX as u32)?)
+            }
+            Query::State {} => Self::State,
+        })
+    }
+}
+
+fn look_up(question: Question, engine: &Engine) -> Answer {
     let sequence = engine.next_sequence() - 1;
     let orders = &engine.orders;
     fn rows<T: bytemuck::Pod>(sequence: u64, name: &str, rows: &[T]) -> (Value, Option<Vec<u8>>) {
         (json!({"sequence": sequence, "rows": rows.len(), "row": name}), Some(bytemuck::cast_slice(rows).to_vec()))
     }
-    Ok(match query {
-        Query::Instruments {} => rows(sequence, "Instrument", &orders.instruments()),
-        Query::Orders { account } => {
-            let (last, open) = orders.open_orders(*account);
+    Ok(match question {
+        Question::Instruments => rows(sequence, "Instrument", &orders.instruments()),
+        Question::Orders(account) => {
+            let (last, open) = orders.open_orders(account);
             let (mut body, bytes) = rows(sequence, "OpenOrder", &open);
             body["last_client_order_id"] = json!(last);
             (body, bytes)
         }
-        Query::Positions { account } => rows(sequence, "Position", &orders.positions(*account)),
-        Query::Book { symbol, levels } => {
-            let unknown = || Refusal::new("BAD_VALUE", format!("there is no symbol {symbol}"));
-            rows(sequence, "BookLevel", &orders.book(*symbol, *levels as usize).ok_or_else(unknown)?)
+        Question::Positions(account) => {
+            let (mut body, bytes) = rows(sequence, "Position", &orders.positions(account));
+            body["last_client_order_id"] = json!(orders.open_orders(account).0);
+            (body, bytes)
         }
-        Query::State {} => {
+        Question::Book(symbol, levels) => {
+            let unknown = || Refusal::new("BAD_VALUE", format!("there is no symbol {symbol}"));
+            rows(sequence, "BookLevel", &orders.book(symbol, levels as usize).ok_or_else(unknown)?)
+        }
+        Question::State => {
             let counters = orders.counters();
             let body = json!({
                 "sequence": sequence, "state_hash": format!("{:016x}", orders.state_hash()), "accepted": counters.accepted,
