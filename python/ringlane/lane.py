@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,16 @@ from .ticket import LoopWatch, Records, Reservation, Ticket, nanoseconds
 if TYPE_CHECKING:
     from .client import Client
 
+OnFull = Literal["block", "raise"]
+
 _EVENTS_TAKEN_MAX = 1 << 20
 _ORDER_DEFAULTS = {"op": Op.NEW, "order_type": OrderType.LIMIT, "time_in_force": TimeInForce.GTC}
+
+
+def _waits(on_full: OnFull) -> bool:
+    if on_full not in ("block", "raise"):
+        raise ValueError(f'on_full is "block" or "raise", not {on_full!r}')
+    return on_full == "block"
 
 
 class Lane:
@@ -97,7 +106,9 @@ class Lane:
             defaults["account"] = self.accounts[0]
         return build(self.request_schema, columns, defaults, self._client.symbols)
 
-    def process(self, batch: Records, timeout: float | None = None, copy: bool = False) -> Records:
+    def process(
+        self, batch: Records, timeout: float | None = None, copy: bool = False, on_full: OnFull = "block"
+    ) -> Records:
         """Submits a batch and waits for its results: shape (n,), dtype `result_dtype`, in the order of the requests.
 
         `batch` has dtype `request_dtype`, shape (n,), 1 <= n <= depth. The result is a read-only look into the ring unless
@@ -111,9 +122,18 @@ class Lane:
         ...     int(lane.process(buy)["filled_quantity"][0])
         4
         """
-        return self.submit(batch, timeout).result(timeout, copy)
+        limit = self._timeout_ns if timeout is None else nanoseconds(timeout)
+        begin = time.monotonic_ns()
+        ticket = None
+        try:
+            ticket = self.submit(batch, timeout, on_full)
+            rest = None if limit is None else max(0, begin + limit - time.monotonic_ns()) / 1e9
+            return ticket.result(rest, copy)
+        except TimeoutError as error:
+            error.ticket = ticket  # type: ignore[attr-defined]
+            raise
 
-    def submit(self, batch: Records, timeout: float | None = None) -> Ticket:
+    def submit(self, batch: Records, timeout: float | None = None, on_full: OnFull = "block") -> Ticket:
         """Submits a batch without waiting for its results. Waits at most `timeout` seconds for free slots.
 
         Raises `TypeError` for another dtype, `ValueError` for another shape or more records than the lane has slots,
@@ -122,19 +142,17 @@ class Lane:
         """
         words = self._words(batch)
         limit = self._timeout_ns if timeout is None else nanoseconds(timeout)
-        first, ring_number = self._shim.reserve(len(words), limit, False)
-        try:
-            if ring_number != self._ring_number:
+        hold = _shim.Hold(self._shim, len(words), limit, _waits(on_full))
+        with hold:
+            if hold.ring_number != self._ring_number:
                 self._ring = np.asarray(self._shim.request_ring()).view(np.uint64).reshape(-1, 8)
-                self._ring_number = ring_number
-            slot = first & (self.depth - 1)
+                self._ring_number = hold.ring_number
+            slot = hold.first & (self.depth - 1)
             self._ring[slot : slot + len(words)] = words
-        except BaseException:
-            self._shim.abandon()
-            raise
-        return Ticket(self, self._shim.commit())
+        assert hold.lease is not None
+        return Ticket(self, hold.lease)
 
-    def reserve(self, count: int, timeout: float | None = None) -> Reservation:
+    def reserve(self, count: int, timeout: float | None = None, on_full: OnFull = "block") -> Reservation:
         """Slots to fill in place, without a copy; see `Reservation`. One at a time in a lane.
 
         Entering it raises `ValueError` for a count outside 1 to `depth`, `TimeoutError`, `LaneFull`, `SidecarLost`,
@@ -148,7 +166,10 @@ class Lane:
         ...     [ringlane.OrderState(state).name for state in reservation.ticket.result()["state"]]
         ['RESTING', 'RESTING']
         """
-        return Reservation(self, count, self._timeout_ns if timeout is None else nanoseconds(timeout))
+        if not 1 <= count <= self.depth:
+            raise ValueError(f"a reservation holds 1 to {self.depth} slots (the lane's depth), not {count}")
+        limit = self._timeout_ns if timeout is None else nanoseconds(timeout)
+        return Reservation(self, count, limit, _waits(on_full))
 
     def _words(self, batch: Records) -> npt.NDArray[np.uint64]:
         if not isinstance(batch, (np.ndarray, np.void)):
@@ -188,12 +209,14 @@ class Lane:
 
     async def events_async(self, timeout: float | None = None) -> Records:
         """As `events`, without blocking the asyncio loop."""
-        if self._shim.cursors[3] == self._shim.cursors[4] and timeout != 0:
+        taken = self._taken_events()
+        if not len(taken) and timeout != 0:
             try:
                 await asyncio.wait_for(self._loop_watch().wait(self._shim, 0), timeout)
             except (TimeoutError, asyncio.TimeoutError):
-                return np.zeros(0, self.event_dtype)
-        return self._taken_events()
+                return taken
+            taken = self._taken_events()
+        return taken
 
     def _taken_events(self) -> Records:
         taken = np.frombuffer(self._shim.take_events(_EVENTS_TAKEN_MAX), self.event_dtype)
