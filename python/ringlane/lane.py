@@ -43,7 +43,10 @@ class Lane:
 
     Arguments are numbers in the order of `request_schema.visible`; those left out at the end are 0. The answer is a tuple
     in the order of `result_schema.visible`. May be called from several threads. Raises `ValueError` (a number that its
-    field cannot hold), `TimeoutError` (the lane's timeout), `SidecarLost`, `LaneFaulted`, `LaneFull`.
+    field cannot hold), `TypeError` (no number, or too many), `TimeoutError` (the lane's timeout), `SidecarLost`,
+    `LaneFaulted`, `LaneFull` (only this process's arrays hold the slots), `RinglaneError` (the lane is closed).
+
+    Prices are whole price units. `lane.call(2, 0, 0, 0, 1, 7, 0, 99)` cancels account 7's order 99 in symbol 1.
     """
 
     def __init__(self, client: Client, reply: dict[str, Any], files: list[int], timeout: float | None) -> None:
@@ -112,7 +115,11 @@ class Lane:
         """Submits a batch and waits for its results: shape (n,), dtype `result_dtype`, in the order of the requests.
 
         `batch` has dtype `request_dtype`, shape (n,), 1 <= n <= depth. The result is a read-only look into the ring unless
-        `copy`; its slots are not used again while it lives. Raises as `submit` and `Ticket.result`.
+        `copy`; its slots are not used again while it lives.
+
+        `timeout` (seconds; default: the lane's own) is one deadline for room and results. Raises as `submit` and
+        `Ticket.result`; a `TimeoutError` has the attribute `ticket`: the `Ticket` of what was submitted, to ask again later,
+        or None when nothing was.
 
         >>> import ringlane
         >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
@@ -134,11 +141,21 @@ class Lane:
             raise
 
     def submit(self, batch: Records, timeout: float | None = None, on_full: OnFull = "block") -> Ticket:
-        """Submits a batch without waiting for its results. Waits at most `timeout` seconds for free slots.
+        """Submits a batch without waiting for its results: shape (n,), dtype `request_dtype`, 1 <= n <= depth.
 
-        Raises `TypeError` for another dtype, `ValueError` for another shape or more records than the lane has slots,
-        `TimeoutError` when the sidecar is behind, `LaneFull` when arrays still look at the slots, `SidecarLost`,
-        `LaneFaulted`.
+        Without room, `on_full="block"` waits at most `timeout` seconds (default: the lane's own timeout): then comes
+        `TimeoutError` when the sidecar is behind, `LaneFull` when only this process's own arrays and tickets hold the
+        slots. Without any timeout that `LaneFull` comes after one second, since perhaps nobody else can free them.
+        `on_full="raise"` raises `LaneFull` at once for either reason; the message says which.
+
+        Raises also `TypeError` for another dtype, `ValueError` for another shape or length, `SidecarLost`, `LaneFaulted`,
+        and `RinglaneError` when the lane is closed or this thread fills a reservation of it.
+
+        >>> import ringlane
+        >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
+        ...     ticket = lane.submit(lane.batch(op="CANCEL", symbol="AAPL", account=1, client_order_id=[1, 2]))
+        ...     ticket.result(timeout=5).shape
+        (2,)
         """
         words = self._words(batch)
         limit = self._timeout_ns if timeout is None else nanoseconds(timeout)
@@ -155,8 +172,8 @@ class Lane:
     def reserve(self, count: int, timeout: float | None = None, on_full: OnFull = "block") -> Reservation:
         """Slots to fill in place, without a copy; see `Reservation`. One at a time in a lane.
 
-        Entering it raises `ValueError` for a count outside 1 to `depth`, `TimeoutError`, `LaneFull`, `SidecarLost`,
-        `LaneFaulted`, and `RinglaneError` when this thread already fills a reservation.
+        The block gets a zeroed array of shape (count,) and dtype `request_dtype`. Raises `ValueError` for a count outside 1
+        to `depth`; entering it waits and raises as `submit` does (`timeout` in seconds, `on_full`).
 
         >>> import ringlane
         >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
@@ -199,6 +216,14 @@ class Lane:
         Waits up to `timeout` seconds for the first one (None: without limit) and gives an empty array when none came. An
         event of kind `EventKind.GAP` stands for numbers `sequence` to `number`, which were dropped because the ring was full;
         resynchronise with `client.orders()` and `client.positions()`.
+
+        Events that wait are given also after the lane's end; only then `SidecarLost`, `LaneFaulted` or, when this client
+        closed it, `RinglaneError` is raised. `ValueError` for a negative timeout.
+
+        >>> import ringlane
+        >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
+        ...     lane.events(timeout=0).shape
+        (0,)
         """
         if timeout != 0:
             try:
@@ -208,7 +233,13 @@ class Lane:
         return self._taken_events()
 
     async def events_async(self, timeout: float | None = None) -> Records:
-        """As `events`, without blocking the asyncio loop."""
+        """As `events`, shape, dtype and errors alike, without blocking the asyncio loop; None waits without limit.
+
+        >>> import asyncio, ringlane
+        >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
+        ...     len(asyncio.run(lane.events_async(timeout=0.01)))
+        0
+        """
         taken = self._taken_events()
         if not len(taken) and timeout != 0:
             try:
@@ -227,7 +258,13 @@ class Lane:
     def take_over(self, account: int, symbol: str | int = 0, timeout: float | None = None) -> int:
         """Makes this lane the owner of the account's orders whose lane is closed; gives their number.
 
-        In one symbol, or with 0 in all. Raises `ValueError` with the reason when the sidecar rejects it.
+        In one symbol (name or number), or with 0 in all. Waits at most `timeout` seconds (default: the lane's own). Raises
+        `ValueError` with the reason when the sidecar rejects it, else as `process`.
+
+        >>> import ringlane
+        >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
+        ...     lane.take_over(account=1, symbol="AAPL")
+        0
         """
         from .explain import explain
 

@@ -34,7 +34,14 @@ def nanoseconds(timeout: float | None) -> int | None:
 class Ticket:
     """Submitted slots whose results are not looked at yet. They stay reserved for as long as the ticket lives.
 
-    Wait with `result()`, or `await` it; both give a structured array of `lane.result_dtype`, one row a request.
+    Wait with `result()`, or `await` it; both give an array of shape (n,) and dtype `lane.result_dtype`, one row a request
+    in their order, or raise as `result` says. A ticket that is dropped gives its slots back; its requests count all the same.
+
+    >>> import ringlane
+    >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
+    ...     ticket = lane.submit(lane.batch(op="CANCEL", symbol="AAPL", account=1, client_order_id=5))
+    ...     [ringlane.RejectCode(code).name for code in ticket.result(timeout=5)["code"]]
+    ['UNKNOWN_ORDER_ID']
     """
 
     __slots__ = ("_lane", "_lease", "_results", "__weakref__")

@@ -26,7 +26,7 @@ STORM = """
 import random, signal, sys, time
 import ringlane
 
-with ringlane.connect(sys.argv[1]) as client, client.open("orders", depth=64, timeout=2) as lane:
+with ringlane.connect(sys.argv[1]) as client, client.open("orders", depth=256, timeout=2) as lane:
     made = lane.batch(op="CANCEL", symbol=1, account=7, client_order_id=range(1, 33))
     def reserve():
         reservation = lane.reserve(32)
