@@ -185,23 +185,24 @@ impl<M: Mapping> Client<M> {
         self.results.read(self.geometry.slot_offset(slot), &mut into[..RECORD_BYTES]);
     }
 
-    /// Opens a reservation for this thread: its first slot, and the number of the mapping that it stands in. `blank` sets its
-    /// slots to zero.
-    pub fn reserve(&self, count: u64, blank: bool) -> Result<(u64, u64), Obstacle> {
+    /// Opens a reservation for this thread: its serial, its first slot, and the number of the mapping that it stands in.
+    /// `blank` sets its slots to zero.
+    pub fn reserve(&self, count: u64, blank: bool) -> Result<(Serial, u64, u64), Obstacle> {
         let completed = self.completed();
         let mut desk = lock(&self.desk);
-        let first = desk.slots.reserve(count, completed, thread::current().id())?.first;
+        let open = desk.slots.reserve(count, completed, thread::current().id())?;
+        let (serial, first) = (open.serial, open.first);
         if blank {
             desk.mapping.bytes().blank(self.geometry.slot_offset(first), count as usize * RECORD_BYTES);
         }
-        Ok((first, desk.ring_number))
+        Ok((serial, first, desk.ring_number))
     }
 
-    /// A pinning look at the open reservation's slots, if one is open.
-    pub fn look_at_open(&self) -> Option<Look<M>> {
+    /// A pinning look at the slots of the open reservation, if it is `serial`'s.
+    pub fn look_at_open(&self, serial: Serial) -> Option<Look<M>> {
         let mut desk = lock(&self.desk);
         let mapping = desk.mapping.clone();
-        let open = desk.slots.open.as_mut()?;
+        let open = desk.slots.open_as(serial)?;
         open.pins += 1;
         Some(self.look(mapping, Some(open.serial), open.first, open.count))
     }
@@ -215,11 +216,11 @@ impl<M: Mapping> Client<M> {
         Look { mapping, serial, first, count, offset: self.geometry.slot_offset(first) }
     }
 
-    /// Submits the open reservation, if one is open: a pinning look at its results (true only once completed), and whether
-    /// the doorbell must be rung.
-    pub fn commit(&self) -> Option<(Look<M>, bool)> {
+    /// Submits the open reservation, if it is `serial`'s: a pinning look at its results (true only once completed), and
+    /// whether the doorbell must be rung.
+    pub fn commit(&self, serial: Serial) -> Option<(Look<M>, bool)> {
         let mut desk = lock(&self.desk);
-        let open = desk.slots.submit()?;
+        let open = desk.slots.submit(serial)?;
         self.scrub(&desk.mapping.bytes(), open.first, open.count);
         self.tell_released(&mut desk.slots);
         let asleep = self.publish(&mut desk.slots);
@@ -243,11 +244,12 @@ impl<M: Mapping> Client<M> {
         }
     }
 
-    /// Ends the open reservation as if it had never been. When something still looks at its slots, `replace` must give a new
+    /// Ends the open reservation, if it is `serial`'s, as if it had never been. When something still looks at its slots, `replace` must give a new
     /// mapping of `requests` and cut the ring of the old one off; if it fails, the reservation stays open.
-    pub fn abandon<E>(&self, replace: impl FnOnce(&M) -> Result<M, E>) -> Result<(), E> {
+    pub fn abandon<E>(&self, serial: Serial, replace: impl FnOnce(&M) -> Result<M, E>) -> Result<(), E> {
         let mut desk = lock(&self.desk);
-        if desk.slots.open.as_ref().is_some_and(|open| open.pins > 0) {
+        let Some(open) = desk.slots.open_as(serial) else { return Ok(()) };
+        if open.pins > 0 {
             desk.mapping = Arc::new(replace(&desk.mapping)?);
             desk.ring_number += 1;
         }

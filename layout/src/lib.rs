@@ -7,6 +7,7 @@ pub mod field;
 pub mod limits;
 pub mod lookout;
 pub mod orders;
+pub mod patience;
 pub mod primitive;
 pub mod record;
 pub mod region;

@@ -112,9 +112,14 @@ impl Slots {
         Ok((self.serial, first))
     }
 
-    /// Turns the open reservation into a submitted range with one pin more than it has now. `None`: none is open.
-    pub fn submit(&mut self) -> Option<Open> {
-        let open = self.open.take()?;
+    /// The open reservation, if it is `serial`'s.
+    pub fn open_as(&mut self, serial: Serial) -> Option<&mut Open> {
+        self.open.as_mut().filter(|open| open.serial == serial)
+    }
+
+    /// Turns the open reservation into a submitted range with one pin more than it has now. `None`: it is not `serial`'s.
+    pub fn submit(&mut self, serial: Serial) -> Option<Open> {
+        let open = self.open.take_if(|open| open.serial == serial)?;
         assert!(open.first == self.submitted);
         self.ranges.push_back(Range { serial: open.serial, first: open.first, count: open.count, pins: open.pins + 1 });
         self.submitted += open.count;
@@ -124,7 +129,7 @@ impl Slots {
     /// One look less at the slots of `serial`.
     #[inline]
     pub fn unpin(&mut self, serial: Serial, completed: u64) {
-        if let Some(open) = self.open.as_mut().filter(|open| open.serial == serial) {
+        if let Some(open) = self.open_as(serial) {
             open.pins -= 1;
             return;
         }
@@ -266,7 +271,9 @@ mod tests {
                         }
                     }
                     Step::Submit => {
-                        if slots.submit().is_some() {
+                        let serial = slots.open.as_ref().map_or(0, |open| open.serial);
+                        prop_assert!(slots.submit(serial + 1).is_none(), "submitted by who does not fill it");
+                        if slots.submit(serial).is_some() {
                             let noted = naive.noted.last_mut().unwrap();
                             (noted.open, noted.pins) = (false, noted.pins + 1);
                         }

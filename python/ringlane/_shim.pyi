@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from typing import Any, final
 
+from typing_extensions import Self, disjoint_base
+
 __all__ = [
     "BUILD_HASH",
     "LAYOUT_VERSION",
@@ -17,6 +19,7 @@ __all__ = [
     "SchemaMismatch",
     "Hub",
     "Lease",
+    "Hold",
     "Lane",
 ]
 
@@ -54,6 +57,24 @@ class Lease:
     @property
     def __array_interface__(self) -> dict[str, Any]: ...
 
+@disjoint_base
+class Hold:
+    lease: Lease | None
+    def __new__(
+        cls,
+        lane: Lane,
+        count: int,
+        timeout_ns: int | None = None,
+        waits: bool = True,
+        view: Callable[[Lease], Any] | None = None,
+    ) -> Self: ...
+    @property
+    def first(self) -> int: ...
+    @property
+    def ring_number(self) -> int: ...
+    def __enter__(self) -> Any: ...
+    def __exit__(self, kind: object, _error: object, _trace: object, /) -> None: ...
+
 @final
 class Lane:
     def __new__(
@@ -75,11 +96,7 @@ class Lane:
     ) -> Lane: ...
     @property
     def call(self) -> Callable[..., tuple[Any, ...]]: ...
-    def reserve(self, count: int, timeout_ns: int | None = None, blank: bool = True) -> tuple[int, int]: ...
-    def request_lease(self) -> Lease: ...
     def request_ring(self) -> Lease: ...
-    def commit(self) -> Lease: ...
-    def abandon(self) -> None: ...
     def wait(self, target: int, timeout_ns: int | None = None) -> None: ...
     def settled(self, target: int) -> bool: ...
     def wait_events(self, timeout_ns: int | None = None) -> None: ...

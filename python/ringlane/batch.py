@@ -16,6 +16,7 @@ from .schema import Field, Schema
 Array = npt.NDArray[Any]
 
 _EXACT_FLOAT_INTEGER_MAX = float(2**53)
+_INT64_DIGITS = 19
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,10 @@ class Instruments(Mapping[str, int]):
         self._names = sorted(self._by_name)
         self._numbers = np.array([self._by_name[name].symbol for name in self._names], np.int64)
         self._decimals = np.full(max(self._by_number, default=0) + 1, -1, np.int64)
+        self._ticks = np.ones_like(self._decimals)
         for number, instrument in self._by_number.items():
             self._decimals[number] = instrument.price_decimals
+            self._ticks[number] = instrument.tick
 
     def __getitem__(self, name: str) -> int:
         try:
@@ -94,20 +97,46 @@ class Instruments(Mapping[str, int]):
             )
         return decimals
 
+    def check_ticks(self, name: str, values: Any, units: Array, symbols: Array) -> None:
+        """Raises `ValueError` for decimals off their symbol's tick; integers are units, which the sidecar checks itself."""
+        given = np.asarray(values)
+        if given.dtype.kind in "iu":
+            return
+        off = units % self._ticks[symbols] != 0
+        if given.dtype.kind == "O":
+            off &= np.array([not isinstance(item, (int, np.integer)) for item in given.flat]).reshape(given.shape)
+        if off.any():
+            instrument = self._by_number[int(np.broadcast_to(symbols, off.shape)[off].flat[0])]
+            value = np.broadcast_to(given, off.shape)[off].flat[0]
+            shown = value.item() if isinstance(value, np.generic) else value
+            tick = f"{Decimal((0, tuple(map(int, str(instrument.tick))), -instrument.price_decimals)):f}"
+            tick = tick.rstrip("0").rstrip(".") if "." in tick else tick
+            raise _fail(name, shown, f"is not a multiple of {instrument.name}'s tick of {tick}")
+
 
 def _fail(name: str, value: Any, why: str) -> ValueError:
     return ValueError(f"{name} {value!r} {why}")
 
 
 def _exact_units(name: str, value: Any, decimals: int) -> int:
+    """A decimal in units of 10^-decimals. Whole numbers alone: Decimal's own arithmetic rounds as the caller's context says."""
     try:
-        units = (value if isinstance(value, Decimal) else Decimal(str(value))).scaleb(decimals)
-        whole = int(units)
-    except (InvalidOperation, ValueError, OverflowError):
+        sign, digits, exponent = (value if isinstance(value, Decimal) else Decimal(str(value))).as_tuple()
+    except (InvalidOperation, ValueError):
         raise _fail(name, value, "is not a decimal number") from None
-    if whole != units:
+    if not isinstance(exponent, int):
+        raise _fail(name, value, "is not a decimal number")
+    text = "".join(map(str, digits)).lstrip("0")
+    short = text.rstrip("0")
+    if not short:
+        return 0
+    power = exponent + decimals + len(text) - len(short)
+    if power < 0:
         raise _fail(name, value, f"has more than the symbol's {decimals} decimals")
-    return whole
+    if len(short) + power > _INT64_DIGITS:
+        raise _fail(name, value, "is larger than 64 bits can count")
+    whole = int(short + "0" * power)
+    return -whole if sign else whole
 
 
 def price_units(name: str, values: Any, decimals: Callable[[], Array]) -> Array:
@@ -222,7 +251,9 @@ def build(
         values["symbol"] = symbols
         if "price" in values:
             known = instruments
-            values["price"] = price_units("price", values["price"], lambda: known.decimals(symbols))
+            units = price_units("price", values["price"], lambda: known.decimals(symbols))
+            known.check_ticks("price", values["price"], units, symbols)
+            values["price"] = units
     arrays = {field.name: column(field, values[field.name]) for field in schema.visible if field.name in values}
     lengths = {name: len(array) for name, array in arrays.items() if array.ndim}
     if len(set(lengths.values())) > 1:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,16 @@ from .ticket import LoopWatch, Records, Reservation, Ticket, nanoseconds
 if TYPE_CHECKING:
     from .client import Client
 
+OnFull = Literal["block", "raise"]
+
 _EVENTS_TAKEN_MAX = 1 << 20
 _ORDER_DEFAULTS = {"op": Op.NEW, "order_type": OrderType.LIMIT, "time_in_force": TimeInForce.GTC}
+
+
+def _waits(on_full: OnFull) -> bool:
+    if on_full not in ("block", "raise"):
+        raise ValueError(f'on_full is "block" or "raise", not {on_full!r}')
+    return on_full == "block"
 
 
 class Lane:
@@ -34,7 +43,10 @@ class Lane:
 
     Arguments are numbers in the order of `request_schema.visible`; those left out at the end are 0. The answer is a tuple
     in the order of `result_schema.visible`. May be called from several threads. Raises `ValueError` (a number that its
-    field cannot hold), `TimeoutError` (the lane's timeout), `SidecarLost`, `LaneFaulted`, `LaneFull`.
+    field cannot hold), `TypeError` (no number, or too many), `TimeoutError` (the lane's timeout), `SidecarLost`,
+    `LaneFaulted`, `LaneFull` (only this process's arrays hold the slots), `RinglaneError` (the lane is closed).
+
+    Prices are whole price units. `lane.call(2, 0, 0, 0, 1, 7, 0, 99)` cancels account 7's order 99 in symbol 1.
     """
 
     def __init__(self, client: Client, reply: dict[str, Any], files: list[int], timeout: float | None) -> None:
@@ -97,11 +109,17 @@ class Lane:
             defaults["account"] = self.accounts[0]
         return build(self.request_schema, columns, defaults, self._client.symbols)
 
-    def process(self, batch: Records, timeout: float | None = None, copy: bool = False) -> Records:
+    def process(
+        self, batch: Records, timeout: float | None = None, copy: bool = False, on_full: OnFull = "block"
+    ) -> Records:
         """Submits a batch and waits for its results: shape (n,), dtype `result_dtype`, in the order of the requests.
 
         `batch` has dtype `request_dtype`, shape (n,), 1 <= n <= depth. The result is a read-only look into the ring unless
-        `copy`; its slots are not used again while it lives. Raises as `submit` and `Ticket.result`.
+        `copy`; its slots are not used again while it lives.
+
+        `timeout` (seconds; default: the lane's own) is one deadline for room and results. Raises as `submit` and
+        `Ticket.result`; a `TimeoutError` has the attribute `ticket`: the `Ticket` of what was submitted, to ask again later,
+        or None when nothing was.
 
         >>> import ringlane
         >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
@@ -111,34 +129,51 @@ class Lane:
         ...     int(lane.process(buy)["filled_quantity"][0])
         4
         """
-        return self.submit(batch, timeout).result(timeout, copy)
+        limit = self._timeout_ns if timeout is None else nanoseconds(timeout)
+        begin = time.monotonic_ns()
+        ticket = None
+        try:
+            ticket = self.submit(batch, timeout, on_full)
+            rest = None if limit is None else max(0, begin + limit - time.monotonic_ns()) / 1e9
+            return ticket.result(rest, copy)
+        except TimeoutError as error:
+            error.ticket = ticket  # type: ignore[attr-defined]
+            raise
 
-    def submit(self, batch: Records, timeout: float | None = None) -> Ticket:
-        """Submits a batch without waiting for its results. Waits at most `timeout` seconds for free slots.
+    def submit(self, batch: Records, timeout: float | None = None, on_full: OnFull = "block") -> Ticket:
+        """Submits a batch without waiting for its results: shape (n,), dtype `request_dtype`, 1 <= n <= depth.
 
-        Raises `TypeError` for another dtype, `ValueError` for another shape or more records than the lane has slots,
-        `TimeoutError` when the sidecar is behind, `LaneFull` when arrays still look at the slots, `SidecarLost`,
-        `LaneFaulted`.
+        Without room, `on_full="block"` waits at most `timeout` seconds (default: the lane's own timeout): then comes
+        `TimeoutError` when the sidecar is behind, `LaneFull` when only this process's own arrays and tickets hold the
+        slots. Without any timeout that `LaneFull` comes after one second, since perhaps nobody else can free them.
+        `on_full="raise"` raises `LaneFull` at once for either reason; the message says which.
+
+        Raises also `TypeError` for another dtype, `ValueError` for another shape or length, `SidecarLost`, `LaneFaulted`,
+        and `RinglaneError` when the lane is closed or this thread fills a reservation of it.
+
+        >>> import ringlane
+        >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
+        ...     ticket = lane.submit(lane.batch(op="CANCEL", symbol="AAPL", account=1, client_order_id=[1, 2]))
+        ...     ticket.result(timeout=5).shape
+        (2,)
         """
         words = self._words(batch)
         limit = self._timeout_ns if timeout is None else nanoseconds(timeout)
-        first, ring_number = self._shim.reserve(len(words), limit, False)
-        try:
-            if ring_number != self._ring_number:
+        hold = _shim.Hold(self._shim, len(words), limit, _waits(on_full))
+        with hold:
+            if hold.ring_number != self._ring_number:
                 self._ring = np.asarray(self._shim.request_ring()).view(np.uint64).reshape(-1, 8)
-                self._ring_number = ring_number
-            slot = first & (self.depth - 1)
+                self._ring_number = hold.ring_number
+            slot = hold.first & (self.depth - 1)
             self._ring[slot : slot + len(words)] = words
-        except BaseException:
-            self._shim.abandon()
-            raise
-        return Ticket(self, self._shim.commit())
+        assert hold.lease is not None
+        return Ticket(self, hold.lease)
 
-    def reserve(self, count: int, timeout: float | None = None) -> Reservation:
+    def reserve(self, count: int, timeout: float | None = None, on_full: OnFull = "block") -> Reservation:
         """Slots to fill in place, without a copy; see `Reservation`. One at a time in a lane.
 
-        Entering it raises `ValueError` for a count outside 1 to `depth`, `TimeoutError`, `LaneFull`, `SidecarLost`,
-        `LaneFaulted`, and `RinglaneError` when this thread already fills a reservation.
+        The block gets a zeroed array of shape (count,) and dtype `request_dtype`. Raises `ValueError` for a count outside 1
+        to `depth`; entering it waits and raises as `submit` does (`timeout` in seconds, `on_full`).
 
         >>> import ringlane
         >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
@@ -148,7 +183,10 @@ class Lane:
         ...     [ringlane.OrderState(state).name for state in reservation.ticket.result()["state"]]
         ['RESTING', 'RESTING']
         """
-        return Reservation(self, count, self._timeout_ns if timeout is None else nanoseconds(timeout))
+        if not 1 <= count <= self.depth:
+            raise ValueError(f"a reservation holds 1 to {self.depth} slots (the lane's depth), not {count}")
+        limit = self._timeout_ns if timeout is None else nanoseconds(timeout)
+        return Reservation(self, count, limit, _waits(on_full))
 
     def _words(self, batch: Records) -> npt.NDArray[np.uint64]:
         if not isinstance(batch, (np.ndarray, np.void)):
@@ -178,6 +216,14 @@ class Lane:
         Waits up to `timeout` seconds for the first one (None: without limit) and gives an empty array when none came. An
         event of kind `EventKind.GAP` stands for numbers `sequence` to `number`, which were dropped because the ring was full;
         resynchronise with `client.orders()` and `client.positions()`.
+
+        Events that wait are given also after the lane's end; only then `SidecarLost`, `LaneFaulted` or, when this client
+        closed it, `RinglaneError` is raised. `ValueError` for a negative timeout.
+
+        >>> import ringlane
+        >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
+        ...     lane.events(timeout=0).shape
+        (0,)
         """
         if timeout != 0:
             try:
@@ -187,13 +233,21 @@ class Lane:
         return self._taken_events()
 
     async def events_async(self, timeout: float | None = None) -> Records:
-        """As `events`, without blocking the asyncio loop."""
-        if self._shim.cursors[3] == self._shim.cursors[4] and timeout != 0:
+        """As `events`, shape, dtype and errors alike, without blocking the asyncio loop; None waits without limit.
+
+        >>> import asyncio, ringlane
+        >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
+        ...     len(asyncio.run(lane.events_async(timeout=0.01)))
+        0
+        """
+        taken = self._taken_events()
+        if not len(taken) and timeout != 0:
             try:
                 await asyncio.wait_for(self._loop_watch().wait(self._shim, 0), timeout)
             except (TimeoutError, asyncio.TimeoutError):
-                return np.zeros(0, self.event_dtype)
-        return self._taken_events()
+                return taken
+            taken = self._taken_events()
+        return taken
 
     def _taken_events(self) -> Records:
         taken = np.frombuffer(self._shim.take_events(_EVENTS_TAKEN_MAX), self.event_dtype)
@@ -204,7 +258,13 @@ class Lane:
     def take_over(self, account: int, symbol: str | int = 0, timeout: float | None = None) -> int:
         """Makes this lane the owner of the account's orders whose lane is closed; gives their number.
 
-        In one symbol, or with 0 in all. Raises `ValueError` with the reason when the sidecar rejects it.
+        In one symbol (name or number), or with 0 in all. Waits at most `timeout` seconds (default: the lane's own). Raises
+        `ValueError` with the reason when the sidecar rejects it, else as `process`.
+
+        >>> import ringlane
+        >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
+        ...     lane.take_over(account=1, symbol="AAPL")
+        0
         """
         from .explain import explain
 

@@ -3,13 +3,13 @@
 #![allow(unsafe_code)]
 
 use crate::lane::Lane;
-use crate::wait::{Patience, deadline_after};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use ringlane_layout::client::Goal;
 use ringlane_layout::field::{Kind, NumberField, WideRecord};
 use ringlane_layout::limits::RECORD_BYTES;
+use ringlane_layout::patience::{Patience, deadline_after};
 use std::time::Duration;
 
 /// How long `call` spins with the GIL held: giving it up and taking it again costs more than most answers.
@@ -69,7 +69,7 @@ fn run(py: Python<'_>, lane: &Lane, args: &[*mut ffi::PyObject]) -> PyResult<*mu
     let (serial, slot) = loop {
         match lane.submit_one(&record)? {
             Ok(submitted) => break submitted,
-            Err(obstacle) => lane.wait_for_room(py, obstacle, patience.get_or_insert_with(|| Patience::new(lane.timeout_ns)))?,
+            Err(obstacle) => lane.wait_for_room(py, obstacle, patience.get_or_insert_with(|| Patience::new(lane.timeout_ns, true)))?,
         }
     };
     let goal = Goal::Completed(slot + 1);
@@ -113,19 +113,15 @@ fn unusual_number(py: Python<'_>, field: &NumberField, argument: *mut ffi::PyObj
     let error = if value == -1 { PyErr::take(py) } else { None };
     match error {
         None if field.holds(value) => Ok(value.cast_unsigned()),
-        None => Err(range_error(field)),
+        None => Err(PyValueError::new_err(field.range_words())),
         Some(error) if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(py) => {
             // SAFETY: a borrowed, live object, borrowed by the caller's frame for the whole call.
             let argument = unsafe { Borrowed::from_ptr(py, argument) };
             let whole: Option<u64> = argument.extract().ok();
-            whole.filter(|&value| field.holds_unsigned(value)).ok_or_else(|| range_error(field))
+            whole.filter(|&value| field.holds_unsigned(value)).ok_or_else(|| PyValueError::new_err(field.range_words()))
         }
         Some(error) => Err(PyTypeError::new_err(format!("{}: {}", field.name, error.value(py)))),
     }
-}
-
-fn range_error(field: &NumberField) -> PyErr {
-    PyValueError::new_err(field.range_words())
 }
 
 /// The record's fields as a new tuple of ints.

@@ -6,14 +6,14 @@ use crate::error::{End, RinglaneError, SchemaMismatch};
 use crate::fork::{Descriptor, Home};
 use crate::hub::Hub;
 use crate::region::Region;
-use crate::wait::{Patience, deadline_after};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict};
 use ringlane_layout::client::{Client, Goal, Look};
 use ringlane_layout::field::{FieldArgument, NumberField, WideRecord, used_bits};
 use ringlane_layout::limits::RECORD_BYTES;
-use ringlane_layout::region::LaneGeometry;
+use ringlane_layout::patience::{Patience, deadline_after};
+use ringlane_layout::region::{LaneGeometry, LaneStatus};
 use ringlane_layout::slots::{Obstacle, Serial};
 
 /// One lane of a client. Takes the descriptors over.
@@ -36,10 +36,30 @@ impl Lane {
     pub fn alive(&self) -> Result<(), End> {
         self.home.check()?;
         match self.client.status() {
-            0 if self.hub.get().has_ended() => Err(End::Lost),
-            0 => Ok(()),
-            status => Err(End::Faulted(status)),
+            0 if !self.hub.get().has_ended() => Ok(()),
+            status => Err(self.end(status)),
         }
+    }
+
+    #[cold]
+    fn end(&self, status: u64) -> End {
+        match status {
+            _ if self.client.is_closed() => End::Closed,
+            0 => End::Lost,
+            status if status == LaneStatus::Closed as u64 => End::Closed,
+            status => End::Faulted(status),
+        }
+    }
+
+    /// Ends the open reservation, if it is `serial`'s, as if it had never been. Arrays that look at its slots get private memory.
+    fn abandon(&self, serial: Serial) -> PyResult<()> {
+        if !self.home.is_here() {
+            return Ok(());
+        }
+        self.client.abandon(serial, |old| {
+            let fresh = Region::requests(&self.requests_file, self.client.geometry())?;
+            old.detach_ring().map(|()| fresh)
+        })
     }
 
     /// Submits one record: its serial and slot, or what is in the way.
@@ -104,56 +124,10 @@ impl Lane {
         call::bind(slf)
     }
 
-    /// Opens a reservation: (first slot, number of the request ring). Waits for room; `blank` sets the slots to zero.
-    #[pyo3(signature = (count, timeout_ns=None, blank=true))]
-    fn reserve(&self, py: Python<'_>, count: u64, timeout_ns: Option<u64>, blank: bool) -> PyResult<(u64, u64)> {
-        let depth = self.client.geometry().depth_slots;
-        if count == 0 || count > depth {
-            return Err(PyValueError::new_err(format!("a reservation holds 1 to {depth} slots (the lane's depth), not {count}")));
-        }
-        let patience = Patience::new(timeout_ns);
-        loop {
-            self.alive()?;
-            match self.client.reserve(count, blank) {
-                Ok(reserved) => return Ok(reserved),
-                Err(obstacle) => self.wait_for_room(py, obstacle, &patience)?,
-            }
-        }
-    }
-
-    /// A writable look at the open reservation's slots, which it pins.
-    fn request_lease(slf: Bound<'_, Self>) -> PyResult<Lease> {
-        slf.get().check()?;
-        let look = slf.get().client.look_at_open().ok_or_else(|| RinglaneError::new_err("no reservation is open"))?;
-        Ok(Lease { look, lane: slf.unbind() })
-    }
-
     /// The whole request ring, twice in a row; pins nothing and is only for copies into an open reservation.
     fn request_ring(slf: Bound<'_, Self>) -> PyResult<Lease> {
         slf.get().check()?;
         Ok(Lease { look: slf.get().client.look_at_ring(), lane: slf.unbind() })
-    }
-
-    /// Submits the open reservation, and gives a pinning look at its results (true only once completed).
-    fn commit(slf: Bound<'_, Self>) -> PyResult<Lease> {
-        let lane = slf.get();
-        lane.check()?;
-        let (look, asleep) = lane.client.commit().ok_or_else(|| RinglaneError::new_err("no reservation is open"))?;
-        if asleep {
-            lane.ring_doorbell();
-        }
-        Ok(Lease { look, lane: slf.unbind() })
-    }
-
-    /// Ends the open reservation as if it had never been. Arrays that still look at its slots get private memory instead.
-    fn abandon(&self) -> PyResult<()> {
-        if !self.home.is_here() {
-            return Ok(());
-        }
-        self.client.abandon(|old| {
-            let fresh = Region::requests(&self.requests_file, self.client.geometry())?;
-            old.detach_ring().map(|()| fresh)
-        })
     }
 
     /// Waits until all slots below `target` are completed.
@@ -174,7 +148,7 @@ impl Lane {
     /// Waits until an event can be taken.
     #[pyo3(signature = (timeout_ns=None))]
     fn wait_events(&self, py: Python<'_>, timeout_ns: Option<u64>) -> PyResult<()> {
-        self.check()?;
+        self.home.check()?;
         self.wait_for(py, self.client.next_event(), deadline_after(timeout_ns))
     }
 
@@ -228,6 +202,84 @@ impl Lane {
         if self.home.is_here() {
             self.client.close();
         }
+    }
+}
+
+/// A reservation as a `with` block that no signal can get into: its slots are submitted when the block ends well, and free
+/// again however else it ends, at the latest with this object.
+#[pyclass(subclass, weakref, module = "ringlane._shim")]
+pub struct Hold {
+    lane: Py<Lane>,
+    count: u64,
+    timeout_ns: Option<u64>,
+    waits: bool,
+    /// Makes an array over a lease, for the block to fill; without it the block copies into the request ring.
+    view: Option<Py<PyAny>>,
+    slots: Option<Py<PyAny>>,
+    /// 0 before the block.
+    serial: Serial,
+    #[pyo3(get)]
+    first: u64,
+    #[pyo3(get)]
+    ring_number: u64,
+    /// A pinning look at the results (true only once completed), after the block.
+    #[pyo3(get, set)]
+    lease: Option<Py<Lease>>,
+}
+
+#[pymethods]
+impl Hold {
+    #[new]
+    #[pyo3(signature = (lane, count, timeout_ns=None, waits=true, view=None))]
+    fn new(lane: Py<Lane>, count: i64, timeout_ns: Option<u64>, waits: bool, view: Option<Py<PyAny>>) -> PyResult<Self> {
+        let depth = lane.get().client.geometry().depth_slots;
+        let count = u64::try_from(count)
+            .ok()
+            .filter(|count| (1..=depth).contains(count))
+            .ok_or_else(|| PyValueError::new_err(format!("a reservation holds 1 to {depth} slots (the lane's depth), not {count}")))?;
+        Ok(Self { lane, count, timeout_ns, waits, view, slots: None, serial: 0, first: 0, ring_number: 0, lease: None })
+    }
+
+    fn __enter__(&mut self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        if self.serial != 0 {
+            return Err(RinglaneError::new_err("a reservation is used once; call lane.reserve() again"));
+        }
+        let (lane, mut patience) = (self.lane.get(), Patience::new(self.timeout_ns, self.waits));
+        (self.serial, self.first, self.ring_number) = loop {
+            lane.alive()?;
+            match lane.client.reserve(self.count, self.view.is_some()) {
+                Ok(reserved) => break reserved,
+                Err(obstacle) => lane.wait_for_room(py, obstacle, &mut patience)?,
+            }
+        };
+        let Some(view) = &self.view else { return Ok(None) };
+        let look = lane.client.look_at_open(self.serial).expect("it was opened here, and only here is its serial known");
+        let slots = view.call1(py, (Lease { look, lane: self.lane.clone_ref(py) },));
+        self.slots = slots.as_ref().ok().map(|slots| slots.clone_ref(py));
+        slots.map(Some).or_else(|error| lane.abandon(self.serial).and(Err(error)))
+    }
+
+    #[pyo3(signature = (kind, _error, _trace, /))]
+    fn __exit__(&mut self, py: Python<'_>, kind: Option<Py<PyAny>>, _error: Py<PyAny>, _trace: Py<PyAny>) -> PyResult<()> {
+        let (lane, slots) = (self.lane.get(), self.slots.take());
+        let frozen = slots.map_or(Ok(()), |slots| slots.bind(py).getattr("flags")?.setattr("writeable", false));
+        let checked = frozen.and_then(|()| lane.check());
+        if kind.is_some() || checked.is_err() {
+            return lane.abandon(self.serial).and(if kind.is_some() { Ok(()) } else { checked });
+        }
+        let (look, asleep) = lane.client.commit(self.serial).ok_or_else(|| RinglaneError::new_err("no reservation is open"))?;
+        if asleep {
+            lane.ring_doorbell();
+        }
+        self.lease = Some(Py::new(py, Lease { look, lane: self.lane.clone_ref(py) })?);
+        Ok(())
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.slots = None; // or it would count as somebody who looks
+        let _ = self.lane.get().abandon(self.serial); // which fails without memory for a new mapping
     }
 }
 

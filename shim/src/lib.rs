@@ -22,7 +22,7 @@ mod _shim {
     #[pymodule_export]
     use crate::error::{LaneFaulted, LaneFull, RinglaneError, SchemaMismatch, SidecarLost, SidecarUnavailable};
     #[pymodule_export]
-    use crate::{hub::Hub, lane::Lane, lane::Lease};
+    use crate::{hub::Hub, lane::Hold, lane::Lane, lane::Lease};
 
     #[pymodule_export]
     const BUILD_HASH: &str = ringlane_layout::BUILD_HASH;

@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from ringlane import _shim
 from ringlane.schema import BUILT_IN
 
@@ -69,6 +70,32 @@ class FakeLane:
         self.hub = _shim.Hub(theirs.detach())
         files = (os.dup(self.requests_fd), os.dup(self.results_fd), os.dup(self.doorbell_fd))
         self.shim = shim_lane(self.hub, files, depth, events, timeout_ns)
+
+    def reserve(self, count: int, timeout_ns: int | None = None) -> int:
+        """Opens a reservation; gives its first slot."""
+        made: list[object] = []
+        hold = _shim.Hold(self.shim, count, timeout_ns, view=lambda lease: made.append(lease) or np.zeros(0))
+        hold.__enter__()
+        self.hold, self.lease = hold, made.pop()
+        return hold.first
+
+    def request_lease(self) -> object:
+        """The look at the open reservation's slots; it is the caller's alone."""
+        lease, self.lease = self.lease, None
+        return lease
+
+    def commit(self) -> _shim.Lease:
+        """Submits the open reservation."""
+        self.lease = None
+        self.hold.__exit__(None, None, None)
+        lease, self.hold.lease = self.hold.lease, None
+        assert lease is not None
+        return lease
+
+    def abandon(self) -> None:
+        """Gives the open reservation back."""
+        self.lease = None
+        self.hold.__exit__(KeyError, None, None)
 
     def client_word(self, offset: int) -> int:
         """A word that the shim writes."""

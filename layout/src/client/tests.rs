@@ -120,17 +120,19 @@ proptest! {
                     }
                 }
                 Step::Batch(count) => {
-                    if client.reserve(count, true).is_ok() {
-                        let look = client.look_at_open().unwrap();
+                    if let Ok((serial, ..)) = client.reserve(count, true) {
+                        let look = client.look_at_open(serial).unwrap();
                         fill(&client, &look);
-                        let (results, _) = client.commit().unwrap();
+                        prop_assert!(client.commit(serial - 1).is_none() && client.look_at_open(serial + 1).is_none());
+                        client.abandon(serial + 1, |_| Err("it is somebody else's")).unwrap();
+                        let (results, _) = client.commit(serial).unwrap();
                         client.unpin(look.serial.unwrap());
                         pinned.push((results.serial.unwrap(), results.first, results.count));
                     }
                 }
                 Step::Abandon(count) => {
-                    if client.reserve(count, false).is_ok() {
-                        client.abandon(|_| Err("nothing looks at it")).unwrap();
+                    if let Ok((serial, ..)) = client.reserve(count, false) {
+                        client.abandon(serial, |_| Err("nothing looks at it")).unwrap();
                     }
                 }
                 Step::Unpin(choice) => {
@@ -184,10 +186,10 @@ fn headers_of_another_lane_are_refused() {
 #[test]
 fn bits_of_no_field_never_leave() {
     let client = client_with([u64::MAX, 0xff, 0, u64::MAX, 0, 0, 0, 0]);
-    client.reserve(2, true).unwrap();
-    let look = client.look_at_open().unwrap();
+    let (serial, ..) = client.reserve(2, true).unwrap();
+    let look = client.look_at_open(serial).unwrap();
     look.mapping.bytes().write(client.geometry().slot_offset(0), &[0x5a; 2 * RECORD_BYTES]);
-    let _ = client.commit().unwrap();
+    let _ = client.commit(serial).unwrap();
     for slot in 0..2 {
         let word = |index| client.requests.word(client.geometry().slot_offset(slot) + 8 * index).load(Ordering::Relaxed);
         let all = u64::from_ne_bytes([0x5a; 8]);
@@ -198,15 +200,15 @@ fn bits_of_no_field_never_leave() {
 #[test]
 fn an_abandoned_reservation_with_looks_gets_a_new_ring_or_stays_open() {
     let client = client();
-    client.reserve(3, true).unwrap();
-    let look = client.look_at_open().unwrap();
-    assert_eq!(client.abandon(|_| Err("no memory")), Err("no memory"));
+    let (serial, ..) = client.reserve(3, true).unwrap();
+    let look = client.look_at_open(serial).unwrap();
+    assert_eq!(client.abandon(serial, |_| Err("no memory")), Err("no memory"));
     assert!(matches!(client.submit_one(&record(0)), Err(Obstacle::Reservation(_))));
-    client.abandon(|_| Ok::<_, ()>(Memory(regions().0))).unwrap();
+    client.abandon(serial, |_| Ok::<_, ()>(Memory(regions().0))).unwrap();
     assert!(!Arc::ptr_eq(&look.mapping, &client.look_at_ring().mapping));
-    assert_eq!(client.reserve(3, true), Ok((0, 1)));
+    assert_eq!(client.reserve(3, true), Ok((serial + 1, 0, 1)));
     client.unpin(look.serial.unwrap()); // of the old reservation: the new one keeps its own
-    assert!(client.look_at_open().is_some());
+    assert!(client.look_at_open(serial + 1).is_some());
 }
 
 #[test]
