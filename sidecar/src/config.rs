@@ -1,9 +1,10 @@
 //! The sidecar's configuration: what stands in the TOML file, its defaults, and what is wrong with it in words.
 //! It is read once at start; whatever decides a result is journaled as records, and replay never comes here.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use ringlane_layout::limits::{ACCOUNT_MAX, PRICE_DECIMALS_MAX, RESTING_ORDERS_MAX, SYMBOLS_MAX};
+use ringlane_layout::limits::{ACCOUNT_MAX, ORDER_PRICE_MAX, ORDER_QUANTITY_MAX, PRICE_DECIMALS_MAX, RESTING_ORDERS_MAX, SYMBOLS_MAX};
 use ringlane_layout::orders::{AccountLimits, Instrument};
 use serde::Deserialize;
 
@@ -172,6 +173,10 @@ impl Config {
             return Err(format!("there can be {SYMBOLS_MAX} instruments at most"));
         }
         self.orders.instruments.iter().try_for_each(InstrumentConfig::check)?;
+        let mut names = HashSet::new();
+        if let Some(again) = self.orders.instruments.iter().find(|instrument| !names.insert(&instrument.name)) {
+            return Err(format!("instrument {} stands in the list twice", again.name));
+        }
         self.orders.accounts.iter().try_for_each(AccountsConfig::check)
     }
 }
@@ -182,8 +187,13 @@ impl InstrumentConfig {
         if !name_ok {
             return Err(format!("instrument name {:?} must be 1 to 24 printable ASCII characters", self.name));
         }
-        if self.price_decimals > PRICE_DECIMALS_MAX || self.tick < 1 || self.lot < 1 || self.reference_price < 0 {
-            return Err(format!("instrument {}: price_decimals must be 0 to {PRICE_DECIMALS_MAX}, tick and lot at least 1", self.name));
+        let steps_ok = (1..=ORDER_PRICE_MAX).contains(&self.tick) && (1..=ORDER_QUANTITY_MAX).contains(&self.lot);
+        if self.price_decimals > PRICE_DECIMALS_MAX || !steps_ok || !(0..=ORDER_PRICE_MAX).contains(&self.reference_price) {
+            return Err(format!(
+                "instrument {}: price_decimals must be 0 to {PRICE_DECIMALS_MAX}, tick 1 to {ORDER_PRICE_MAX}, lot 1 to \
+                 {ORDER_QUANTITY_MAX}, reference_price 0 to {ORDER_PRICE_MAX}",
+                self.name
+            ));
         }
         Ok(())
     }

@@ -10,8 +10,9 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
 use ringlane_layout::board::board_name;
+use ringlane_layout::limits::BATCH_SLOTS_MAX;
 use ringlane_layout::orders::{BookLimits, Instrument, OrderRequest};
-use ringlane_layout::record::Record;
+use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_layout::region::LaneStatus;
 
 use crate::board::{Board, Identity, text_of};
@@ -84,7 +85,7 @@ fn block_signals() -> Result<SignalFd, String> {
 fn recover(config: &Config) -> Result<(Engine, Option<Writer>, u64), String> {
     let mut engine = Engine::new(random_seed());
     let Some(directory) = config.journal.directory.as_deref() else {
-        configure(&mut engine, None, config)?;
+        configure(&mut engine, config)?;
         return Ok((engine, None, 0));
     };
     let segments = list_segments(directory)?;
@@ -99,12 +100,15 @@ fn recover(config: &Config) -> Result<(Engine, Option<Writer>, u64), String> {
     }
     let index = segments.last().map_or(1, |(index, _)| index + 1);
     let start = frame_meta(&engine, FrameKind::End, 0, 0);
+    let added = configure(&mut engine, config)?;
     let words = Epoch { number: epoch, engine_version: ENGINE_VERSION, request_schema_hash: OrderRequest::SCHEMA_HASH };
     let JournalConfig { segment_bytes, prefault_bytes, .. } = config.journal;
     let writer_config = WriterConfig { segment_bytes, prefault_bytes, avoid_cpu: config.sequencer.cpu };
     let mut writer = Writer::open(directory, index, writer_config, words, &start)?;
+    for (meta, records) in &added {
+        writer.append(meta, records.len(), |place| place.copy_from_slice(records))?;
+    }
     close_abandoned(&mut engine, &mut writer)?;
-    configure(&mut engine, Some(&mut writer), config)?;
     Ok((engine, Some(writer), epoch))
 }
 
@@ -118,35 +122,44 @@ fn close_abandoned(engine: &mut Engine, writer: &mut Writer) -> Result<(), Strin
     for (lane, cancel) in engine.open_lanes().to_vec() {
         let status = LaneStatus::ShuttingDown as u64;
         let close = LaneClose { lane, cancel_orders: u32::from(cancel), status, ..LaneClose::default() };
-        journal(engine, Some(&mut *writer), FrameKind::LaneClose, lane, close)?;
+        let meta = frame_meta(engine, FrameKind::LaneClose, lane, LaneClose::SCHEMA_HASH);
+        writer.append(&meta, 1, |records| records[0] = bytemuck::must_cast(close))?;
         engine.close_lane(&close);
     }
     Ok(())
 }
 
-/// Journals and applies what the configuration adds to the engine's limits, instruments and accounts.
-fn configure(engine: &mut Engine, mut writer: Option<&mut Writer>, config: &Config) -> Result<(), String> {
+/// A frame that is still to be journaled.
+type Added = (FrameMeta, Vec<RecordBytes>);
+
+/// Applies what the configuration adds to the engine's limits, instruments and accounts, and gives it as frames. They are
+/// journaled only when all of it was applied: a configuration that is refused leaves the journal as it was.
+fn configure(engine: &mut Engine, config: &Config) -> Result<Vec<Added>, String> {
+    let mut added = Vec::new();
     let limits = BookLimits { resting_orders_max: config.orders.resting_orders_max as u64, ..BookLimits::default() };
     if limits.resting_orders_max != engine.orders.resting_orders_max() {
-        journal(engine, writer.as_deref_mut(), FrameKind::BookLimits, 0, limits)?;
+        added.push(frame(engine, FrameKind::BookLimits, &[limits]));
         engine.set_book_limits(&limits);
     }
     let known = engine.orders.instruments();
-    for (index, instrument) in config.orders.instrument_records().iter().enumerate() {
-        match known.get(index) {
-            Some(known) if known == instrument => {}
-            Some(known) => return Err(instrument_changed(known, instrument)),
-            None => {
-                journal(engine, writer.as_deref_mut(), FrameKind::Instruments, 0, *instrument)?;
-                engine.add_instrument(instrument)?;
-            }
-        }
+    let instruments = config.orders.instrument_records();
+    if let Some((known, configured)) = known.iter().zip(&instruments).find(|(known, configured)| known != configured) {
+        return Err(instrument_changed(known, configured));
     }
-    for accounts in config.orders.account_records() {
-        journal(engine, writer.as_deref_mut(), FrameKind::Accounts, 0, accounts)?;
-        engine.set_accounts(&accounts)?;
+    for instruments in instruments.get(known.len()..).unwrap_or_default().chunks(BATCH_SLOTS_MAX) {
+        added.push(frame(engine, FrameKind::Instruments, instruments));
+        instruments.iter().try_for_each(|instrument| engine.add_instrument(instrument))?;
     }
-    Ok(())
+    for accounts in config.orders.account_records().chunks(BATCH_SLOTS_MAX) {
+        added.push(frame(engine, FrameKind::Accounts, accounts));
+        accounts.iter().try_for_each(|accounts| engine.set_accounts(accounts))?;
+    }
+    Ok(added)
+}
+
+/// A frame of these records as the next ones of the engine.
+fn frame<T: Record>(engine: &Engine, kind: FrameKind, records: &[T]) -> Added {
+    (frame_meta(engine, kind, 0, T::SCHEMA_HASH), records.iter().map(|record| bytemuck::cast(*record)).collect())
 }
 
 fn instrument_changed(known: &Instrument, configured: &Instrument) -> String {
@@ -163,12 +176,6 @@ fn instrument_changed(known: &Instrument, configured: &Instrument) -> String {
         configured.tick,
         configured.lot
     )
-}
-
-/// Journals one record that decides, before it is applied.
-fn journal<T: Record>(engine: &Engine, writer: Option<&mut Writer>, kind: FrameKind, lane: u32, record: T) -> Result<(), String> {
-    let Some(writer) = writer else { return Ok(()) };
-    writer.append(&frame_meta(engine, kind, lane, T::SCHEMA_HASH), 1, |records| records[0] = bytemuck::cast(record)).map(drop)
 }
 
 fn frame_meta(engine: &Engine, kind: FrameKind, lane: u32, schema_hash: u64) -> FrameMeta {
