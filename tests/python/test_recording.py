@@ -1,12 +1,15 @@
 """A recording outlives mistakes: configurations that do not fit, damaged bytes, leftovers, a place that is taken."""
 
+import json
+import subprocess
 from pathlib import Path
 from unittest import mock
 
 import pytest
-from daemon import CONFIG, Daemon
+from daemon import BINARY, CONFIG, Daemon, new_order
 from plain_client import PlainClient
 
+BUY = 1
 TWO = '[[orders.instruments]]\nname = "RING"\n[[orders.instruments]]\nname = "LANE"\n'
 ONE = '[[orders.instruments]]\nname = "RING"\n'
 
@@ -48,3 +51,64 @@ def test_a_typo_in_the_configuration_leaves_the_journal_usable(tmp_path, wrong, 
     PlainClient(daemon.address).close()
     assert daemon.stop() == 0
     assert daemon.replay()["torn"] is None
+
+
+# ---- damaged bytes ----
+
+
+def recorded(directory: Path, batches: int = 30, crash: bool = True) -> Path:
+    """A recording of one segment whose sidecar was killed, or stopped."""
+    daemon = start(directory).ready()
+    client = PlainClient(daemon.address)
+    lane = client.open(64)
+    for n in range(batches):
+        lane.process([new_order(1, n * 10 + k, BUY, 1, 1_000_000 + 100 * k) for k in range(1, 8)])
+    if crash:
+        daemon.kill()
+    client.close()
+    assert daemon.stop() in (0, -9)
+    return directory / "journal/00000001.ringlane"
+
+
+def replay(directory: Path) -> subprocess.CompletedProcess:
+    command = [BINARY, "replay", "--json", str(directory / "journal")]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def patch(path: Path, offset: int, bytes_: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(bytes_)
+
+
+@pytest.mark.parametrize("crash", [True, False])
+@pytest.mark.parametrize("what", ["bit", "page"])
+def test_damage_in_the_middle_is_never_taken_for_an_end(tmp_path, crash, what):
+    segment = recorded(tmp_path, crash=crash)
+    assert replay(tmp_path).returncode == 0
+    at = 4096 + 40 * 64 + 3 if what == "bit" else 8192
+    patch(segment, at, bytes([segment.read_bytes()[at] ^ 4]) if what == "bit" else bytes(4096))
+    done = replay(tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    words = refused(tmp_path)
+    for said in (done.stderr, words):
+        assert "00000001.ringlane at offset" in said
+        assert "restore the file from a copy, or begin a new journal directory" in said
+
+
+def test_a_torn_tail_is_told_and_served_on(tmp_path):
+    segment = recorded(tmp_path)
+    whole = json.loads(replay(tmp_path).stdout)
+    at = len(segment.read_bytes().rstrip(b"\0")) - 1
+    patch(segment, at, b"\x55")
+    done = replay(tmp_path)
+    torn = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert "ends in a torn frame" in torn["torn"]
+    assert torn["frames"] == whole["frames"] - 1
+    daemon = start(tmp_path).ready()
+    assert "the journal ended in a torn frame" in daemon.words()
+    assert daemon.stop() == 0
+    # What was torn stays where it is, and the next epoch goes on exactly behind the last whole frame.
+    assert replay(tmp_path).returncode == 0
+    start(tmp_path).ready().stop()
