@@ -75,7 +75,7 @@ fn raise_descriptor_limit() {
 /// SIGTERM, SIGINT and SIGHUP arrive as a descriptor, in every thread.
 fn block_signals() -> Result<SignalFd, String> {
     let mut set = SigSet::empty();
-    [Signal::SIGTERM, Signal::SIGINT].into_iter().for_each(|signal| set.add(signal));
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|signal| set.add(signal));
     set.thread_block()
         .and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK))
         .map_err(|error| format!("cannot take signals: {error}"))
@@ -117,11 +117,11 @@ fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Lanes that were open when the last sidecar died have no owner that could be heard.
+/// Lanes that were open when the last sidecar died are closed. That was not their clients' end: orders stay, without an owner,
+/// as they do when a sidecar is stopped.
 fn close_abandoned(engine: &mut Engine, writer: &mut Writer) -> Result<(), String> {
-    for (lane, cancel) in engine.open_lanes().to_vec() {
-        let status = LaneStatus::ShuttingDown as u64;
-        let close = LaneClose { lane, cancel_orders: u32::from(cancel), status, ..LaneClose::default() };
+    for (lane, _) in engine.open_lanes().to_vec() {
+        let close = LaneClose { lane, cancel_orders: 0, status: LaneStatus::ShuttingDown as u64, ..LaneClose::default() };
         let meta = frame_meta(engine, FrameKind::LaneClose, lane, LaneClose::SCHEMA_HASH);
         writer.append(&meta, 1, |records| records[0] = bytemuck::must_cast(close))?;
         engine.close_lane(&close);
