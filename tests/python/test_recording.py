@@ -1,12 +1,13 @@
 """A recording outlives mistakes: configurations that do not fit, damaged bytes, leftovers, a place that is taken."""
 
 import json
+import signal
 import subprocess
 from pathlib import Path
 from unittest import mock
 
 import pytest
-from daemon import BINARY, CONFIG, Daemon, new_order
+from daemon import BINARY, CONFIG, Daemon, new_order, until
 from plain_client import PlainClient
 
 BUY = 1
@@ -22,8 +23,9 @@ def start(directory: Path, text: str = "", **options) -> Daemon:
 
 def refused(directory: Path, text: str = "", **options) -> str:
     """The words with which a sidecar refuses to start."""
+    log = directory / "log"
+    before = len(log.read_text()) if log.exists() else 0
     daemon = start(directory, text, **options)
-    before = len(daemon.words())
     assert daemon.process.wait(20) == 2, daemon.words()
     daemon.stop()
     return daemon.words()[before:]
@@ -112,3 +114,24 @@ def test_a_torn_tail_is_told_and_served_on(tmp_path):
     # What was torn stays where it is, and the next epoch goes on exactly behind the last whole frame.
     assert replay(tmp_path).returncode == 0
     start(tmp_path).ready().stop()
+
+
+def test_leftovers_of_a_full_disk_are_cleared(tmp_path):
+    (tmp_path / "journal").mkdir()
+    leftover = tmp_path / "journal/00000003.ringlane.new"
+    leftover.write_bytes(bytes(4096))
+    daemon = start(tmp_path).ready()
+    assert not leftover.exists()
+    assert daemon.stop() == 0
+
+
+# ---- a sidecar's place ----
+
+
+def test_sighup_ends_nothing(tmp_path):
+    daemon = start(tmp_path).ready()
+    daemon.process.send_signal(signal.SIGHUP)
+    until(lambda: "SIGHUP changes nothing" in daemon.words(), what="the log line")
+    PlainClient(daemon.address).close()
+    assert daemon.stop() == 0
+    assert not Path(daemon.address).exists()
