@@ -259,6 +259,14 @@ fn a_segment_made_ahead_and_never_used_hides_nothing_behind_it() {
 }
 
 #[test]
+fn a_segment_that_cannot_be_reserved_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = WriterConfig { segment_bytes: 1 << 60, ..CONFIG };
+    assert!(Writer::open(directory.path(), 1, config, EPOCH, &meta(1)).is_err_and(|words| words.contains("cannot reserve")));
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn odd_file_names_are_no_segments_and_no_panic() {
     let directory = tempfile::tempdir().unwrap();
     assert!(read(directory.path()).is_err_and(|words| words.contains("no recording")));
