@@ -1,21 +1,24 @@
 //! The one file that wires the rooms: recovers the journal, opens the socket, and runs sequencer and control until the end.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
+use nix::sys::stat::{Mode, umask};
 use ringlane_layout::board::board_name;
 use ringlane_layout::limits::BATCH_SLOTS_MAX;
 use ringlane_layout::orders::{BookLimits, Instrument, OrderRequest};
 use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_layout::region::LaneStatus;
 
-use crate::board::{Board, Identity, text_of};
+use crate::board::{AddressLock, Board, Identity, text_of};
 use crate::config::{Config, JournalConfig};
 use crate::control::{Control, Host, Lifetime};
 use crate::engine::{ENGINE_VERSION, Engine};
@@ -34,10 +37,11 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     nix::sys::prctl::set_dumpable(false).map_err(|error| format!("cannot protect the process: {error}"))?;
     let socket_path = config.socket.clone().unwrap_or_else(|| PathBuf::from(SYSTEM_SOCKET));
     let address = socket_path.to_string_lossy().into_owned();
+    let address_lock = AddressLock::take(&address)?;
     let lock = config.journal.directory.as_deref().map(JournalLock::take).transpose()?;
     let (engine, journal, epoch) = recover(&config)?;
     let lane_last = engine.lane_last();
-    let board = Board::create(&Identity { address: address.clone(), epoch, started_ns: wall_clock_ns() })?;
+    let board = Board::create(&Identity { address: address.clone(), epoch, started_ns: wall_clock_ns() }, &address_lock)?;
     let listener = open_socket(&socket_path)?;
     let (sequencer, commands) = Sequencer::new(engine, journal, board, config.sequencer)?;
     let journal_directory = config.journal.directory.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
@@ -60,7 +64,7 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let ended = control.join().map_err(|_| "the control thread panicked".to_owned());
     let _ = std::fs::remove_file(&socket_path);
     tracing::info!(sequence = engine.next_sequence() - 1, state_hash = format!("{:016x}", engine.orders.state_hash()), "stopped");
-    drop(lock);
+    drop((lock, address_lock));
     ended
 }
 
@@ -183,17 +187,31 @@ fn frame_meta(engine: &Engine, kind: FrameKind, lane: u32, schema_hash: u64) -> 
     FrameMeta { kind, lane, first_sequence, first_slot: 0, schema_hash, output_hash, time_ns: wall_clock_ns() }
 }
 
-/// Binds the control socket; a leftover of a dead sidecar is removed, a live one is respected.
+/// Binds the control socket. What a dead sidecar left there is removed; anything else is somebody's and stays.
 fn open_socket(path: &Path) -> Result<OwnedFd, String> {
     let say = |error: &dyn std::fmt::Display| format!("cannot listen at {}: {error}", path.display());
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(|error| say(&error))?;
+    let address = UnixAddr::new(path).map_err(|error| say(&error))?;
+    let make = || {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(|error| say(&error))
+    };
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(say(&error)),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(say(&"there is something else than a socket; remove it, or choose another path"));
+        }
+        Ok(_) if connect(make()?.as_raw_fd(), &address) == Err(Errno::ECONNREFUSED) => {
+            std::fs::remove_file(path).map_err(|error| say(&error))?;
+        }
+        Ok(_) => return Err(say(&"another program listens there; end it, or choose another path")),
     }
-    // The board of a live sidecar at this address was found before; what is left here is a leftover.
-    let _ = std::fs::remove_file(path);
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(|error| say(&error))?;
-    bind(listener.as_raw_fd(), &UnixAddr::new(path).map_err(|error| say(&error))?).map_err(|error| say(&error))?;
+    let listener = make()?;
+    // From its first instant on nobody but its user and group may connect.
+    let before = umask(Mode::from_bits_truncate(0o117));
+    let bound = bind(listener.as_raw_fd(), &address);
+    umask(before);
+    bound.map_err(|error| say(&error))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(|error| say(&error))?;
     listen(&listener, Backlog::MAXALLOWABLE).map_err(|error| say(&error))?;
     Ok(listener)

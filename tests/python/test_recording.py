@@ -1,7 +1,9 @@
 """A recording outlives mistakes: configurations that do not fit, damaged bytes, leftovers, a place that is taken."""
 
 import json
+import os
 import signal
+import socket
 import subprocess
 from pathlib import Path
 from unittest import mock
@@ -135,3 +137,33 @@ def test_sighup_ends_nothing(tmp_path):
     PlainClient(daemon.address).close()
     assert daemon.stop() == 0
     assert not Path(daemon.address).exists()
+
+
+def test_only_a_dead_sidecars_socket_is_removed(tmp_path):
+    place = tmp_path / "socket"
+    place.write_text("mine")
+    assert "something else than a socket" in refused(tmp_path)
+    assert place.read_text() == "mine"
+    place.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(place))
+        other.listen()
+        assert "another program listens there" in refused(tmp_path)
+    daemon = start(tmp_path).ready()
+    assert place.stat().st_mode & 0o777 == 0o660
+    daemon.kill()
+    assert place.exists()
+    assert start(tmp_path).ready().stop() == 0
+
+
+def test_a_board_whose_pid_is_used_again_keeps_nobody_down(tmp_path):
+    daemon = start(tmp_path).ready()
+    client = PlainClient(daemon.address)
+    board = Path("/dev/shm") / client.info["board"]
+    daemon.kill()
+    client.close()
+    patch(board, 16, os.getpid().to_bytes(8, "little"))
+    assert json.loads(daemon.status_process().stdout)["health"] == "dead"
+    daemon = start(tmp_path).ready()
+    assert daemon.status()["health"] == "healthy"
+    assert daemon.stop() == 0
