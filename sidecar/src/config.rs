@@ -131,6 +131,9 @@ pub struct AccountsConfig {
     pub price_collar_bps: u32,
 }
 
+/// Longest wait that can be configured, microseconds.
+const WAIT_US_MAX: u64 = 60_000_000;
+
 const fn four() -> u32 {
     4
 }
@@ -165,6 +168,12 @@ impl Config {
         let journal = &self.journal;
         if !(1 << 20..=1 << 36).contains(&journal.segment_bytes) || !journal.segment_bytes.is_multiple_of(4096) {
             return Err("journal.segment_bytes must be 1 MiB to 64 GiB and a multiple of 4096".into());
+        }
+        if journal.prefault_bytes > journal.segment_bytes {
+            return Err("journal.prefault_bytes must be at most journal.segment_bytes".into());
+        }
+        if self.sequencer.spin_us > WAIT_US_MAX || self.sequencer.park_after_us > WAIT_US_MAX {
+            return Err(format!("sequencer.spin_us and sequencer.park_after_us must be 0 to {WAIT_US_MAX} (one minute)"));
         }
         if !(1..=RESTING_ORDERS_MAX).contains(&self.orders.resting_orders_max) {
             return Err(format!("orders.resting_orders_max must be 1 to {RESTING_ORDERS_MAX}"));

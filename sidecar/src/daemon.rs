@@ -14,7 +14,7 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bin
 use nix::sys::stat::{Mode, umask};
 use ringlane_layout::board::board_name;
 use ringlane_layout::limits::BATCH_SLOTS_MAX;
-use ringlane_layout::orders::{BookLimits, Instrument, OrderRequest};
+use ringlane_layout::orders::{AccountLimits, BookLimits, Instrument, OrderRequest};
 use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_layout::region::LaneStatus;
 
@@ -89,22 +89,23 @@ fn block_signals() -> Result<SignalFd, String> {
 fn recover(config: &Config) -> Result<(Engine, Option<Writer>, u64), String> {
     let mut engine = Engine::new(random_seed());
     let Some(directory) = config.journal.directory.as_deref() else {
-        configure(&mut engine, config)?;
+        configure(&mut engine, config, &[])?;
         return Ok((engine, None, 0));
     };
     let segments = list_segments(directory)?;
-    let mut epoch = 1;
+    let (mut epoch, mut accounts) = (1, Vec::new());
     if !segments.is_empty() {
         let replayed = replay(directory, &mut engine, |records| tracing::info!(records, "recovering"))?;
         if let JournalEnd::Torn { segment, offset, why } = &replayed.end {
             tracing::warn!(segment = %segment.display(), offset, why, "the journal ended in a torn frame, which was never acknowledged");
         }
         epoch = replayed.segment.epoch + 1;
+        accounts = replayed.accounts;
         tracing::info!(records = replayed.records, sequence = engine.next_sequence() - 1, "recovered");
     }
     let index = segments.last().map_or(1, |(index, _)| index + 1);
     let start = frame_meta(&engine, FrameKind::End, 0, 0);
-    let added = configure(&mut engine, config)?;
+    let added = configure(&mut engine, config, &accounts)?;
     let words = Epoch { number: epoch, engine_version: ENGINE_VERSION, request_schema_hash: OrderRequest::SCHEMA_HASH };
     let JournalConfig { segment_bytes, prefault_bytes, .. } = config.journal;
     let writer_config = WriterConfig { segment_bytes, prefault_bytes, avoid_cpu: config.sequencer.cpu };
@@ -138,7 +139,7 @@ type Added = (FrameMeta, Vec<RecordBytes>);
 
 /// Applies what the configuration adds to the engine's limits, instruments and accounts, and gives it as frames. They are
 /// journaled only when all of it was applied: a configuration that is refused leaves the journal as it was.
-fn configure(engine: &mut Engine, config: &Config) -> Result<Vec<Added>, String> {
+fn configure(engine: &mut Engine, config: &Config, journaled: &[AccountLimits]) -> Result<Vec<Added>, String> {
     let mut added = Vec::new();
     let limits = BookLimits { resting_orders_max: config.orders.resting_orders_max as u64, ..BookLimits::default() };
     if limits.resting_orders_max != engine.orders.resting_orders_max() {
@@ -146,7 +147,17 @@ fn configure(engine: &mut Engine, config: &Config) -> Result<Vec<Added>, String>
         engine.set_book_limits(&limits);
     }
     let known = engine.orders.instruments();
-    let instruments = config.orders.instrument_records();
+    // A file that names none has nothing against what the journal has.
+    let keep = config.orders.instruments.is_empty() && !known.is_empty();
+    let instruments = if keep { known.clone() } else { config.orders.instrument_records() };
+    if let Some(missing) = known.get(instruments.len()) {
+        return Err(format!(
+            "symbol {} is {} in the journal, and the configuration ends before it: instruments can be added behind the others, not \
+             removed; restore the entry, or begin a new journal directory",
+            missing.symbol,
+            text_of(&missing.name)
+        ));
+    }
     if let Some((known, configured)) = known.iter().zip(&instruments).find(|(known, configured)| known != configured) {
         return Err(instrument_changed(known, configured));
     }
@@ -154,11 +165,28 @@ fn configure(engine: &mut Engine, config: &Config) -> Result<Vec<Added>, String>
         added.push(frame(engine, FrameKind::Instruments, instruments));
         instruments.iter().try_for_each(|instrument| engine.add_instrument(instrument))?;
     }
-    for accounts in config.orders.account_records().chunks(BATCH_SLOTS_MAX) {
+    let keep = config.orders.accounts.is_empty() && !journaled.is_empty();
+    let accounts = if keep { Vec::new() } else { config.orders.account_records() };
+    if let Some(account) = journaled.iter().filter(|_| !keep).find_map(|range| first_unnamed(range, &accounts)) {
+        return Err(format!(
+            "account {account} is in the journal, and the configuration does not name it any more: accounts can be added and their \
+             limits changed, not removed; restore the entry, or begin a new journal directory"
+        ));
+    }
+    for accounts in accounts.chunks(BATCH_SLOTS_MAX) {
         added.push(frame(engine, FrameKind::Accounts, accounts));
         accounts.iter().try_for_each(|accounts| engine.set_accounts(accounts))?;
     }
     Ok(added)
+}
+
+/// First account of a range that no range of the configuration names.
+fn first_unnamed(range: &AccountLimits, named: &[AccountLimits]) -> Option<u32> {
+    let mut account = range.account_first;
+    while let Some(around) = named.iter().find(|named| (named.account_first..=named.account_last).contains(&account)) {
+        account = around.account_last + 1;
+    }
+    (account <= range.account_last).then_some(account)
 }
 
 /// A frame of these records as the next ones of the engine.

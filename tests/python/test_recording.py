@@ -57,6 +57,36 @@ def test_a_typo_in_the_configuration_leaves_the_journal_usable(tmp_path, wrong, 
     assert daemon.replay()["torn"] is None
 
 
+@pytest.mark.parametrize(
+    ("journaled", "shorter", "words"),
+    [
+        (TWO, ONE, "symbol 2 is LANE in the journal"),
+        (accounts(1, 50) + accounts(60, 90), accounts(1, 40) + accounts(41, 59), "account 60 is in the journal"),
+        (accounts(1, 50), accounts(1, 20) + accounts(22, 90), "account 21 is in the journal"),
+    ],
+)
+def test_what_the_journal_has_cannot_be_removed(tmp_path, journaled, shorter, words):
+    start(tmp_path, journaled).ready().stop()
+    assert words in refused(tmp_path, shorter)
+    start(tmp_path, journaled).ready().stop()
+    # A configuration that names none keeps the journal's.
+    start(tmp_path).ready().stop()
+    assert words in refused(tmp_path, shorter)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["[journal]\nprefault_bytes = 9007199254740993\n"]
+    + [f"[sequencer]\n{name} = {60_000_001}\n" for name in ("spin_us", "park_after_us")],
+)
+def test_numbers_out_of_bounds_are_refused_in_words(tmp_path, wrong):
+    with mock.patch("daemon.CONFIG", wrong):
+        daemon = Daemon(tmp_path)
+    assert daemon.process.wait(20) == 2
+    assert "must be" in daemon.words()
+    assert wrong.split()[1] in daemon.words()
+
+
 # ---- damaged bytes ----
 
 
