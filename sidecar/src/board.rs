@@ -2,11 +2,14 @@
 //! Nothing is asked of the sidecar to read it. Where each word sits is in `layout`.
 #![allow(unsafe_code)]
 
-use std::fs::File;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use ringlane_layout::board::{BOARD_BYTES, BOARD_MAGIC, READ_ATTEMPTS_MAX, ROW_BYTES, ROWS_OFFSET, board_name, header, row};
 use ringlane_layout::limits::{LANES_MAX, LAYOUT_VERSION};
 use ringlane_layout::primitive::{Ordering, fence};
@@ -15,6 +18,55 @@ use shared_memory::{Shmem, ShmemConf};
 
 /// Where POSIX named segments live on Linux.
 const SEGMENT_DIRECTORY: &str = "/dev/shm";
+
+/// The lock on an address, held for the life of the sidecar: who has it serves there, and socket and board are its own to
+/// replace. The kernel lets go of it with the process, whatever its pid is used for later. Its file stays behind.
+#[derive(Debug)]
+pub struct AddressLock {
+    _file: Flock<File>,
+}
+
+impl AddressLock {
+    /// Takes the lock, or says who serves there.
+    pub fn take(address: &str) -> Result<Self, String> {
+        let path = lock_path(address);
+        let say = |error: &dyn std::fmt::Display| format!("cannot lock the address by {}: {error}", path.display());
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory).map_err(|error| say(&error))?;
+        }
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).read(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+        let mut file = options.open(&path).map_err(|error| say(&error))?;
+        // Whoever asks for the status holds it for an instant.
+        for _ in 0..LOCK_ATTEMPTS_MAX {
+            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => return Ok(Self { _file: file }),
+                Err((file, Errno::EWOULDBLOCK)) => file,
+                Err((_, error)) => return Err(say(&error)),
+            };
+            std::thread::sleep(LOCK_PAUSE);
+        }
+        let pid = BoardReader::open(address).map_or_else(|_| "?".into(), |board| board.word(header::PID).to_string());
+        Err(format!("another sidecar (pid {pid}) already serves {address}"))
+    }
+}
+
+/// How often a start tries to lock its address, and how long it waits in between.
+const LOCK_ATTEMPTS_MAX: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+fn lock_path(address: &str) -> PathBuf {
+    PathBuf::from(format!("{address}.lock"))
+}
+
+/// Whether a sidecar holds the lock on an address; none when this user may not look.
+fn is_locked(address: &str) -> Option<bool> {
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NOFOLLOW.bits()).open(lock_path(address)).ok()?;
+    match Flock::lock(file, FlockArg::LockSharedNonblock) {
+        Ok(_) => Some(false),
+        Err((_, error)) => (error == Errno::EWOULDBLOCK).then_some(true),
+    }
+}
 
 /// The writer's side, in the sidecar. Dropping it removes the name.
 pub struct Board {
@@ -38,20 +90,15 @@ pub struct Identity {
 }
 
 impl Board {
-    /// Creates the board of the sidecar at this address, clearing the leftover of a dead one.
-    pub fn create(identity: &Identity) -> Result<Self, String> {
+    /// Creates the board of the sidecar at this address, whose lock the caller holds; an older one is a dead sidecar's.
+    pub fn create(identity: &Identity, _lock: &AddressLock) -> Result<Self, String> {
         let name = board_name(&identity.address);
         let path = PathBuf::from(SEGMENT_DIRECTORY).join(&name);
-        if let Ok(reader) = BoardReader::open(&identity.address)
-            && reader.owner_lives()
-        {
-            return Err(format!("another sidecar (pid {}) already serves {}", reader.word(header::PID), identity.address));
-        }
         // Removing a name that is not there is no error worth telling.
         let _ = std::fs::remove_file(&path);
         let say = |error: &dyn std::fmt::Display| format!("cannot create the board {}: {error}", path.display());
         let segment = ShmemConf::new().size(BOARD_BYTES).os_id(&name).create().map_err(|error| say(&error))?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).map_err(|error| say(&error))?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).map_err(|error| say(&error))?;
         // SAFETY: the segment is mapped read-write for BOARD_BYTES at a page boundary and lives as long as this value.
         let bytes = unsafe { SharedBytes::new(segment.as_ptr(), BOARD_BYTES) };
         let board = Self { bytes, _segment: segment };
@@ -171,11 +218,14 @@ impl BoardReader {
         text_of(&bytes)
     }
 
-    /// Whether the process that wrote the board still runs.
+    /// Whether the sidecar that wrote the board still runs: whether its address is locked, or, for users who may not look at
+    /// the lock, whether its pid is that of a process which is older than the board.
     #[must_use]
     pub fn owner_lives(&self) -> bool {
-        let pid = i32::try_from(self.word(header::PID)).unwrap_or(0);
-        pid > 0 && nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) != Err(nix::errno::Errno::ESRCH)
+        is_locked(&self.text(header::ADDRESS, 112)).unwrap_or_else(|| {
+            let started = process_started_ns(self.word(header::PID));
+            started.is_some_and(|started_ns| started_ns <= self.word(header::STARTED_NS).saturating_add(CLOCK_SLACK_NS))
+        })
     }
 
     /// One consistent lane row; none when it is empty or the writer never let go of it.
@@ -197,6 +247,20 @@ impl BoardReader {
     }
 }
 
+/// How much later than its board a process may seem to have started: ticks are coarse, and clocks are set.
+const CLOCK_SLACK_NS: u64 = 2_000_000_000;
+/// Clock ticks a second in /proc, on every Linux that runs here.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// When a process started, nanoseconds since 1970; none when there is no such process.
+fn process_started_ns(pid: u64) -> Option<u64> {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
+    let ticks: u64 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    let boot = std::fs::read_to_string("/proc/stat").ok()?;
+    let boot_seconds: u64 = boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    Some(boot_seconds * 1_000_000_000 + ticks * (1_000_000_000 / TICKS_PER_SECOND))
+}
+
 /// A zero-padded text.
 #[must_use]
 pub fn text_of(bytes: &[u8]) -> String {
@@ -210,10 +274,13 @@ mod tests {
 
     #[test]
     fn readers_see_whole_rows_and_a_dead_owner_is_cleared() {
-        let identity = Identity { address: format!("/nowhere/{}", std::process::id()), epoch: 3, started_ns: 1 };
-        let board = Board::create(&identity).unwrap();
-        let reader = BoardReader::open(&identity.address).unwrap();
-        assert_eq!(reader.text(header::ADDRESS, 112), identity.address);
+        let directory = tempfile::tempdir().unwrap();
+        let address = directory.path().join("socket").to_string_lossy().into_owned();
+        let identity = Identity { address: address.clone(), epoch: 3, started_ns: 1 };
+        let lock = AddressLock::take(&address).unwrap();
+        let board = Board::create(&identity, &lock).unwrap();
+        let reader = BoardReader::open(&address).unwrap();
+        assert_eq!(reader.text(header::ADDRESS, 112), address);
         assert!(reader.row(0).is_none());
         let writer = std::thread::spawn(move || {
             (1..200_000).for_each(|n| board.write_row(0, &[(row::LANE, 1), (row::SUBMITTED, n), (row::COMPLETED, n)]));
@@ -223,8 +290,16 @@ mod tests {
             assert_eq!(words[row::SUBMITTED], words[row::COMPLETED]);
         }
         let board = writer.join().unwrap();
-        assert!(Board::create(&identity).is_err_and(|words| words.contains("already serves")));
+        assert!(reader.owner_lives());
+        assert!(AddressLock::take(&address).is_err_and(|words| words.contains("already serves")));
+        drop(lock);
+        assert!(!reader.owner_lives());
+        std::fs::remove_file(lock_path(&address)).unwrap();
+        assert!(!reader.owner_lives(), "its pid is that of a younger process");
+        board.set(header::STARTED_NS, u64::MAX);
+        assert!(reader.owner_lives());
         board.set(header::PID, 0x7fff_ffff);
-        drop(Board::create(&identity).unwrap());
+        assert!(!reader.owner_lives());
+        drop(Board::create(&identity, &AddressLock::take(&address).unwrap()).unwrap());
     }
 }

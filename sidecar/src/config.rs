@@ -1,9 +1,10 @@
 //! The sidecar's configuration: what stands in the TOML file, its defaults, and what is wrong with it in words.
 //! It is read once at start; whatever decides a result is journaled as records, and replay never comes here.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use ringlane_layout::limits::{ACCOUNT_MAX, PRICE_DECIMALS_MAX, RESTING_ORDERS_MAX, SYMBOLS_MAX};
+use ringlane_layout::limits::{ACCOUNT_MAX, ORDER_PRICE_MAX, ORDER_QUANTITY_MAX, PRICE_DECIMALS_MAX, RESTING_ORDERS_MAX, SYMBOLS_MAX};
 use ringlane_layout::orders::{AccountLimits, Instrument};
 use serde::Deserialize;
 
@@ -130,6 +131,9 @@ pub struct AccountsConfig {
     pub price_collar_bps: u32,
 }
 
+/// Longest wait that can be configured, microseconds.
+const WAIT_US_MAX: u64 = 60_000_000;
+
 const fn four() -> u32 {
     4
 }
@@ -165,6 +169,12 @@ impl Config {
         if !(1 << 20..=1 << 36).contains(&journal.segment_bytes) || !journal.segment_bytes.is_multiple_of(4096) {
             return Err("journal.segment_bytes must be 1 MiB to 64 GiB and a multiple of 4096".into());
         }
+        if journal.prefault_bytes > journal.segment_bytes {
+            return Err("journal.prefault_bytes must be at most journal.segment_bytes".into());
+        }
+        if self.sequencer.spin_us > WAIT_US_MAX || self.sequencer.park_after_us > WAIT_US_MAX {
+            return Err(format!("sequencer.spin_us and sequencer.park_after_us must be 0 to {WAIT_US_MAX} (one minute)"));
+        }
         if !(1..=RESTING_ORDERS_MAX).contains(&self.orders.resting_orders_max) {
             return Err(format!("orders.resting_orders_max must be 1 to {RESTING_ORDERS_MAX}"));
         }
@@ -172,6 +182,10 @@ impl Config {
             return Err(format!("there can be {SYMBOLS_MAX} instruments at most"));
         }
         self.orders.instruments.iter().try_for_each(InstrumentConfig::check)?;
+        let mut names = HashSet::new();
+        if let Some(again) = self.orders.instruments.iter().find(|instrument| !names.insert(&instrument.name)) {
+            return Err(format!("instrument {} stands in the list twice", again.name));
+        }
         self.orders.accounts.iter().try_for_each(AccountsConfig::check)
     }
 }
@@ -182,8 +196,13 @@ impl InstrumentConfig {
         if !name_ok {
             return Err(format!("instrument name {:?} must be 1 to 24 printable ASCII characters", self.name));
         }
-        if self.price_decimals > PRICE_DECIMALS_MAX || self.tick < 1 || self.lot < 1 || self.reference_price < 0 {
-            return Err(format!("instrument {}: price_decimals must be 0 to {PRICE_DECIMALS_MAX}, tick and lot at least 1", self.name));
+        let steps_ok = (1..=ORDER_PRICE_MAX).contains(&self.tick) && (1..=ORDER_QUANTITY_MAX).contains(&self.lot);
+        if self.price_decimals > PRICE_DECIMALS_MAX || !steps_ok || !(0..=ORDER_PRICE_MAX).contains(&self.reference_price) {
+            return Err(format!(
+                "instrument {}: price_decimals must be 0 to {PRICE_DECIMALS_MAX}, tick 1 to {ORDER_PRICE_MAX}, lot 1 to \
+                 {ORDER_QUANTITY_MAX}, reference_price 0 to {ORDER_PRICE_MAX}",
+                self.name
+            ));
         }
         Ok(())
     }

@@ -1,20 +1,24 @@
 //! The one file that wires the rooms: recovers the journal, opens the socket, and runs sequencer and control until the end.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
+use nix::sys::stat::{Mode, umask};
 use ringlane_layout::board::board_name;
-use ringlane_layout::orders::{BookLimits, Instrument, OrderRequest};
-use ringlane_layout::record::Record;
+use ringlane_layout::limits::BATCH_SLOTS_MAX;
+use ringlane_layout::orders::{AccountLimits, BookLimits, Instrument, OrderRequest};
+use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_layout::region::LaneStatus;
 
-use crate::board::{Board, Identity, text_of};
+use crate::board::{AddressLock, Board, Identity, text_of};
 use crate::config::{Config, JournalConfig};
 use crate::control::{Control, Host, Lifetime};
 use crate::engine::{ENGINE_VERSION, Engine};
@@ -33,10 +37,11 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     nix::sys::prctl::set_dumpable(false).map_err(|error| format!("cannot protect the process: {error}"))?;
     let socket_path = config.socket.clone().unwrap_or_else(|| PathBuf::from(SYSTEM_SOCKET));
     let address = socket_path.to_string_lossy().into_owned();
+    let address_lock = AddressLock::take(&address)?;
     let lock = config.journal.directory.as_deref().map(JournalLock::take).transpose()?;
     let (engine, journal, epoch) = recover(&config)?;
     let lane_last = engine.lane_last();
-    let board = Board::create(&Identity { address: address.clone(), epoch, started_ns: wall_clock_ns() })?;
+    let board = Board::create(&Identity { address: address.clone(), epoch, started_ns: wall_clock_ns() }, &address_lock)?;
     let listener = open_socket(&socket_path)?;
     let (sequencer, commands) = Sequencer::new(engine, journal, board, config.sequencer)?;
     let journal_directory = config.journal.directory.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
@@ -59,7 +64,7 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let ended = control.join().map_err(|_| "the control thread panicked".to_owned());
     let _ = std::fs::remove_file(&socket_path);
     tracing::info!(sequence = engine.next_sequence() - 1, state_hash = format!("{:016x}", engine.orders.state_hash()), "stopped");
-    drop(lock);
+    drop((lock, address_lock));
     ended
 }
 
@@ -74,7 +79,7 @@ fn raise_descriptor_limit() {
 /// SIGTERM, SIGINT and SIGHUP arrive as a descriptor, in every thread.
 fn block_signals() -> Result<SignalFd, String> {
     let mut set = SigSet::empty();
-    [Signal::SIGTERM, Signal::SIGINT].into_iter().for_each(|signal| set.add(signal));
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|signal| set.add(signal));
     set.thread_block()
         .and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK))
         .map_err(|error| format!("cannot take signals: {error}"))
@@ -84,27 +89,31 @@ fn block_signals() -> Result<SignalFd, String> {
 fn recover(config: &Config) -> Result<(Engine, Option<Writer>, u64), String> {
     let mut engine = Engine::new(random_seed());
     let Some(directory) = config.journal.directory.as_deref() else {
-        configure(&mut engine, None, config)?;
+        configure(&mut engine, config, &[])?;
         return Ok((engine, None, 0));
     };
     let segments = list_segments(directory)?;
-    let mut epoch = 1;
+    let (mut epoch, mut accounts) = (1, Vec::new());
     if !segments.is_empty() {
         let replayed = replay(directory, &mut engine, |records| tracing::info!(records, "recovering"))?;
         if let JournalEnd::Torn { segment, offset, why } = &replayed.end {
             tracing::warn!(segment = %segment.display(), offset, why, "the journal ended in a torn frame, which was never acknowledged");
         }
         epoch = replayed.segment.epoch + 1;
+        accounts = replayed.accounts;
         tracing::info!(records = replayed.records, sequence = engine.next_sequence() - 1, "recovered");
     }
     let index = segments.last().map_or(1, |(index, _)| index + 1);
     let start = frame_meta(&engine, FrameKind::End, 0, 0);
+    let added = configure(&mut engine, config, &accounts)?;
     let words = Epoch { number: epoch, engine_version: ENGINE_VERSION, request_schema_hash: OrderRequest::SCHEMA_HASH };
     let JournalConfig { segment_bytes, prefault_bytes, .. } = config.journal;
     let writer_config = WriterConfig { segment_bytes, prefault_bytes, avoid_cpu: config.sequencer.cpu };
     let mut writer = Writer::open(directory, index, writer_config, words, &start)?;
+    for (meta, records) in &added {
+        writer.append(meta, records.len(), |place| place.copy_from_slice(records))?;
+    }
     close_abandoned(&mut engine, &mut writer)?;
-    configure(&mut engine, Some(&mut writer), config)?;
     Ok((engine, Some(writer), epoch))
 }
 
@@ -113,40 +122,76 @@ fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Lanes that were open when the last sidecar died have no owner that could be heard.
+/// Lanes that were open when the last sidecar died are closed. That was not their clients' end: orders stay, without an owner,
+/// as they do when a sidecar is stopped.
 fn close_abandoned(engine: &mut Engine, writer: &mut Writer) -> Result<(), String> {
-    for (lane, cancel) in engine.open_lanes().to_vec() {
-        let status = LaneStatus::ShuttingDown as u64;
-        let close = LaneClose { lane, cancel_orders: u32::from(cancel), status, ..LaneClose::default() };
-        journal(engine, Some(&mut *writer), FrameKind::LaneClose, lane, close)?;
+    for (lane, _) in engine.open_lanes().to_vec() {
+        let close = LaneClose { lane, cancel_orders: 0, status: LaneStatus::ShuttingDown as u64, ..LaneClose::default() };
+        let meta = frame_meta(engine, FrameKind::LaneClose, lane, LaneClose::SCHEMA_HASH);
+        writer.append(&meta, 1, |records| records[0] = bytemuck::must_cast(close))?;
         engine.close_lane(&close);
     }
     Ok(())
 }
 
-/// Journals and applies what the configuration adds to the engine's limits, instruments and accounts.
-fn configure(engine: &mut Engine, mut writer: Option<&mut Writer>, config: &Config) -> Result<(), String> {
+/// A frame that is still to be journaled.
+type Added = (FrameMeta, Vec<RecordBytes>);
+
+/// Applies what the configuration adds to the engine's limits, instruments and accounts, and gives it as frames. They are
+/// journaled only when all of it was applied: a configuration that is refused leaves the journal as it was.
+fn configure(engine: &mut Engine, config: &Config, journaled: &[AccountLimits]) -> Result<Vec<Added>, String> {
+    let mut added = Vec::new();
     let limits = BookLimits { resting_orders_max: config.orders.resting_orders_max as u64, ..BookLimits::default() };
     if limits.resting_orders_max != engine.orders.resting_orders_max() {
-        journal(engine, writer.as_deref_mut(), FrameKind::BookLimits, 0, limits)?;
+        added.push(frame(engine, FrameKind::BookLimits, &[limits]));
         engine.set_book_limits(&limits);
     }
     let known = engine.orders.instruments();
-    for (index, instrument) in config.orders.instrument_records().iter().enumerate() {
-        match known.get(index) {
-            Some(known) if known == instrument => {}
-            Some(known) => return Err(instrument_changed(known, instrument)),
-            None => {
-                journal(engine, writer.as_deref_mut(), FrameKind::Instruments, 0, *instrument)?;
-                engine.add_instrument(instrument)?;
-            }
-        }
+    // A file that names none has nothing against what the journal has.
+    let keep = config.orders.instruments.is_empty() && !known.is_empty();
+    let instruments = if keep { known.clone() } else { config.orders.instrument_records() };
+    if let Some(missing) = known.get(instruments.len()) {
+        return Err(format!(
+            "symbol {} is {} in the journal, and the configuration ends before it: instruments can be added behind the others, not \
+             removed; restore the entry, or begin a new journal directory",
+            missing.symbol,
+            text_of(&missing.name)
+        ));
     }
-    for accounts in config.orders.account_records() {
-        journal(engine, writer.as_deref_mut(), FrameKind::Accounts, 0, accounts)?;
-        engine.set_accounts(&accounts)?;
+    if let Some((known, configured)) = known.iter().zip(&instruments).find(|(known, configured)| known != configured) {
+        return Err(instrument_changed(known, configured));
     }
-    Ok(())
+    for instruments in instruments.get(known.len()..).unwrap_or_default().chunks(BATCH_SLOTS_MAX) {
+        added.push(frame(engine, FrameKind::Instruments, instruments));
+        instruments.iter().try_for_each(|instrument| engine.add_instrument(instrument))?;
+    }
+    let keep = config.orders.accounts.is_empty() && !journaled.is_empty();
+    let accounts = if keep { Vec::new() } else { config.orders.account_records() };
+    if let Some(account) = journaled.iter().filter(|_| !keep).find_map(|range| first_unnamed(range, &accounts)) {
+        return Err(format!(
+            "account {account} is in the journal, and the configuration does not name it any more: accounts can be added and their \
+             limits changed, not removed; restore the entry, or begin a new journal directory"
+        ));
+    }
+    for accounts in accounts.chunks(BATCH_SLOTS_MAX) {
+        added.push(frame(engine, FrameKind::Accounts, accounts));
+        accounts.iter().try_for_each(|accounts| engine.set_accounts(accounts))?;
+    }
+    Ok(added)
+}
+
+/// First account of a range that no range of the configuration names.
+fn first_unnamed(range: &AccountLimits, named: &[AccountLimits]) -> Option<u32> {
+    let mut account = range.account_first;
+    while let Some(around) = named.iter().find(|named| (named.account_first..=named.account_last).contains(&account)) {
+        account = around.account_last + 1;
+    }
+    (account <= range.account_last).then_some(account)
+}
+
+/// A frame of these records as the next ones of the engine.
+fn frame<T: Record>(engine: &Engine, kind: FrameKind, records: &[T]) -> Added {
+    (frame_meta(engine, kind, 0, T::SCHEMA_HASH), records.iter().map(|record| bytemuck::cast(*record)).collect())
 }
 
 fn instrument_changed(known: &Instrument, configured: &Instrument) -> String {
@@ -165,28 +210,36 @@ fn instrument_changed(known: &Instrument, configured: &Instrument) -> String {
     )
 }
 
-/// Journals one record that decides, before it is applied.
-fn journal<T: Record>(engine: &Engine, writer: Option<&mut Writer>, kind: FrameKind, lane: u32, record: T) -> Result<(), String> {
-    let Some(writer) = writer else { return Ok(()) };
-    writer.append(&frame_meta(engine, kind, lane, T::SCHEMA_HASH), 1, |records| records[0] = bytemuck::cast(record)).map(drop)
-}
-
 fn frame_meta(engine: &Engine, kind: FrameKind, lane: u32, schema_hash: u64) -> FrameMeta {
     let (first_sequence, output_hash) = (engine.next_sequence(), engine.output_hash());
     FrameMeta { kind, lane, first_sequence, first_slot: 0, schema_hash, output_hash, time_ns: wall_clock_ns() }
 }
 
-/// Binds the control socket; a leftover of a dead sidecar is removed, a live one is respected.
+/// Binds the control socket. What a dead sidecar left there is removed; anything else is somebody's and stays.
 fn open_socket(path: &Path) -> Result<OwnedFd, String> {
     let say = |error: &dyn std::fmt::Display| format!("cannot listen at {}: {error}", path.display());
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(|error| say(&error))?;
+    let address = UnixAddr::new(path).map_err(|error| say(&error))?;
+    let make = || {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(|error| say(&error))
+    };
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(say(&error)),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(say(&"there is something else than a socket; remove it, or choose another path"));
+        }
+        Ok(_) if connect(make()?.as_raw_fd(), &address) == Err(Errno::ECONNREFUSED) => {
+            std::fs::remove_file(path).map_err(|error| say(&error))?;
+        }
+        Ok(_) => return Err(say(&"another program listens there; end it, or choose another path")),
     }
-    // The board of a live sidecar at this address was found before; what is left here is a leftover.
-    let _ = std::fs::remove_file(path);
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(|error| say(&error))?;
-    bind(listener.as_raw_fd(), &UnixAddr::new(path).map_err(|error| say(&error))?).map_err(|error| say(&error))?;
+    let listener = make()?;
+    // From its first instant on nobody but its user and group may connect.
+    let before = umask(Mode::from_bits_truncate(0o117));
+    let bound = bind(listener.as_raw_fd(), &address);
+    umask(before);
+    bound.map_err(|error| say(&error))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(|error| say(&error))?;
     listen(&listener, Backlog::MAXALLOWABLE).map_err(|error| say(&error))?;
     Ok(listener)

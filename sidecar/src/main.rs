@@ -48,7 +48,8 @@ enum Subcommands {
         #[arg(long)]
         json: bool,
     },
-    /// Rebuild the state from a recording (a journal directory or a segment) and print its hash. Exit code: 0 whole, 2 not readable.
+    /// Rebuild the state from a recording (a journal directory or a segment) and print its hash. Exit code: 0 whole, 1 with a torn
+    /// end, 2 damaged or not readable.
     Replay {
         /// Journal directory, or its first segment.
         recording: PathBuf,
@@ -117,5 +118,5 @@ fn run_replay(recording: &Path, as_json: bool) -> Result<ExitCode, String> {
         );
         torn.iter().for_each(|words| println!("recording    {words}"));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitCode::from(u8::from(torn.is_some())))
 }

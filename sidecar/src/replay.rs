@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use ringlane_layout::orders::AccountLimits;
+
 use crate::engine::{ENGINE_VERSION, Engine};
-use crate::journal::{JournalEnd, Reader, SegmentHeader};
+use crate::journal::{FrameKind, JournalEnd, Reader, SegmentHeader};
 
 /// Where a replay came out.
 #[derive(Debug)]
@@ -12,6 +14,8 @@ pub struct Replayed {
     pub frames: u64,
     /// Records applied.
     pub records: u64,
+    /// Account limits, in the order in which they were set.
+    pub accounts: Vec<AccountLimits>,
     /// How the recording ended.
     pub end: JournalEnd,
     /// Header of the last segment.
@@ -21,7 +25,7 @@ pub struct Replayed {
 /// Applies every whole frame of a recording. An error names the recording and says what in it is wrong.
 pub fn replay(path: &Path, engine: &mut Engine, mut progress: impl FnMut(u64)) -> Result<Replayed, String> {
     let mut reader = Reader::open(path)?;
-    let (mut frames, mut records) = (0, 0);
+    let (mut frames, mut records, mut accounts) = (0, 0, Vec::new());
     while let Some(frame) = reader.next_frame()? {
         let version = frame.engine_version;
         if version != ENGINE_VERSION {
@@ -32,6 +36,9 @@ pub fn replay(path: &Path, engine: &mut Engine, mut progress: impl FnMut(u64)) -
             ));
         }
         engine.apply(&frame).map_err(|words| format!("{}: {words}", path.display()))?;
+        if frame.kind == FrameKind::Accounts {
+            accounts.extend(frame.records.iter().map(|record| bytemuck::cast::<_, AccountLimits>(*record)));
+        }
         frames += 1;
         records += frame.records.len() as u64;
         if frames % 4096 == 0 {
@@ -39,5 +46,5 @@ pub fn replay(path: &Path, engine: &mut Engine, mut progress: impl FnMut(u64)) -
         }
     }
     let end = reader.end().cloned().unwrap_or(JournalEnd::Clean);
-    Ok(Replayed { frames, records, end, segment: *reader.segment_header() })
+    Ok(Replayed { frames, records, accounts, end, segment: *reader.segment_header() })
 }

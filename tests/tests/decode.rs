@@ -11,11 +11,13 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
 use ringlane_layout::board::{BOARD_BYTES, BOARD_MAGIC, ROWS_OFFSET, board_name};
 use ringlane_layout::limits::{LANES_MAX, LAYOUT_VERSION};
-use ringlane_layout::record::RecordBytes;
+use ringlane_layout::orders::OrderRequest;
+use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_sidecar::board::BoardReader;
 use ringlane_sidecar::engine::{ENGINE_VERSION, Engine};
 use ringlane_sidecar::journal::{
-    Epoch, FRAMES_OFFSET, Frame, FrameHeader, FrameKind, FrameMeta, JournalEnd, Reader, SEGMENT_MAGIC, Writer, WriterConfig,
+    Epoch, FRAMES_OFFSET, Frame, FrameHeader, FrameKind, FrameMeta, JournalEnd, Reader, SEGMENT_MAGIC, SegmentHeader, Writer, WriterConfig,
+    segment_crc,
 };
 use ringlane_sidecar::replay::replay;
 use ringlane_sidecar::status::{status, status_text};
@@ -33,15 +35,20 @@ fn check<S: Strategy>(cases: u32, strategy: &S, test: impl Fn(S::Value) -> Resul
 type Read = (FrameHeader, Vec<RecordBytes>);
 
 const CONFIG: WriterConfig = WriterConfig { segment_bytes: 64 << 10, prefault_bytes: 4 << 10, avoid_cpu: None };
-const EPOCH: Epoch = Epoch { number: 1, engine_version: 1, request_schema_hash: 7 };
+const EPOCH: Epoch = Epoch { number: 1, engine_version: 1, request_schema_hash: OrderRequest::SCHEMA_HASH };
 
 fn meta(first_sequence: u64) -> FrameMeta {
-    FrameMeta { kind: FrameKind::Orders, lane: 3, first_sequence, first_slot: 0, schema_hash: 7, output_hash: 0, time_ns: 1 }
+    let (kind, schema_hash) = (FrameKind::Orders, OrderRequest::SCHEMA_HASH);
+    FrameMeta { kind, lane: 3, first_sequence, first_slot: 0, schema_hash, output_hash: 0, time_ns: 1 }
 }
 
 /// Writes frames of 1, 2, ... records, all different.
 fn write_frames(directory: &Path, segment: u64, first_sequence: u64, frames: usize) -> u64 {
-    let mut writer = Writer::open(directory, segment, CONFIG, EPOCH, &meta(first_sequence)).unwrap();
+    write_epoch(directory, segment, EPOCH, first_sequence, frames)
+}
+
+fn write_epoch(directory: &Path, segment: u64, epoch: Epoch, first_sequence: u64, frames: usize) -> u64 {
+    let mut writer = Writer::open(directory, segment, CONFIG, epoch, &meta(first_sequence)).unwrap();
     let mut sequence = first_sequence;
     for count in 1..=frames {
         let fill = |records: &mut [RecordBytes]| (sequence..).zip(records).for_each(|(n, record)| *record = RecordBytes([n as u8 | 1; 64]));
@@ -97,23 +104,95 @@ fn a_recording_cut_at_any_byte_gives_its_first_whole_frames() {
 }
 
 #[test]
-fn a_recording_with_any_bit_flipped_gives_only_whole_frames() {
+fn a_recording_with_any_bit_flipped_is_damaged_or_loses_its_last_frame() {
     let (_directory, path, frames, used) = recording();
+    let last = used - 64 - 64 * frames[3].1.len() as u64;
     let file = open(&path);
     let mut byte = [0];
-    for offset in FRAMES_OFFSET as u64..used + 64 {
+    for offset in 0..used + 64 {
         file.read_exact_at(&mut byte, offset).unwrap();
         for bit in 0..8 {
             file.write_all_at(&[byte[0] ^ 1 << bit], offset).unwrap();
-            // A frame of a kind that is not known is damage too, and told as an error.
-            if let Ok((found, end)) = read(&path) {
-                assert_eq!(found, frames[..found.len()], "bit {bit} of byte {offset}");
-                assert!(end != JournalEnd::Clean, "bit {bit} of byte {offset} was not noticed");
+            match read(&path) {
+                Ok((found, end)) => {
+                    assert!(offset >= last, "bit {bit} of byte {offset} cut acknowledged frames off");
+                    assert_eq!(found, frames[..if offset < used { 3 } else { 4 }], "bit {bit} of byte {offset}");
+                    assert!(end != JournalEnd::Clean, "bit {bit} of byte {offset} was not noticed");
+                }
+                Err(words) => assert!(offset < last && words.contains("00000001.ringlane"), "bit {bit} of byte {offset}: {words}"),
             }
         }
         file.write_all_at(&byte, offset).unwrap();
     }
     assert_eq!(read(&path).unwrap().0, frames);
+}
+
+#[test]
+fn zeros_in_the_middle_are_damage_and_at_the_end_a_torn_tail() {
+    let (_directory, path, frames, used) = recording();
+    let file = open(&path);
+    let zeroed = |from: u64, len: u64| {
+        let mut original = vec![0; len as usize];
+        file.read_exact_at(&mut original, from).unwrap();
+        file.write_all_at(&vec![0; len as usize], from).unwrap();
+        let outcome = read(&path);
+        file.write_all_at(&original, from).unwrap();
+        outcome
+    };
+    let start = FRAMES_OFFSET as u64;
+    assert!(zeroed(start, 128).is_err_and(|words| words.contains("a whole frame follows at offset 4224")));
+    assert!(zeroed(start + 128, 192).is_err_and(|words| words.contains("at offset 4224")));
+    assert!(zeroed(0, start).is_err_and(|words| words.contains("its first page is zeros")));
+    // A killed writer leaves records without their header.
+    let last = used - 64 - 64 * 4;
+    let (found, end) = zeroed(last, 64).unwrap();
+    assert_eq!(found, frames[..3]);
+    assert!(matches!(end, JournalEnd::Torn { offset, .. } if offset == last), "{end:?}");
+    assert_eq!(read(&path).unwrap(), (frames, JournalEnd::Clean));
+}
+
+#[test]
+fn an_epoch_goes_on_exactly_behind_the_one_before() {
+    let next = Epoch { number: 2, ..EPOCH };
+    let behind = |epoch: Epoch, skipped: u64, cut: bool| {
+        let directory = tempfile::tempdir().unwrap();
+        let sequence = write_frames(directory.path(), 1, 1, 4);
+        if cut {
+            // The last frame, of four records, is torn: it was never acknowledged.
+            open(&directory.path().join("00000001.ringlane")).write_all_at(&[1; 4], FRAMES_OFFSET as u64 + 640).unwrap();
+        }
+        write_epoch(directory.path(), 2, epoch, sequence + skipped - if cut { 4 } else { 0 }, 2);
+        read(directory.path()).map(|(frames, end)| (frames.len(), end))
+    };
+    assert_eq!(behind(next, 0, false), Ok((6, JournalEnd::Clean)));
+    assert_eq!(behind(next, 0, true), Ok((5, JournalEnd::Clean)));
+    assert!(behind(next, 1, false).is_err_and(|words| words.contains("records are missing before it")));
+    assert!(behind(next, 4, true).is_err_and(|words| words.contains("records are missing before it")));
+    assert!(behind(EPOCH, 0, false).is_err_and(|words| words.contains("epoch 1 behind an end of epoch 1")));
+    assert!(behind(Epoch { request_schema_hash: 7, ..next }, 0, false).is_err_and(|words| words.contains("another schema")));
+}
+
+#[test]
+fn segments_that_changed_places_are_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(directory.path(), 1, CONFIG, EPOCH, &meta(1)).unwrap();
+    (0..1000_u64)
+        .for_each(|n| drop(writer.append(&meta(1 + 2 * n), 2, |records| records.fill(RecordBytes([n as u8; 64]))).map(drop).unwrap()));
+    writer.close();
+    assert_eq!(read(directory.path()).unwrap().0.len(), 1000);
+    let name = |index: u64| directory.path().join(format!("{index:08}.ringlane"));
+    assert!(name(4).exists());
+    let swap = |a: &Path, b: &Path| {
+        let between = directory.path().join("between");
+        for (from, to) in [(a, between.as_path()), (b, a), (between.as_path(), b)] {
+            std::fs::rename(from, to).unwrap();
+        }
+    };
+    swap(&name(2), &name(3));
+    assert!(read(directory.path()).is_err_and(|words| words.contains("its header says that it is segment 3")));
+    swap(&name(2), &name(3));
+    std::fs::remove_file(name(4)).unwrap();
+    assert!(read(directory.path()).is_err_and(|words| words.contains("segment 4 is missing: the recording goes on")));
 }
 
 #[test]
@@ -149,7 +228,13 @@ fn made_up_segments_are_read_without_panic() {
         let mut bytes = vec![0; FRAMES_OFFSET];
         bytes[..head.len()].copy_from_slice(&head);
         if is_ours {
-            bytes[..12].copy_from_slice(&[&SEGMENT_MAGIC.to_le_bytes()[..], &1_u32.to_le_bytes()].concat());
+            let words = (SEGMENT_MAGIC, 1, OrderRequest::SCHEMA_HASH);
+            let mut header =
+                SegmentHeader { magic: words.0, format_version: words.1, request_schema_hash: words.2, ..SegmentHeader::default() };
+            (header.epoch, header.index, header.first_sequence) = (1, 1, 1);
+            header.crc32c = segment_crc(&header);
+            bytes.fill(0);
+            bytes[..128].copy_from_slice(bytemuck::bytes_of(&header));
         }
         bytes.extend(body.concat());
         std::fs::write(&path, &bytes).unwrap();
@@ -166,11 +251,19 @@ fn a_segment_made_ahead_and_never_used_hides_nothing_behind_it() {
     let sequence = write_frames(directory.path(), 1, 1, 4);
     std::fs::write(directory.path().join("00000002.ringlane"), vec![0; 64 << 10]).unwrap();
     std::fs::write(directory.path().join("00000003.ringlane"), vec![0; 64 << 10]).unwrap();
-    write_frames(directory.path(), 4, sequence, 5);
+    write_epoch(directory.path(), 4, Epoch { number: 2, ..EPOCH }, sequence, 5);
     let (frames, end) = read(directory.path()).unwrap();
     assert_eq!((frames.len(), end), (9, JournalEnd::Clean));
     std::fs::remove_file(directory.path().join("00000003.ringlane")).unwrap();
     assert!(read(directory.path()).is_err_and(|words| words.contains("segment 3 is missing")));
+}
+
+#[test]
+fn a_segment_that_cannot_be_reserved_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = WriterConfig { segment_bytes: 1 << 60, ..CONFIG };
+    assert!(Writer::open(directory.path(), 1, config, EPOCH, &meta(1)).is_err_and(|words| words.contains("cannot reserve")));
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[test]

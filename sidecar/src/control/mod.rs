@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{SockFlag, accept4};
 use ringlane_layout::limits::{CLIENTS_MAX, HELLO_TIMEOUT_NS};
@@ -82,6 +83,10 @@ impl Control {
                 LISTENER => self.accept(),
                 SIGNALS => {
                     if let Ok(Some(signal)) = self.signals.read_signal() {
+                        if signal.ssi_signo == Signal::SIGHUP as u32 {
+                            tracing::info!("SIGHUP changes nothing: the configuration is read at start only");
+                            continue;
+                        }
                         tracing::info!(signal = signal.ssi_signo, "stopping");
                         return false;
                     }

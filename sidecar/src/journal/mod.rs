@@ -7,14 +7,22 @@
 //! frame:   +0     FrameHeader (64 bytes)
 //!          +64    payload: records of 64 bytes, verbatim as they stood in the slots
 //! ```
-//! `crc32c` (Castagnoli) covers the header's bytes 8..64 and then the payload. A frame is written payload first and header last.
-//! Segments are preallocated (`fallocate`), so what follows the last frame is zeros.
+//! `crc32c` (Castagnoli) of a frame begins with the segment's `frame_seed` and covers the header's bytes 8..64 and then the
+//! payload. A frame is written payload first and header last. Segments are preallocated (`fallocate`), so what follows the
+//! last frame is zeros.
+//!
+//! What follows the last whole frame of a segment is a torn tail, which was never acknowledged, when no whole frame stands
+//! anywhere behind it, and damage when one does: then records are missing between two that are there. The seed is random and
+//! known to nobody but the journal's owner, so no client can make its records look like a frame.
 
 mod reader;
+mod search;
 mod segment;
 mod writer;
 
 use ringlane_layout::limits::{BATCH_SLOTS_MAX, RECORD_BYTES};
+use ringlane_layout::orders::{AccountLimits, BookLimits, Instrument, OrderRequest};
+use ringlane_layout::record::Record;
 use ringlane_layout::{codes, record};
 
 pub use reader::{Frame, JournalEnd, Reader, list_segments};
@@ -54,8 +62,12 @@ record! {
         boot_id: [u8; 16],
         /// Hash of the order request record's schema.
         request_schema_hash: u64,
+        /// CRC32C over the header with this field zero.
+        crc32c: u32,
+        /// What the checksum of every frame of the segment begins with; random.
+        frame_seed: u32,
         /// Zero.
-        reserved0: [u8; 16],
+        reserved0: [u8; 8],
         /// Zero.
         reserved1: [u8; 32],
     }
@@ -66,7 +78,7 @@ record! {
     pub struct FrameHeader: 64 {
         /// Size of the payload, bytes; a multiple of 64.
         payload_bytes: u32,
-        /// CRC32C over the bytes behind this field and the payload.
+        /// CRC32C, begun with the segment's `frame_seed`, over the bytes behind this field and the payload.
         crc32c: u32,
         /// Sequence number of the first record.
         first_sequence: u64,
@@ -76,7 +88,8 @@ record! {
         schema_hash: u64,
         /// Running hash of all outputs before this frame.
         output_hash: u64,
-        /// Sequence number up to which the journal is known to be durable.
+        /// Sequence number up to which the journal was durable when the frame was written. A frame is in the journal before
+        /// the next is begun, so where the process's end is all that is guarded against it is `first_sequence - 1`.
         durable_upto: u64,
         /// Wall clock, nanoseconds since 1970; read once a turn, decides nothing.
         time_ns: u64,
@@ -151,10 +164,30 @@ record! {
     }
 }
 
-/// The checksum of a frame.
+/// The checksum of a frame in a segment with this `frame_seed`.
 #[must_use]
-pub fn frame_crc(header: &FrameHeader, payload: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&bytemuck::bytes_of(header)[8..]), payload)
+pub fn frame_crc(frame_seed: u32, header: &FrameHeader, payload: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c_append(frame_seed, &bytemuck::bytes_of(header)[8..]), payload)
+}
+
+/// The checksum of a segment's header.
+#[must_use]
+pub fn segment_crc(header: &SegmentHeader) -> u32 {
+    crc32c::crc32c(bytemuck::bytes_of(&SegmentHeader { crc32c: 0, ..*header }))
+}
+
+/// Schema of the records in frames of this kind; none for frames without records.
+#[must_use]
+pub const fn schema_hash(kind: FrameKind) -> Option<u64> {
+    match kind {
+        FrameKind::Orders => Some(OrderRequest::SCHEMA_HASH),
+        FrameKind::Instruments => Some(Instrument::SCHEMA_HASH),
+        FrameKind::Accounts => Some(AccountLimits::SCHEMA_HASH),
+        FrameKind::BookLimits => Some(BookLimits::SCHEMA_HASH),
+        FrameKind::LaneOpen => Some(LaneOpen::SCHEMA_HASH),
+        FrameKind::LaneClose => Some(LaneClose::SCHEMA_HASH),
+        FrameKind::End => None,
+    }
 }
 
 /// File name of segment `index`.

@@ -1,16 +1,22 @@
 //! Reading a recording: segments in their order, frames in theirs, and how the recording ends. Every byte is doubted.
 
 use std::fs::File;
-use std::io::{BufReader, ErrorKind, Read};
+use std::io::{BufReader, Error, ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytemuck::Zeroable;
 use ringlane_layout::limits::RECORD_BYTES;
 use ringlane_layout::record::RecordBytes;
 
+use super::search::{Found, search};
 use super::{
     FORMAT_VERSION, FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, FrameKind, PAYLOAD_BYTES_MAX, SEGMENT_MAGIC, SegmentHeader, frame_crc,
+    schema_hash, segment_crc, segment_name,
 };
+
+/// What to do about a damaged recording.
+const WAY_OUT: &str = "restore the file from a copy, or begin a new journal directory";
 
 /// One whole, checked frame.
 #[derive(Debug)]
@@ -30,7 +36,7 @@ pub struct Frame<'a> {
 pub enum JournalEnd {
     /// Zeros follow the last frame, or the file ends behind it.
     Clean,
-    /// The bytes that follow the last whole frame are not a frame.
+    /// The bytes that follow the last whole frame are not a frame, and no whole frame is behind them.
     Torn {
         /// File that holds them.
         segment: PathBuf,
@@ -57,12 +63,18 @@ pub fn list_segments(path: &Path) -> Result<Vec<(u64, PathBuf)>, String> {
 /// Reads frames one by one.
 #[derive(Debug)]
 pub struct Reader {
+    /// None when a single segment is read.
+    directory: Option<PathBuf>,
     segments: std::vec::IntoIter<(u64, PathBuf)>,
     current: Option<OpenSegment>,
     payload: Box<[RecordBytes]>,
     end: Option<JournalEnd>,
     /// Header of the segment that was opened last.
     segment_header: SegmentHeader,
+    /// Sequence number that is due; none before the first segment.
+    next_sequence: Option<u64>,
+    /// Whether the segment that was opened last said that it goes on in the next.
+    goes_on: bool,
 }
 
 #[derive(Debug)]
@@ -78,6 +90,24 @@ enum Step {
     JournalEnd(JournalEnd),
 }
 
+/// What stands where a frame is due.
+enum Look {
+    Frame(FrameHeader, usize),
+    /// Less than a header.
+    FileEnd,
+    /// Zeros, or why it is no frame.
+    Bad(Option<String>),
+}
+
+/// What a segment's first page says.
+enum FirstPage {
+    Header(Box<SegmentHeader>),
+    /// Made ahead of need and never used; a later start goes on behind it.
+    Unused,
+    /// Its writer was killed before the header was whole.
+    Torn,
+}
+
 impl Reader {
     /// Opens a journal directory or a single segment. A missing, empty or foreign recording is an error in words.
     pub fn open(path: &Path) -> Result<Self, String> {
@@ -89,13 +119,16 @@ impl Reader {
             return Err(format!("segment {} is missing behind {}", pair[0].0.wrapping_add(1), pair[0].1.display()));
         }
         let mut reader = Self {
+            directory: path.is_dir().then(|| path.to_owned()),
             segments: segments.into_iter(),
             current: None,
             payload: vec![RecordBytes::zeroed(); PAYLOAD_BYTES_MAX / RECORD_BYTES].into(),
             end: None,
             segment_header: SegmentHeader::zeroed(),
+            next_sequence: None,
+            goes_on: false,
         };
-        reader.next_segment()?;
+        reader.next_segment(JournalEnd::Clean)?;
         Ok(reader)
     }
 
@@ -126,83 +159,191 @@ impl Reader {
                         records: &self.payload[..count],
                     }));
                 }
-                Step::SegmentEnd => self.next_segment()?,
-                // A clean start opens a new segment, so an older one may end without an END frame.
-                Step::JournalEnd(end) if self.segments.len() > 0 => {
-                    if let JournalEnd::Torn { segment, offset, why } = &end {
-                        tracing::warn!(segment = %segment.display(), offset, why, "an earlier epoch ended in a torn frame, which was never acknowledged");
-                    }
-                    self.next_segment()?;
+                Step::SegmentEnd => {
+                    self.goes_on = true;
+                    self.expect_segment()?;
+                    self.next_segment(JournalEnd::Clean)?;
                 }
-                Step::JournalEnd(end) => self.end = Some(end),
+                // A start opens a new segment, so an older one may end without an END frame.
+                Step::JournalEnd(end) => self.next_segment(end)?,
             }
         }
     }
 
-    fn next_segment(&mut self) -> Result<(), String> {
-        let Some((_, path)) = self.segments.next() else {
-            self.end = Some(JournalEnd::Clean);
+    /// The next segment was there before this one ended. It may have been made since the directory was listed.
+    fn expect_segment(&mut self) -> Result<(), String> {
+        let Some(directory) = self.directory.as_ref().filter(|_| self.segments.len() == 0) else { return Ok(()) };
+        let index = self.segment_header.index.saturating_add(1);
+        let path = directory.join(segment_name(index));
+        if !path.exists() {
+            return Err(format!("segment {index} is missing: the recording goes on in {}; {WAY_OUT}", path.display()));
+        }
+        self.segments = vec![(index, path)].into_iter();
+        Ok(())
+    }
+
+    /// Goes on in the next segment that was used; the recording ends with `end` when there is none.
+    fn next_segment(&mut self, mut end: JournalEnd) -> Result<(), String> {
+        self.current = None;
+        while let Some((index, path)) = self.segments.next() {
+            let file = File::open(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+            let header = match first_page(&file, &path)? {
+                FirstPage::Header(header) => *header,
+                FirstPage::Unused => continue,
+                FirstPage::Torn => {
+                    end = JournalEnd::Torn { segment: path, offset: 0, why: "the segment's header is not whole".into() };
+                    continue;
+                }
+            };
+            self.check_place(index, &header).map_err(|words| format!("{}: {words}; {WAY_OUT}", path.display()))?;
+            if let JournalEnd::Torn { segment, offset, why } = &end {
+                tracing::warn!(segment = %segment.display(), offset, why, "an earlier epoch ended in a torn frame, which was never acknowledged");
+            }
+            self.segment_header = header;
+            self.next_sequence = Some(header.first_sequence);
+            self.goes_on = false;
+            let mut file = BufReader::with_capacity(1 << 20, file);
+            file.seek(SeekFrom::Start(FRAMES_OFFSET as u64)).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+            self.current = Some(OpenSegment { path, file, offset: FRAMES_OFFSET as u64 });
             return Ok(());
-        };
-        let say = |words: &dyn std::fmt::Display| format!("{} is not a recording: {words}", path.display());
-        let mut file = BufReader::with_capacity(1 << 20, File::open(&path).map_err(|error| say(&error))?);
-        let mut page = [0; FRAMES_OFFSET];
-        file.read_exact(&mut page).map_err(|_| say(&"it is shorter than a segment's first page"))?;
-        let header: SegmentHeader = bytemuck::pod_read_unaligned(&page[..size_of::<SegmentHeader>()]);
-        if header.magic == 0 && page.iter().all(|byte| *byte == 0) {
-            // Made ahead of need and never used; a later start goes on behind it.
-            self.current = None;
-            return Ok(());
         }
-        if header.magic != SEGMENT_MAGIC {
-            return Err(say(&"its first bytes are not those of a Ringlane journal"));
+        self.end = Some(end);
+        Ok(())
+    }
+
+    /// Whether a segment of this name and header may follow what was read so far.
+    fn check_place(&self, index: u64, header: &SegmentHeader) -> Result<(), String> {
+        if index != 0 && header.index != index {
+            return Err(format!("its header says that it is segment {}", header.index));
         }
-        if header.format_version > FORMAT_VERSION {
-            return Err(say(&format!(
-                "its format is version {}, and this build reads up to {FORMAT_VERSION}; use a newer ringlane",
-                header.format_version
-            )));
+        let Some(due) = self.next_sequence else { return Ok(()) };
+        if header.first_sequence != due {
+            return Err(format!(
+                "it begins at sequence {} where {due} was expected, so records are missing before it",
+                header.first_sequence
+            ));
         }
-        self.segment_header = header;
-        self.current = Some(OpenSegment { path, file, offset: FRAMES_OFFSET as u64 });
+        let last = self.segment_header.epoch;
+        if header.epoch < last || (header.epoch == last && !self.goes_on) {
+            return Err(format!("it says epoch {} behind an end of epoch {last}", header.epoch));
+        }
         Ok(())
     }
 
     fn step(&mut self) -> Result<Step, String> {
         let Some(segment) = &mut self.current else { return Ok(Step::JournalEnd(JournalEnd::Clean)) };
-        let offset = segment.offset;
-        let torn =
-            |why: String, segment: &OpenSegment| Ok(Step::JournalEnd(JournalEnd::Torn { segment: segment.path.clone(), offset, why }));
-        let mut bytes = [0; FRAME_HEADER_BYTES];
-        match segment.file.read_exact(&mut bytes) {
+        let (offset, due, seed) = (segment.offset, self.next_sequence.unwrap_or(1), self.segment_header.frame_seed);
+        let at = format!("{} at offset {offset}", segment.path.display());
+        let say = |error: Error| format!("cannot read {at}: {error}");
+        loop {
+            let mut bytes = [0; FRAME_HEADER_BYTES];
+            let why = match segment.look(&mut bytes, &mut self.payload, seed).map_err(say)? {
+                Look::FileEnd => return Ok(Step::JournalEnd(JournalEnd::Clean)),
+                Look::Frame(header, length) => {
+                    let kind = check_frame(&header, length / RECORD_BYTES, due).map_err(|words| format!("{at}: {words}"))?;
+                    self.next_sequence = Some(due + (length / RECORD_BYTES) as u64);
+                    segment.offset += (FRAME_HEADER_BYTES + length) as u64;
+                    return Ok(match kind {
+                        FrameKind::End => Step::SegmentEnd,
+                        kind => Step::Frame(header, kind, length / RECORD_BYTES),
+                    });
+                }
+                Look::Bad(why) => why,
+            };
+            let found = search(segment.file.get_ref(), offset + FRAME_HEADER_BYTES as u64, seed, due).map_err(say)?;
+            let mut now = [0; FRAME_HEADER_BYTES];
+            segment.file.get_ref().read_exact_at(&mut now, offset).map_err(say)?;
+            if now != bytes {
+                // A sidecar is writing this segment, and has finished the frame meanwhile.
+                segment.file.seek(SeekFrom::Start(offset)).map_err(say)?;
+                continue;
+            }
+            let is_end = why.is_none() && found == Found::Nothing;
+            let why = why.unwrap_or_else(|| "zeros stand where a frame was begun".into());
+            return match found {
+                Found::Frame(place) => Err(format!("{at}: {why}, and a whole frame follows at offset {place}: this is damage; {WAY_OUT}")),
+                _ if is_end => Ok(Step::JournalEnd(JournalEnd::Clean)),
+                _ => Ok(Step::JournalEnd(JournalEnd::Torn { segment: segment.path.clone(), offset, why })),
+            };
+        }
+    }
+}
+
+impl OpenSegment {
+    /// Reads what stands at the place that was reached.
+    fn look(&mut self, bytes: &mut [u8; FRAME_HEADER_BYTES], payload: &mut [RecordBytes], seed: u32) -> Result<Look, Error> {
+        match self.file.read_exact(bytes) {
             Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(Step::JournalEnd(JournalEnd::Clean)),
-            Err(error) => return Err(format!("cannot read {}: {error}", segment.path.display())),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(Look::FileEnd),
+            Err(error) => return Err(error),
         }
-        let header: FrameHeader = bytemuck::pod_read_unaligned(&bytes);
-        if bytes == [0; FRAME_HEADER_BYTES] {
-            return Ok(Step::JournalEnd(JournalEnd::Clean));
+        if *bytes == [0; FRAME_HEADER_BYTES] {
+            return Ok(Look::Bad(None));
         }
+        let header: FrameHeader = bytemuck::pod_read_unaligned(bytes);
         let length = header.payload_bytes as usize;
         if length > PAYLOAD_BYTES_MAX || !length.is_multiple_of(RECORD_BYTES) {
-            return torn(format!("a frame cannot hold {length} bytes"), segment);
+            return Ok(Look::Bad(Some(format!("a frame cannot hold {length} bytes"))));
         }
-        let payload = &mut bytemuck::cast_slice_mut(&mut self.payload)[..length];
-        match segment.file.read_exact(payload) {
+        let payload = &mut bytemuck::cast_slice_mut(payload)[..length];
+        match self.file.read_exact(payload) {
             Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return torn("the file ends inside a frame".into(), segment),
-            Err(error) => return Err(format!("cannot read {}: {error}", segment.path.display())),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(Look::Bad(Some("the file ends inside a frame".into()))),
+            Err(error) => return Err(error),
         }
-        if frame_crc(&header, payload) != header.crc32c {
-            return torn("the checksum does not match".into(), segment);
+        if frame_crc(seed, &header, payload) != header.crc32c {
+            return Ok(Look::Bad(Some("the checksum does not match".into())));
         }
-        let Ok(kind) = FrameKind::try_from(header.kind) else {
-            return Err(format!("{} at offset {offset}: frames of kind {} are from a newer ringlane", segment.path.display(), header.kind));
+        Ok(Look::Frame(header, length))
+    }
+}
+
+/// Whether a whole frame is what is due.
+fn check_frame(header: &FrameHeader, records: usize, due: u64) -> Result<FrameKind, String> {
+    let kind = FrameKind::try_from(header.kind).map_err(|_| format!("frames of kind {} are from a newer ringlane", header.kind))?;
+    if header.first_sequence != due || due.checked_add(records as u64).is_none() {
+        return Err(format!("a frame begins at sequence {} where {due} was expected; {WAY_OUT}", header.first_sequence));
+    }
+    if schema_hash(kind).is_some_and(|hash| hash != header.schema_hash) {
+        return Err("its records have another schema than this build's; read it with the ringlane that wrote it".into());
+    }
+    Ok(kind)
+}
+
+/// Reads and checks a segment's first page.
+fn first_page(file: &File, path: &Path) -> Result<FirstPage, String> {
+    let say = |words: &dyn std::fmt::Display| format!("{} is not a recording: {words}", path.display());
+    loop {
+        let mut page = [0; FRAMES_OFFSET];
+        file.read_exact_at(&mut page, 0).map_err(|_| say(&"it is shorter than a segment's first page"))?;
+        let (head, rest) = page.split_at(size_of::<SegmentHeader>());
+        let header: SegmentHeader = bytemuck::pod_read_unaligned(head);
+        let rest_is_zero = rest.iter().all(|byte| *byte == 0);
+        let wrong = match &header {
+            header if header.magic != SEGMENT_MAGIC => "its first bytes are not those of a Ringlane journal".to_owned(),
+            header if !(1..=FORMAT_VERSION).contains(&header.format_version) => format!(
+                "its format is version {}, and this build reads 1 to {FORMAT_VERSION}; use the ringlane that wrote it",
+                header.format_version
+            ),
+            header if segment_crc(header) != header.crc32c || !rest_is_zero => format!("its first page is damaged; {WAY_OUT}"),
+            header if Some(header.request_schema_hash) != schema_hash(FrameKind::Orders) => {
+                "its order requests have another schema than this build's; read it with the ringlane that wrote it".into()
+            }
+            _ => return Ok(FirstPage::Header(Box::new(header))),
         };
-        segment.offset += (FRAME_HEADER_BYTES + length) as u64;
-        Ok(match kind {
-            FrameKind::End => Step::SegmentEnd,
-            kind => Step::Frame(header, kind, length / RECORD_BYTES),
-        })
+        let is_torn = rest_is_zero && segment_crc(&header) != header.crc32c;
+        let found = search(file, FRAMES_OFFSET as u64, 0, u64::MAX).map_err(|error| say(&error))?;
+        let mut now = [0; FRAMES_OFFSET];
+        file.read_exact_at(&mut now, 0).map_err(|error| say(&error))?;
+        if now != page {
+            // A sidecar has begun this segment meanwhile.
+            continue;
+        }
+        return match found {
+            Found::Nothing if page == [0; FRAMES_OFFSET] => Ok(FirstPage::Unused),
+            Found::Nothing if is_torn => Ok(FirstPage::Torn),
+            _ if page == [0; FRAMES_OFFSET] => Err(say(&format!("its first page is zeros, and other bytes follow; {WAY_OUT}"))),
+            _ => Err(say(&wrong)),
+        };
     }
 }

@@ -26,19 +26,12 @@ impl Segment {
         let path = directory.join(super::segment_name(index));
         let temporary = directory.join(format!("{}.new", super::segment_name(index)));
         let say = |what: &str, error: &dyn std::fmt::Display| format!("cannot {what} the journal segment {}: {error}", path.display());
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)
-            .map_err(|error| say("create", &error))?;
-        fallocate(&file, FallocateFlags::empty(), 0, size_bytes as i64).map_err(|error| say("reserve", &error))?;
-        let map = MmapOptions::new().len(size_bytes as usize).map_raw(&file).map_err(|error| say("map", &error))?;
-        // Large pages where the file system has them: half the work of faulting in; a refusal costs only speed.
-        let _ = map.advise(Advice::HugePage);
-        std::fs::rename(&temporary, &path).map_err(|error| say("name", &error))?;
+        let made = reserve(&temporary, size_bytes).and_then(|made| std::fs::rename(&temporary, &path).map(|()| made));
+        let (file, map) = made.map_err(|error| {
+            // Its blocks are what everybody else on the disk is short of now.
+            let _ = std::fs::remove_file(&temporary);
+            say("reserve", &error)
+        })?;
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| say("record", &error))?;
         Ok(Self { index, map: Arc::new(map), file, path })
     }
@@ -79,6 +72,16 @@ impl Segment {
         // forms one. No other process writes the file: it is private to this user and its directory is locked.
         unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().add(offset), len) }
     }
+}
+
+/// Creates a file with all its blocks and maps it.
+fn reserve(path: &Path, size_bytes: u64) -> std::io::Result<(File, MmapRaw)> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    fallocate(&file, FallocateFlags::empty(), 0, size_bytes as i64)?;
+    let map = MmapOptions::new().len(size_bytes as usize).map_raw(&file)?;
+    // Large pages where the file system has them: half the work of faulting in; a refusal costs only speed.
+    let _ = map.advise(Advice::HugePage);
+    Ok((file, map))
 }
 
 /// The pages of a segment, to be faulted in by another thread. It can neither read nor write them.

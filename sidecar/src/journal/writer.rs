@@ -1,6 +1,7 @@
 //! Appending frames. The writer never waits: pages and the next segment are made ready by a helper thread.
 
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::thread::JoinHandle;
 
@@ -12,7 +13,7 @@ use ringlane_layout::limits::RECORD_BYTES;
 use ringlane_layout::record::RecordBytes;
 
 use super::segment::{Pages, Segment};
-use super::{FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, FrameKind, SEGMENT_MAGIC, SegmentHeader, frame_crc};
+use super::{FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, FrameKind, SEGMENT_MAGIC, SegmentHeader, frame_crc, segment_crc};
 
 /// The lock on a journal directory, held for the life of the sidecar: two sidecars never share a journal.
 #[derive(Debug)]
@@ -21,13 +22,21 @@ pub struct JournalLock {
 }
 
 impl JournalLock {
-    /// Creates the directory if need be and locks it, or says who holds it.
+    /// Creates the directory if need be and locks it, or says who holds it. Segments that were never finished are removed.
     pub fn take(directory: &Path) -> Result<Self, String> {
         let say = |error: &dyn std::fmt::Display| format!("cannot use the journal directory {}: {error}", directory.display());
         std::fs::create_dir_all(directory).map_err(|error| say(&error))?;
         let file = File::options().create(true).truncate(false).write(true).open(directory.join("lock")).map_err(|error| say(&error))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Self { _file: file }),
+            Ok(file) => {
+                let unfinished = |path: &Path| path.to_str().is_some_and(|name| name.ends_with(".ringlane.new"));
+                for path in std::fs::read_dir(directory).map_err(|error| say(&error))?.flatten().map(|entry| entry.path()) {
+                    if unfinished(&path) {
+                        std::fs::remove_file(&path).map_err(|error| say(&error))?;
+                    }
+                }
+                Ok(Self { _file: file })
+            }
             Err((_, error)) => Err(say(&format!("another sidecar holds it ({error})"))),
         }
     }
@@ -92,6 +101,8 @@ pub struct Writer {
     jobs: Sender<Job>,
     helper: JoinHandle<()>,
     epoch: Epoch,
+    /// What the checksums of this segment's frames begin with.
+    frame_seed: u32,
     /// Bytes appended since this writer was opened.
     bytes: u64,
 }
@@ -129,6 +140,7 @@ impl Writer {
             jobs,
             helper,
             epoch,
+            frame_seed: 0,
             bytes: 0,
         };
         writer.begin_segment(start);
@@ -163,7 +175,7 @@ impl Writer {
         let (head, payload) = self.segment.slice_mut(offset, frame_bytes).split_at_mut(FRAME_HEADER_BYTES);
         let records = bytemuck::cast_slice_mut(payload);
         fill(records);
-        head.copy_from_slice(bytemuck::bytes_of(&sealed_header(meta, payload)));
+        head.copy_from_slice(bytemuck::bytes_of(&sealed_header(self.frame_seed, meta, payload)));
         Ok(bytemuck::cast_slice(payload))
     }
 
@@ -189,7 +201,7 @@ impl Writer {
         }
         self.next_ordered = false;
         let next = self.segments.recv().map_err(|_| dead())??;
-        let end = sealed_header(&FrameMeta { kind: FrameKind::End, ..*meta }, &[]);
+        let end = sealed_header(self.frame_seed, &FrameMeta { kind: FrameKind::End, ..*meta }, &[]);
         self.segment.slice_mut(self.offset, FRAME_HEADER_BYTES).copy_from_slice(bytemuck::bytes_of(&end));
         self.segment = next;
         self.begin_segment(meta);
@@ -211,7 +223,8 @@ impl Writer {
     }
 
     fn begin_segment(&mut self, meta: &FrameMeta) {
-        let header = SegmentHeader {
+        self.frame_seed = RandomState::new().hash_one(self.segment.index) as u32;
+        let mut header = SegmentHeader {
             magic: SEGMENT_MAGIC,
             format_version: super::FORMAT_VERSION,
             engine_version: self.epoch.engine_version,
@@ -222,8 +235,10 @@ impl Writer {
             output_hash: meta.output_hash,
             boot_id: boot_id(),
             request_schema_hash: self.epoch.request_schema_hash,
+            frame_seed: self.frame_seed,
             ..SegmentHeader::default()
         };
+        header.crc32c = segment_crc(&header);
         let bytes = bytemuck::bytes_of(&header);
         self.segment.slice_mut(0, bytes.len()).copy_from_slice(bytes);
         self.offset = FRAMES_OFFSET;
@@ -232,7 +247,7 @@ impl Writer {
     }
 }
 
-fn sealed_header(meta: &FrameMeta, payload: &[u8]) -> FrameHeader {
+fn sealed_header(frame_seed: u32, meta: &FrameMeta, payload: &[u8]) -> FrameHeader {
     let mut header = FrameHeader {
         payload_bytes: payload.len() as u32,
         crc32c: 0,
@@ -240,13 +255,13 @@ fn sealed_header(meta: &FrameMeta, payload: &[u8]) -> FrameHeader {
         first_slot: meta.first_slot,
         schema_hash: meta.schema_hash,
         output_hash: meta.output_hash,
-        durable_upto: 0,
+        durable_upto: meta.first_sequence.saturating_sub(1),
         time_ns: meta.time_ns,
         lane: meta.lane,
         kind: meta.kind as u8,
         reserved: [0; 3],
     };
-    header.crc32c = frame_crc(&header, payload);
+    header.crc32c = frame_crc(frame_seed, &header, payload);
     header
 }
 
