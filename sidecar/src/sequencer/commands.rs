@@ -13,6 +13,7 @@ use ringlane_layout::limits::{BATCH_SLOTS_MAX, LANES_MAX};
 use ringlane_layout::record::Record;
 use ringlane_layout::region::LaneStatus;
 
+use super::turns::Turn;
 use super::{Sequencer, counters, meta, send_events};
 use crate::engine::Engine;
 use crate::journal::{FrameKind, LaneClose, LaneOpen};
@@ -99,6 +100,7 @@ impl Sequencer {
             Some(row) => row,
             None if self.lanes.len() < LANES_MAX => {
                 self.lanes.push(None);
+                self.turns.push(Turn::default());
                 self.lanes.len() - 1
             }
             None => return Err(format!("all {LANES_MAX} lanes of the sidecar are open")),
@@ -122,6 +124,7 @@ impl Sequencer {
         lane.busy = true;
         counters::introduce_lane(&self.board, row, &lane);
         self.lanes[row] = Some(lane);
+        self.turns[row] = Turn::default();
         self.lane_count += 1;
         self.hot.push(row);
         self.publish_header();
