@@ -123,5 +123,31 @@ def test_many_dear_requests_at_once_stall_a_neighbour_for_one_of_them(fair: ring
         with Attack(other, 64):
             taken = calls(victim, 1.5)
     stalled = float(taken[taken > 8 * each + 0.003].sum() / taken.sum())
-    print(f"one dear request {each * 1e3:.2f} ms; slowest call {taken.max() * 1e3:.2f} ms; {stalled:.0%} of the time in such")
+    print(
+        f"one dear request {each * 1e3:.2f} ms; slowest call {taken.max() * 1e3:.2f} ms; {stalled:.0%} of the time in such"
+    )
+    assert stalled < 0.2
+
+
+def test_a_lane_that_ends_is_drained_in_turns(fair: ringlane.Sidecar) -> None:
+    with ringlane.connect(fair.address) as leaver, lane_of(fair) as victim:
+        other = leaver.open("orders", depth=1024)
+        each = price(other)
+        with ringlane.connect(fair.address) as asker:
+            before = asker.state().sequence
+        ticket = other.submit(dear(other, 500))
+        ending = threading.Thread(target=other.close)
+        ending.start()
+        taken = []
+        while ending.is_alive():
+            start = time.perf_counter()
+            victim.process(cheap(victim, 1))
+            taken.append(time.perf_counter() - start)
+        ending.join()
+        del ticket
+        with ringlane.connect(fair.address) as asker:
+            after = asker.state().sequence
+    assert after == before + 500 + len(taken) + 1, "what was submitted is done, then the end"
+    stalled = sum(seconds for seconds in taken if seconds > 8 * each + 0.003) / sum(taken)
+    print(f"one dear request {each * 1e3:.2f} ms; slowest call while 500 are drained {max(taken) * 1e3:.2f} ms")
     assert stalled < 0.2

@@ -107,8 +107,8 @@ impl Sequencer {
         }
         let mut since_look = 0;
         let mut idle = Idle::default();
-        while !self.stopping {
-            if self.wake.pending.load(Ordering::Relaxed) {
+        while !self.stopping || self.lane_count > 0 {
+            if self.wake.pending.load(Ordering::Relaxed) && !self.stopping {
                 self.obey();
             }
             let mut work = 0;

@@ -1,8 +1,10 @@
 //! Whose turn it is and how much of it: deficit round-robin by work, in batches that are small where requests are dear.
 
+use crossbeam::channel::Sender;
 use ringlane_layout::limits::{ALONE_WORK, BATCH_SLOTS_MAX, COST_MEMORY_ORDERS, QUANTUM_WORK, TURN_WORK};
 use ringlane_layout::orders::OrderRequest;
 use ringlane_layout::record::{Record, RecordBytes};
+use ringlane_layout::region::LaneStatus;
 
 use super::counters::publish_lane;
 use super::{Sequencer, meta, send_events};
@@ -13,12 +15,23 @@ pub(super) struct Turn {
     /// Work that one order of this lane may be, by what its last orders were. A dear batch raises it at once, cheap ones
     /// lower it slowly.
     cost: f32,
+    /// Set while the lane ends.
+    pub(super) closing: Option<Closing>,
+}
+
+/// A lane that ends: what it had submitted by then is served in its turns, and nothing that it submits later.
+pub(super) struct Closing {
+    /// Slots that are still to be served.
+    pub(super) left: u64,
+    pub(super) status: LaneStatus,
+    /// Who waits for the end.
+    pub(super) answer: Option<Sender<bool>>,
 }
 
 impl Default for Turn {
     /// Nothing is known of a new lane: its first batches are small.
     fn default() -> Self {
-        Self { cost: QUANTUM_WORK as f32 }
+        Self { cost: QUANTUM_WORK as f32, closing: None }
     }
 }
 
@@ -49,16 +62,19 @@ impl Sequencer {
         let alone = self.hot.len() == 1;
         let Some(lane) = &mut self.lanes[row] else { return 0 };
         let deficit = if alone { ALONE_WORK } else { lane.deficit + QUANTUM_WORK };
-        let waiting = match lane.look() {
-            Ok(0) => {
-                lane.deficit = deficit.min(0);
-                return 0;
-            }
-            Ok(waiting) => waiting,
-            Err(status) => {
-                self.fault(row, status);
-                return TURN_WORK;
-            }
+        let waiting = match &self.turns[row].closing {
+            Some(closing) => closing.left,
+            None => match lane.look() {
+                Ok(0) => {
+                    lane.deficit = deficit.min(0);
+                    return 0;
+                }
+                Ok(waiting) => waiting,
+                Err(status) => {
+                    self.fault(row, status);
+                    return TURN_WORK;
+                }
+            },
         };
         lane.busy = true;
         lane.empty_doorbells = 0;
@@ -85,6 +101,13 @@ impl Sequencer {
                 (false, 0) => rest.min(0),
                 (false, _) => rest,
             };
+        }
+        if let Some(closing) = &mut self.turns[row].closing {
+            closing.left = left;
+            if left == 0 {
+                let status = closing.status;
+                self.end(row, status);
+            }
         }
         if done == 0 { 1 } else { done + TURN_WORK }
     }
