@@ -53,6 +53,16 @@ pub const PRICE_DECIMALS_MAX: u32 = 9;
 pub const BATCH_SLOTS_MAX: usize = 256;
 /// Work that a lane may take in one turn while others wait, orders or their equal in work: about 10 microseconds.
 pub const QUANTUM_WORK: i64 = 64;
+/// Work that a lane may take in one turn while nobody else is there, orders or their equal.
+pub const ALONE_WORK: i64 = 4 * BATCH_SLOTS_MAX as i64;
+/// Orders over which the sequencer forgets that a lane's requests were dear.
+pub const COST_MEMORY_ORDERS: usize = 4096;
+/// Work after which the sequencer looks at doorbells and the clock, orders or their equal.
+pub const LOOK_AROUND_WORK: u64 = 256;
+/// What one turn of a lane costs beside its orders, orders.
+pub const TURN_WORK: u64 = 2;
+/// Most doorbells that one look takes in.
+pub const DOORBELLS_A_LOOK: usize = 64;
 /// Longest sleep of any waiter before it looks again, nanoseconds.
 pub const SLEEP_NS_MAX: u64 = 1_000_000_000;
 /// Doorbells of one lane without progress after which the lane is faulted.

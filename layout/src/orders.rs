@@ -290,8 +290,7 @@ codes! {
     pub enum CancelReason: u16 {
         /// Another lane that holds the account asked for it.
         OtherLane ("OTHER_LANE") = 1,
-        /// Its lane ended and had chosen cancel-on-disconnect.
-        Disconnect ("DISCONNECT") = 2,
+        // 2 stays reserved: it once meant that the order's lane ended, of which nobody is left to be told.
     }
 }
 

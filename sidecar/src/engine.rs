@@ -127,7 +127,7 @@ impl Engine {
     /// Applies the end of a lane.
     pub fn close_lane(&mut self, close: &LaneClose) -> Output<'_> {
         self.events.clear();
-        let work = self.orders.close_lane(self.next_sequence, close.lane, close.cancel_orders != 0, &mut self.events);
+        let work = self.orders.close_lane(close.lane, close.cancel_orders != 0);
         self.next_sequence += 1;
         self.open_lanes.retain(|(lane, _)| *lane != close.lane);
         self.hash_events();

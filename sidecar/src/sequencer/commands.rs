@@ -9,10 +9,11 @@ use crossbeam::utils::CachePadded;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::eventfd::EventFd;
 use ringlane_layout::board::{header, row};
-use ringlane_layout::limits::{BATCH_SLOTS_MAX, LANES_MAX};
+use ringlane_layout::limits::LANES_MAX;
 use ringlane_layout::record::Record;
 use ringlane_layout::region::LaneStatus;
 
+use super::turns::{Closing, Turn};
 use super::{Sequencer, counters, meta, send_events};
 use crate::engine::Engine;
 use crate::journal::{FrameKind, LaneClose, LaneOpen};
@@ -69,15 +70,10 @@ impl Sequencer {
                 Ok(Command::Open(lane, open, answer)) => {
                     let _ = answer.send(self.open(lane, &open));
                 }
-                Ok(Command::Close(number, status, answer)) => {
-                    let row = self.row_of(number);
-                    if let Some(row) = row {
-                        self.close(row, status);
-                    }
-                    if let Some(answer) = answer {
-                        let _ = answer.send(row.is_some());
-                    }
-                }
+                Ok(Command::Close(number, status, answer)) => match self.row_of(number) {
+                    Some(row) => self.close(row, Closing { left: 0, status, answer }),
+                    None => drop(answer.map(|answer| answer.send(false))),
+                },
                 Ok(Command::Query(question)) => question(&self.engine),
                 Ok(Command::Clients(count)) => self.board.set(header::CLIENTS, count),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return self.stop(),
@@ -99,6 +95,7 @@ impl Sequencer {
             Some(row) => row,
             None if self.lanes.len() < LANES_MAX => {
                 self.lanes.push(None);
+                self.turns.push(Turn::default());
                 self.lanes.len() - 1
             }
             None => return Err(format!("all {LANES_MAX} lanes of the sidecar are open")),
@@ -122,26 +119,37 @@ impl Sequencer {
         lane.busy = true;
         counters::introduce_lane(&self.board, row, &lane);
         self.lanes[row] = Some(lane);
+        self.turns[row] = Turn::default();
         self.lane_count += 1;
         self.hot.push(row);
         self.publish_header();
         Ok(())
     }
 
-    /// Ends a lane: what it submitted is completed, its end is journaled, and its owner is told.
-    fn close(&mut self, row: usize, status: LaneStatus) {
-        // One last snapshot, at most `depth` slots: a client that goes on submitting cannot hold the sequencer here.
-        let mut waiting = match self.lanes[row].as_mut().map(|lane| lane.look()) {
-            Some(Ok(waiting)) => waiting,
-            Some(Err(lie)) => return self.fault(row, lie),
-            None => return,
-        };
-        while waiting > 0 && !self.journal_failed {
-            let count = waiting.min(BATCH_SLOTS_MAX as u64);
-            self.batch(row, count as usize);
-            waiting -= count;
+    /// Begins a lane's end. What it submitted is completed in its turns; then its end is journaled, and its owner is told.
+    fn close(&mut self, row: usize, mut closing: Closing) {
+        let Some(lane) = &mut self.lanes[row] else { return };
+        if self.turns[row].closing.is_some() {
+            return;
         }
-        self.end(row, status);
+        // One last snapshot, at most `depth` slots: a client that goes on submitting cannot put its end off.
+        match lane.look() {
+            Ok(left) => closing.left = left,
+            Err(lie) => {
+                drop(closing.answer.map(|answer| answer.send(true)));
+                return self.fault(row, lie);
+            }
+        }
+        if lane.parked {
+            lane.unpark();
+            self.hot.push(row);
+        }
+        lane.busy = true;
+        let (left, status) = (closing.left, closing.status);
+        self.turns[row].closing = Some(closing);
+        if left == 0 {
+            self.end(row, status);
+        }
     }
 
     /// A client broke a rule: its lane ends without another look at what it wrote.
@@ -155,7 +163,7 @@ impl Sequencer {
         self.end(row, status);
     }
 
-    fn end(&mut self, row: usize, status: LaneStatus) {
+    pub(super) fn end(&mut self, row: usize, status: LaneStatus) {
         let Some(mut lane) = self.lanes[row].take() else { return };
         self.lane_count -= 1;
         // Before the descriptor closes: a duplicate that the client keeps would leave a ghost in the set.
@@ -172,6 +180,15 @@ impl Sequencer {
         self.publish_header();
         // Last: whoever sees the status finds the lane gone from board and books, and its end in the journal.
         lane.close(status);
+        drop(lane);
+        self.answer_closing(row, true);
+    }
+
+    /// Tells who waits for the end of a lane.
+    fn answer_closing(&mut self, row: usize, ended: bool) {
+        if let Some(answer) = self.turns[row].closing.take().and_then(|closing| closing.answer) {
+            let _ = answer.send(ended);
+        }
     }
 
     /// Journals and applies the end of a lane, and tells the owners of orders that were cancelled by it.
@@ -200,17 +217,18 @@ impl Sequencer {
                 self.lane_count -= 1;
                 let _ = self.epoll.delete(lane.doorbell().as_fd());
                 lane.close(LaneStatus::JournalFailed);
+                self.answer_closing(row, true);
                 self.board.write_row(row, &[(row::LANE, 0)]);
             }
         }
         self.hot.clear();
     }
 
-    /// Completes what was submitted and tells every client.
+    /// Lets every lane end, those that are ending already as they were told; the sequencer returns when the last one has.
     fn stop(&mut self) {
         self.board.set(header::HEALTH, 3);
         for row in 0..self.lanes.len() {
-            self.close(row, LaneStatus::ShuttingDown);
+            self.close(row, Closing { left: 0, status: LaneStatus::ShuttingDown, answer: None });
         }
         self.stopping = true;
     }

@@ -4,6 +4,7 @@
 mod commands;
 mod counters;
 mod idle;
+mod turns;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -13,9 +14,8 @@ use crossbeam::channel::{Receiver, unbounded};
 use crossbeam::utils::CachePadded;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use ringlane_layout::limits::{BATCH_SLOTS_MAX, EMPTY_DOORBELLS_MAX, LANES_MAX, QUANTUM_WORK, SLEEP_NS_MAX};
-use ringlane_layout::orders::OrderRequest;
-use ringlane_layout::record::{Record, RecordBytes};
+use ringlane_layout::limits::{BATCH_SLOTS_MAX, DOORBELLS_A_LOOK, EMPTY_DOORBELLS_MAX, LANES_MAX, LOOK_AROUND_WORK, SLEEP_NS_MAX};
+use ringlane_layout::record::RecordBytes;
 use ringlane_layout::region::LaneStatus;
 
 use crate::board::Board;
@@ -27,15 +27,12 @@ use crate::lanes::Lane;
 use commands::Wake;
 use counters::publish_lane;
 use idle::{Idle, pin};
+use turns::Turn;
 
 pub use commands::{Command, Commands};
 
 /// Epoll data of the sequencer's own wake-up; lane numbers stay below.
 const WAKE: u64 = u64::MAX;
-/// Work after which doorbells and the clock are looked at, orders.
-const LOOK_AROUND_WORK: u64 = 256;
-/// What one turn of a lane costs beside its orders, orders.
-const TURN_WORK: u64 = 2;
 
 /// Everything the sequencer owns.
 pub struct Sequencer {
@@ -45,6 +42,8 @@ pub struct Sequencer {
     config: SequencerConfig,
     /// Lanes by board row.
     lanes: Vec<Option<Box<Lane>>>,
+    /// What is remembered of each row's lane between its turns.
+    turns: Vec<Turn>,
     /// Row of each lane number.
     rows: Vec<u16>,
     /// Rows of the lanes that are polled.
@@ -82,6 +81,7 @@ impl Sequencer {
             board,
             config,
             lanes: Vec::new(),
+            turns: Vec::new(),
             rows: Vec::new(),
             hot: Vec::with_capacity(LANES_MAX),
             epoll,
@@ -107,8 +107,8 @@ impl Sequencer {
         }
         let mut since_look = 0;
         let mut idle = Idle::default();
-        while !self.stopping {
-            if self.wake.pending.load(Ordering::Relaxed) {
+        while !self.stopping || self.lane_count > 0 {
+            if self.wake.pending.load(Ordering::Relaxed) && !self.stopping {
                 self.obey();
             }
             let mut work = 0;
@@ -140,68 +140,6 @@ impl Sequencer {
         self.engine
     }
 
-    /// Serves one lane within its share: deficit round-robin by work. Says how much was done.
-    #[inline]
-    fn serve(&mut self, row: usize) -> u64 {
-        let alone = self.hot.len() == 1;
-        let Some(lane) = &mut self.lanes[row] else { return 0 };
-        let waiting = match lane.look() {
-            Ok(0) => {
-                lane.deficit = 0;
-                return 0;
-            }
-            Ok(waiting) => waiting,
-            Err(status) => {
-                self.fault(row, status);
-                return TURN_WORK;
-            }
-        };
-        lane.busy = true;
-        lane.empty_doorbells = 0;
-        lane.deficit += QUANTUM_WORK;
-        if !alone && lane.deficit <= 0 {
-            return 1;
-        }
-        let share = if alone { BATCH_SLOTS_MAX as u64 } else { lane.deficit as u64 };
-        let count = waiting.min(share).min(BATCH_SLOTS_MAX as u64) as usize;
-        let work = self.batch(row, count);
-        if let Some(lane) = &mut self.lanes[row] {
-            lane.deficit = if alone || waiting == count as u64 { 0 } else { lane.deficit - work as i64 };
-        }
-        work + TURN_WORK
-    }
-
-    /// Journals, computes and publishes `count` waiting slots of a lane. Says how much work it was.
-    fn batch(&mut self, row: usize, count: usize) -> u64 {
-        let Some(lane) = &mut self.lanes[row] else { return 0 };
-        let meta = meta(&self.engine, FrameKind::Orders, lane.number, lane.next_slot(), OrderRequest::SCHEMA_HASH, self.now_ns);
-        let requests: &[RecordBytes] = match &mut self.journal {
-            Some(journal) => match journal.append(&meta, count, |records| lane.copy_requests(records)) {
-                Ok(records) => records,
-                Err(words) => {
-                    self.journal_fails(&words);
-                    return 0;
-                }
-            },
-            None => {
-                lane.copy_requests(&mut self.scratch[..count]);
-                &self.scratch[..count]
-            }
-        };
-        let output = self.engine.process_orders(lane.number, requests);
-        lane.write_results(output.results);
-        let work = output.work;
-        if !output.events.is_empty() {
-            send_events(&mut self.lanes, &self.rows, &mut self.notified, &mut self.gapped, output.events);
-            self.publish_events();
-        }
-        if let Some(lane) = &mut self.lanes[row] {
-            lane.complete();
-            publish_lane(&self.board, row, lane);
-        }
-        work
-    }
-
     /// Makes the events of a batch visible; a lane whose `events_read` lies is faulted.
     fn publish_events(&mut self) {
         while let Some(mark) = self.notified.pop() {
@@ -227,11 +165,12 @@ impl Sequencer {
         let mut index = 0;
         while index < self.hot.len() {
             let row = self.hot[index];
+            // A lane in debt stays in the round until it has paid: it may not sleep its debt off.
             let quiet = self.lanes[row].as_mut().is_none_or(|lane| {
                 if std::mem::take(&mut lane.busy) {
                     lane.busy_ns = self.now_ns;
                 }
-                self.now_ns.saturating_sub(lane.busy_ns) > park_after_ns && lane.park()
+                self.now_ns.saturating_sub(lane.busy_ns) > park_after_ns && lane.deficit >= 0 && lane.park()
             });
             if quiet {
                 self.hot.swap_remove(index);
@@ -278,7 +217,7 @@ impl Sequencer {
 
     /// Takes the lanes whose doorbell rang back into the round.
     fn collect_doorbells(&mut self, timeout: EpollTimeout) {
-        let mut events = [EpollEvent::empty(); 64];
+        let mut events = [EpollEvent::empty(); DOORBELLS_A_LOOK];
         // An interrupted wait is a wait that found nothing.
         let count = self.epoll.wait(&mut events, timeout).unwrap_or(0);
         for event in &events[..count] {

@@ -72,7 +72,7 @@ impl Twin {
     #[must_use]
     pub fn state_hash(&self) -> u64 {
         let mut bytes = Vec::new();
-        put64(&mut bytes, 1);
+        put64(&mut bytes, 2);
         put64(&mut bytes, self.instruments.len() as u64);
         for instrument in &self.instruments {
             self.put_book(&mut bytes, instrument);
@@ -97,6 +97,7 @@ impl Twin {
         for (lane, (first, last)) in &self.lanes {
             [*lane, *first, *last].into_iter().for_each(|word| put32(&mut bytes, word));
         }
+        put64(&mut bytes, self.resting_orders_max as u64);
         xxhash_rust::xxh3::xxh3_64(&bytes)
     }
 

@@ -105,7 +105,9 @@ impl Book {
     pub(super) fn drop_order(&mut self, store: &mut Store, at: u32) {
         let order = store.orders.get(at);
         self.orders.remove(store.order_hash(order.account, order.client_order_id), at);
-        store.orphans -= u64::from(order.lane == 0);
+        let lane = order.lane;
+        store.orphans -= u64::from(lane == 0);
+        store.uncount_owned(lane);
         store.orders.remove(at);
     }
 

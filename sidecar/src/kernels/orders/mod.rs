@@ -181,25 +181,33 @@ impl OrderKernel {
 
     /// Closes `lane`: cancels the orders that it owns, or leaves them to nobody (owner lane 0). The lane itself is told
     /// nothing, and nobody else is concerned: no event is added. Returns the work: entries looked at and orders cancelled.
-    pub fn close_lane(&mut self, _sequence: u64, lane: u32, cancel_orders: bool, _out: &mut Vec<Outgoing>) -> u64 {
+    pub fn close_lane(&mut self, lane: u32, cancel_orders: bool) -> u64 {
         if self.lanes.remove(&lane).is_none() {
             return 0;
         }
-        let mut work = u64::from(self.store.orders.used());
+        // Nothing is scanned for a lane without orders, and nothing behind the last one.
+        let (mut left, mut work, mut orphaned) = (self.store.owned(lane), 0, 0);
         for at in 0..self.store.orders.used() {
+            if left == 0 {
+                break;
+            }
+            work += 1;
             let order = self.store.orders.get_mut(at);
             if !order.is_live() || order.lane != lane {
                 continue;
             }
+            left -= 1;
             if cancel_orders {
                 let symbol = self.store.holdings.get(order.position).symbol;
                 self.books[symbol as usize - 1].cancel(&mut self.store, at);
                 work += 1;
             } else {
                 order.lane = 0;
-                self.store.orphans += 1;
+                orphaned += 1;
             }
         }
+        self.store.orphans += u64::from(orphaned);
+        self.store.change_owned(lane, 0, orphaned);
         work
     }
 
@@ -215,7 +223,7 @@ impl OrderKernel {
         results: &mut [OrderResult],
         out: &mut Vec<Outgoing>,
     ) -> u64 {
-        debug_assert_eq!(requests.len(), results.len());
+        assert_eq!(requests.len(), results.len(), "every request has a place for its result");
         let grant = self.lanes.get(&lane).copied().unwrap_or(Grant::NONE);
         let mut work = 0;
         let mut sequence = first_sequence;

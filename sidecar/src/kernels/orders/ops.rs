@@ -90,6 +90,7 @@ pub(super) fn new(
             previous: NIL,
         };
         let at = store.orders.insert(order);
+        store.count_owned(entry.lane);
         rest(book, store, at);
         book.index_order(store, at);
     }
@@ -229,34 +230,39 @@ pub(super) fn replace(
 
 /// TAKE_OVER in one book: the account's orders that nobody owns get this lane.
 pub(super) fn take_over(book: &Book, store: &mut Store, entry: Entry, checked: &Checked, work: &mut u64) -> Answer {
-    let mut taken = 0;
+    let (mut taken, mut seen) = (0, 0);
     if store.orphans > 0 {
         for side in &book.sides {
             let mut at = side.head();
-            while at != NIL {
+            while at != NIL && seen < store.orphans {
                 let order = store.orders.get_mut(at);
+                seen += u64::from(order.lane == 0);
                 taken += u32::from(order.change_owner(checked.account, entry.lane));
                 at = order.next;
                 *work += 1;
             }
         }
     }
-    taken_over(store, taken)
+    taken_over(store, entry.lane, taken)
 }
 
 /// TAKE_OVER in every book.
 pub(super) fn take_over_all(store: &mut Store, entry: Entry, checked: &Checked, work: &mut u64) -> Answer {
-    let mut taken = 0;
-    if store.orphans > 0 {
-        for at in 0..store.orders.used() {
-            taken += u32::from(store.orders.get_mut(at).change_owner(checked.account, entry.lane));
+    let (mut taken, mut seen) = (0, 0);
+    for at in 0..store.orders.used() {
+        if seen == store.orphans {
+            break;
         }
-        *work += u64::from(store.orders.used());
+        let order = store.orders.get_mut(at);
+        seen += u64::from(order.is_live() && order.lane == 0);
+        taken += u32::from(order.change_owner(checked.account, entry.lane));
+        *work += 1;
     }
-    taken_over(store, taken)
+    taken_over(store, entry.lane, taken)
 }
 
-fn taken_over(store: &mut Store, taken: u32) -> Answer {
+fn taken_over(store: &mut Store, lane: u32, taken: u32) -> Answer {
+    store.change_owned(0, lane, taken);
     store.orphans -= u64::from(taken);
     let fills = Fills { count: taken, ..Fills::default() };
     answer(0, OrderState::Resting, 0, fills)

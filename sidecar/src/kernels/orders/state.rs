@@ -9,7 +9,7 @@ use super::slab::NIL;
 use super::store::{Holding, Order};
 
 /// Version of the state hash's byte order.
-const STATE_VERSION: u64 = 1;
+const STATE_VERSION: u64 = 2;
 const SIDES: [Side; 2] = [Side::Buy, Side::Sell];
 
 impl OrderKernel {
@@ -18,7 +18,7 @@ impl OrderKernel {
     ///
     /// The bytes, all integers little-endian and without padding:
     ///
-    /// 1. version 1 (u64); count of instruments (u64);
+    /// 1. version 2 (u64); count of instruments (u64);
     /// 2. for each instrument, ascending: its 64-byte record; price of the last trade (i64, 0 for none); then for bids, then
     ///    for asks: count of resting orders (u64) and each of them, best price first, first come first: order id (u64),
     ///    client order id (u64), price (i64), open quantity (u32), filled quantity (u32), account (u32), owner lane (u32);
@@ -28,7 +28,8 @@ impl OrderKernel {
     ///    position max (i64), collar (u32). Ranges are maximal: neighbours of equal limits are one. A limit of `i64::MAX` is
     ///    no limit, 0;
     /// 4. count of accounts whose last accepted client order id is not 0 (u64) and each of them, ascending: account (u32), id (u64);
-    /// 5. count of open lanes (u64) and each of them, ascending: lane (u32), first and last account of its grant (u32, u32).
+    /// 5. count of open lanes (u64) and each of them, ascending: lane (u32), first and last account of its grant (u32, u32);
+    /// 6. most orders that may rest (u64).
     #[must_use]
     pub fn state_hash(&self) -> u64 {
         let mut hash = Hasher(Xxh3::new());
@@ -57,6 +58,7 @@ impl OrderKernel {
             hash.u32(grant.account_first);
             hash.u32(grant.account_last);
         }
+        hash.u64(self.resting_orders_max());
         hash.0.digest()
     }
 

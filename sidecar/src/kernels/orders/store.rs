@@ -141,6 +141,9 @@ impl Entry for Holding {
     fn set_free(&mut self, _: u32) {}
 }
 
+/// Counts of owned orders: four times the lanes that may be open, so that two of them seldom share one.
+const OWNERS: usize = 4 * ringlane_layout::limits::LANES_MAX;
+
 /// Orders and positions of all books.
 pub(super) struct Store {
     pub(super) orders: Slab<Order>,
@@ -149,6 +152,9 @@ pub(super) struct Store {
     pub(super) resting_orders_max: usize,
     /// Resting orders that no lane owns.
     pub(super) orphans: u64,
+    /// Resting orders by owner lane. Lanes whose numbers differ by a multiple of `OWNERS` share a count, so it is an upper
+    /// bound of a lane's own.
+    owned: Box<[u32; OWNERS]>,
     /// Seed of the id hashes; no result depends on it.
     pub(super) seed: u64,
 }
@@ -156,11 +162,33 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn new(resting_orders_max: usize, seed: u64) -> Self {
         let resting_orders_max = resting_orders_max.min(ENTRIES_MAX);
-        Self { orders: Slab::new(), holdings: Slab::new(), resting_orders_max, orphans: 0, seed }
+        Self { orders: Slab::new(), holdings: Slab::new(), resting_orders_max, orphans: 0, owned: Box::new([0; OWNERS]), seed }
     }
 
     pub(super) fn set_resting_orders_max(&mut self, resting_orders_max: u64) {
         self.resting_orders_max = usize::try_from(resting_orders_max).map_or(ENTRIES_MAX, |max| max.min(ENTRIES_MAX));
+    }
+
+    /// Most resting orders that `lane` may own.
+    #[inline(always)]
+    pub(super) fn owned(&self, lane: u32) -> u32 {
+        self.owned[lane as usize % OWNERS]
+    }
+
+    #[inline(always)]
+    pub(super) fn count_owned(&mut self, lane: u32) {
+        self.owned[lane as usize % OWNERS] += 1;
+    }
+
+    #[inline(always)]
+    pub(super) fn uncount_owned(&mut self, lane: u32) {
+        self.owned[lane as usize % OWNERS] -= 1;
+    }
+
+    /// `count` orders of lane `from` belong to lane `to` now.
+    pub(super) fn change_owned(&mut self, from: u32, to: u32, count: u32) {
+        self.owned[from as usize % OWNERS] -= count;
+        self.owned[to as usize % OWNERS] += count;
     }
 
     /// Whether there is a place for one more resting order, if the order may rest, and for the account's position, if it

@@ -1,0 +1,145 @@
+//! Whose turn it is and how much of it: deficit round-robin by work, in batches that are small where requests are dear.
+
+use crossbeam::channel::Sender;
+use ringlane_layout::limits::{ALONE_WORK, BATCH_SLOTS_MAX, COST_MEMORY_ORDERS, QUANTUM_WORK, TURN_WORK};
+use ringlane_layout::orders::OrderRequest;
+use ringlane_layout::record::{Record, RecordBytes};
+use ringlane_layout::region::LaneStatus;
+
+use super::counters::publish_lane;
+use super::{Sequencer, meta, send_events};
+use crate::journal::FrameKind;
+
+/// What the sequencer remembers of a row's lane between its turns.
+pub(super) struct Turn {
+    /// Work that one order of this lane may be, by what its last orders were. A dear batch raises it at once, cheap ones
+    /// lower it slowly.
+    cost: f32,
+    /// Set while the lane ends.
+    pub(super) closing: Option<Closing>,
+}
+
+/// A lane that ends: what it had submitted by then is served in its turns, and nothing that it submits later.
+pub(super) struct Closing {
+    /// Slots that are still to be served.
+    pub(super) left: u64,
+    pub(super) status: LaneStatus,
+    /// Who waits for the end.
+    pub(super) answer: Option<Sender<bool>>,
+}
+
+impl Default for Turn {
+    /// Nothing is known of a new lane: its first batches are small.
+    fn default() -> Self {
+        Self { cost: QUANTUM_WORK as f32, closing: None }
+    }
+}
+
+impl Turn {
+    /// How many of `waiting` orders are expected to be `share` work, at least one.
+    #[inline]
+    fn batch_slots(&self, waiting: u64, share: i64) -> usize {
+        let expected = (share as f32 / self.cost) as u64;
+        expected.clamp(1, BATCH_SLOTS_MAX as u64).min(waiting) as usize
+    }
+
+    /// Learns from a batch.
+    #[inline]
+    fn learn(&mut self, slots: usize, work: u64) {
+        let each = work as f32 / slots as f32;
+        let weight = slots as f32 / COST_MEMORY_ORDERS as f32;
+        self.cost = each.max(self.cost + (each - self.cost) * weight);
+    }
+}
+
+impl Sequencer {
+    /// Serves one lane within its share. Says how much was done.
+    ///
+    /// Credit lapses when nothing waits; debt stays until as many turns have passed as it is worth, for else a lane that
+    /// sends one dear request at a time would never pay. A lane that is alone owes nobody.
+    #[inline]
+    pub(super) fn serve(&mut self, row: usize) -> u64 {
+        let alone = self.hot.len() == 1;
+        let Some(lane) = &mut self.lanes[row] else { return 0 };
+        let deficit = if alone { ALONE_WORK } else { lane.deficit + QUANTUM_WORK };
+        let waiting = match &self.turns[row].closing {
+            Some(closing) => closing.left,
+            None => match lane.look() {
+                Ok(0) => {
+                    lane.deficit = deficit.min(0);
+                    return 0;
+                }
+                Ok(waiting) => waiting,
+                Err(status) => {
+                    self.fault(row, status);
+                    return TURN_WORK;
+                }
+            },
+        };
+        lane.busy = true;
+        lane.empty_doorbells = 0;
+        lane.deficit = deficit;
+        let (mut left, mut done) = (waiting, 0);
+        // Dear requests come in small batches, so several of them may fit into the share.
+        while left > 0 && deficit > done as i64 {
+            let count = self.turns[row].batch_slots(left, deficit - done as i64);
+            let work = self.batch(row, count);
+            if self.lanes[row].is_none() {
+                return done + work + TURN_WORK;
+            }
+            self.turns[row].learn(count, work);
+            left -= count as u64;
+            done += work;
+            if alone {
+                break;
+            }
+        }
+        if let Some(lane) = &mut self.lanes[row] {
+            let rest = deficit - done as i64;
+            lane.deficit = match (alone, left) {
+                (true, _) => 0,
+                (false, 0) => rest.min(0),
+                (false, _) => rest,
+            };
+        }
+        if let Some(closing) = &mut self.turns[row].closing {
+            closing.left = left;
+            if left == 0 {
+                let status = closing.status;
+                self.end(row, status);
+            }
+        }
+        if done == 0 { 1 } else { done + TURN_WORK }
+    }
+
+    /// Journals, computes and publishes `count` waiting slots of a lane. Says how much work it was.
+    pub(super) fn batch(&mut self, row: usize, count: usize) -> u64 {
+        let Some(lane) = &mut self.lanes[row] else { return 0 };
+        let meta = meta(&self.engine, FrameKind::Orders, lane.number, lane.next_slot(), OrderRequest::SCHEMA_HASH, self.now_ns);
+        let requests: &[RecordBytes] = match &mut self.journal {
+            Some(journal) => match journal.append(&meta, count, |records| lane.copy_requests(records)) {
+                Ok(records) => records,
+                Err(words) => {
+                    self.journal_fails(&words);
+                    return 0;
+                }
+            },
+            None => {
+                lane.copy_requests(&mut self.scratch[..count]);
+                &self.scratch[..count]
+            }
+        };
+        let output = self.engine.process_orders(lane.number, requests);
+        lane.write_results(output.results);
+        let work = output.work;
+        if !output.events.is_empty() {
+            send_events(&mut self.lanes, &self.rows, &mut self.notified, &mut self.gapped, output.events);
+            self.publish_events();
+        }
+        if let Some(lane) = &mut self.lanes[row] {
+            lane.complete();
+            publish_lane(&self.board, row, lane);
+        }
+        work
+    }
+}
