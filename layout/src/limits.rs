@@ -57,6 +57,8 @@ pub const QUANTUM_WORK: i64 = 64;
 pub const ALONE_WORK: i64 = 4 * BATCH_SLOTS_MAX as i64;
 /// Orders over which the sequencer forgets that a lane's requests were dear.
 pub const COST_MEMORY_ORDERS: usize = 4096;
+/// Most requests of the control thread that wait for the sequencer; it waits for room.
+pub const COMMANDS_MAX: usize = 4096;
 /// Work after which the sequencer looks at doorbells and the clock, orders or their equal.
 pub const LOOK_AROUND_WORK: u64 = 256;
 /// What one turn of a lane costs beside its orders, orders.

@@ -74,7 +74,11 @@ impl Sequencer {
                     Some(row) => self.close(row, Closing { left: 0, status, answer }),
                     None => drop(answer.map(|answer| answer.send(false))),
                 },
-                Ok(Command::Query(question)) => question(&self.engine),
+                Ok(Command::Query(question)) => {
+                    question(&self.engine);
+                    // One question a turn of the round: lanes are looked at before the next.
+                    return self.wake.pending.store(true, Ordering::Relaxed);
+                }
                 Ok(Command::Clients(count)) => self.board.set(header::CLIENTS, count),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return self.stop(),
                 Err(TryRecvError::Empty) => return,
@@ -136,7 +140,7 @@ impl Sequencer {
         match lane.look() {
             Ok(left) => closing.left = left,
             Err(lie) => {
-                drop(closing.answer.map(|answer| answer.send(true)));
+                self.turns[row].closing = Some(closing); // its end answers
                 return self.fault(row, lie);
             }
         }

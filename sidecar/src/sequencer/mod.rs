@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crossbeam::channel::{Receiver, unbounded};
+use crossbeam::channel::{Receiver, bounded};
 use crossbeam::utils::CachePadded;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use ringlane_layout::limits::{BATCH_SLOTS_MAX, DOORBELLS_A_LOOK, EMPTY_DOORBELLS_MAX, LANES_MAX, LOOK_AROUND_WORK, SLEEP_NS_MAX};
+use ringlane_layout::limits::{
+    BATCH_SLOTS_MAX, COMMANDS_MAX, DOORBELLS_A_LOOK, EMPTY_DOORBELLS_MAX, LANES_MAX, LOOK_AROUND_WORK, SLEEP_NS_MAX,
+};
 use ringlane_layout::record::RecordBytes;
 use ringlane_layout::region::LaneStatus;
 
@@ -74,7 +76,7 @@ impl Sequencer {
         let eventfd = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(say)?;
         epoll.add(&eventfd, EpollEvent::new(EpollFlags::EPOLLIN, WAKE)).map_err(say)?;
         let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd });
-        let (queue, commands) = unbounded();
+        let (queue, commands) = bounded(COMMANDS_MAX);
         let sequencer = Self {
             engine,
             journal,
