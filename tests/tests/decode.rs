@@ -176,8 +176,9 @@ fn an_epoch_goes_on_exactly_behind_the_one_before() {
 fn segments_that_changed_places_are_noticed() {
     let directory = tempfile::tempdir().unwrap();
     let mut writer = Writer::open(directory.path(), 1, CONFIG, EPOCH, &meta(1)).unwrap();
-    (0..1000_u64)
-        .for_each(|n| drop(writer.append(&meta(1 + 2 * n), 2, |records| records.fill(RecordBytes([n as u8; 64]))).map(drop).unwrap()));
+    for n in 0..1000_u64 {
+        writer.append(&meta(1 + 2 * n), 2, |records| records.fill(RecordBytes([n as u8; 64]))).unwrap();
+    }
     writer.close();
     assert_eq!(read(directory.path()).unwrap().0.len(), 1000);
     let name = |index: u64| directory.path().join(format!("{index:08}.ringlane"));
