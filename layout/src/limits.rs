@@ -34,7 +34,9 @@ pub const LANES_MAX: usize = 1024;
 /// Longest time a connection may take to say hello, nanoseconds.
 pub const HELLO_TIMEOUT_NS: u64 = 5_000_000_000;
 /// Most open orders, positions or levels in one query reply.
-pub const QUERY_ROWS_MAX: usize = 4_000_000;
+pub const QUERY_ROWS_MAX: u64 = 1_000_000;
+/// Longest that the control thread waits for a lane to end before it says so, nanoseconds.
+pub const CLOSE_WAIT_NS_MAX: u64 = 20_000_000;
 
 /// Largest order quantity, lots of 1: 2^27 - 1.
 pub const ORDER_QUANTITY_MAX: i64 = (1 << 27) - 1;

@@ -56,7 +56,6 @@ class CancelReason(IntEnum):
     """Why a resting order was cancelled."""
 
     OTHER_LANE = 1
-    DISCONNECT = 2
 
 class RejectCode(IntEnum):
     """Why a request was rejected. Banded by stage: 1xx structure, 2xx validate, 3xx risk, 4xx business rules. Numbers are never reused."""

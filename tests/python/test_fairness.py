@@ -136,14 +136,12 @@ def test_a_lane_that_ends_is_drained_in_turns(fair: ringlane.Sidecar) -> None:
         with ringlane.connect(fair.address) as asker:
             before = asker.state().sequence
         ticket = other.submit(dear(other, 500))
-        ending = threading.Thread(target=other.close)
-        ending.start()
-        taken = []
-        while ending.is_alive():
+        batch, taken = cheap(victim, 1), []
+        other.close()
+        while not ticket.done():
             start = time.perf_counter()
-            victim.process(cheap(victim, 1))
+            victim.process(batch)
             taken.append(time.perf_counter() - start)
-        ending.join()
         del ticket
         with ringlane.connect(fair.address) as asker:
             after = asker.state().sequence

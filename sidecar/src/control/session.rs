@@ -4,13 +4,14 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::bounded;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair};
 use ringlane_layout::limits::{
-    ACCOUNT_MAX, CLIENT_NAME_BYTES_MAX, CONTROL_MESSAGE_BYTES_MAX, DEPTH_SLOTS_MAX, EVENTS_MAX, LAYOUT_VERSION, QUERY_ROWS_MAX, SYMBOLS_MAX,
+    ACCOUNT_MAX, CLIENT_NAME_BYTES_MAX, CLOSE_WAIT_NS_MAX, CONTROL_MESSAGE_BYTES_MAX, DEPTH_SLOTS_MAX, EVENTS_MAX, LAYOUT_VERSION,
+    QUERY_ROWS_MAX, SYMBOLS_MAX,
 };
 use ringlane_layout::region::{LaneGeometry, LaneStatus, RING_OFFSET};
 use serde_json::{Value, json};
@@ -249,7 +250,8 @@ impl Session {
         host.lane_bytes -= closing.bytes;
         let (answer, closed) = bounded(1);
         if host.commands.send(Command::Close(closing.number, LaneStatus::Closed, Some(answer))) {
-            let _ = closed.recv();
+            // A deep lane of dear requests ends later, in its turns; other clients must not wait for it here.
+            let _ = closed.recv_timeout(Duration::from_nanos(CLOSE_WAIT_NS_MAX));
         }
         Ok(json!({"ok": true}).into())
     }
@@ -326,7 +328,7 @@ fn look_up(question: Question, engine: &Engine) -> Answer {
     fn rows<T: bytemuck::Pod>(sequence: u64, name: &str, rows: &[T]) -> (Value, Option<Vec<u8>>) {
         (json!({"sequence": sequence, "rows": rows.len(), "row": name}), Some(bytemuck::cast_slice(rows).to_vec()))
     }
-    Ok(match question {
+    let (body, rows) = match question {
         Question::Instruments => rows(sequence, "Instrument", &orders.instruments()),
         Question::Orders(account) => {
             let (last, open) = orders.open_orders(account);
@@ -351,7 +353,11 @@ fn look_up(question: Question, engine: &Engine) -> Answer {
             });
             (body, None)
         }
-    })
+    };
+    if body["rows"].as_u64().is_some_and(|rows| rows > QUERY_ROWS_MAX) {
+        return Err(Refusal::new("QUOTA", format!("the answer has {} rows, and {QUERY_ROWS_MAX} are the most", body["rows"])));
+    }
+    Ok((body, rows))
 }
 
 /// 128 random bits from the kernel.

@@ -83,8 +83,8 @@ pub struct Epoch {
     pub request_schema_hash: u64,
 }
 
-/// Pages that the helper faults in at a time, bytes.
-const POPULATE_STEP_BYTES: usize = 4 << 20;
+/// Pages that the helper faults in at a time, bytes: one large page.
+const POPULATE_STEP_BYTES: usize = 2 << 20;
 
 /// The open end of the journal.
 #[derive(Debug)]
