@@ -45,7 +45,7 @@ class Client:
         self.address = address
         self._lanes: dict[str, Lane] = {}
         self._symbols: Instruments | None = None
-        self._watches: dict[asyncio.AbstractEventLoop, LoopWatch] = {}
+        self._watches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWatch] = weakref.WeakKeyDictionary()
         self._control = ControlSocket(address, timeout)
         try:
             name = _default_name() if name is None else name
@@ -233,8 +233,6 @@ class Client:
         loop = asyncio.get_running_loop()
         watch = self._watches.get(loop)
         if watch is None:
-            for ended in [known for known in list(self._watches) if known.is_closed()]:
-                self._watches.pop(ended, None)
             watch = self._watches[loop] = LoopWatch(self._hub, loop)
         return watch
 

@@ -35,7 +35,11 @@ def fresh_ids() -> int:
 
 @contextmanager
 def sidecar(
-    bench: Bench, *, orders: dict[str, Any] | None = None, sequencer: dict[str, Any] | None = None
+    bench: Bench,
+    *,
+    orders: dict[str, Any] | None = None,
+    sequencer: dict[str, Any] | None = None,
+    journal: dict[str, Any] | None = None,
 ) -> Iterator[ringlane.Sidecar]:
     """A sidecar pinned to its core, its recording on the disk's file system and removed afterwards."""
     bench.scratch.mkdir(parents=True, exist_ok=True)
@@ -43,6 +47,8 @@ def sidecar(
     config: dict[str, Any] = {"sequencer": {"cpu": bench.sidecar_cpu} | (sequencer or {})}
     if orders:
         config["orders"] = orders
+    if journal:
+        config["journal"] = journal
     try:
         with ringlane.Sidecar(journal=recording, config=config) as started:
             yield started

@@ -79,9 +79,13 @@ fn reserve(path: &Path, size_bytes: u64) -> std::io::Result<(File, MmapRaw)> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
     fallocate(&file, FallocateFlags::empty(), 0, size_bytes as i64)?;
     let map = MmapOptions::new().len(size_bytes as usize).map_raw(&file)?;
-    // Large pages where the file system has them: half the work of faulting in; a refusal costs only speed.
-    let _ = map.advise(Advice::HugePage);
     Ok((file, map))
+}
+
+/// Lets the calling thread stand behind every other one that wants its core: faulting pages in early is worth no delay.
+pub fn stand_back() {
+    // SAFETY: a plain system call with an integer argument; on Linux it concerns the calling thread alone.
+    let _ = unsafe { nix::libc::nice(19) };
 }
 
 /// The pages of a segment, to be faulted in by another thread. It can neither read nor write them.

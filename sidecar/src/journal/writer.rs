@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use ringlane_layout::limits::RECORD_BYTES;
 use ringlane_layout::record::RecordBytes;
 
-use super::segment::{Pages, Segment};
+use super::segment::{Pages, Segment, stand_back};
 use super::{FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, FrameKind, SEGMENT_MAGIC, SegmentHeader, frame_crc, segment_crc};
 
 /// The lock on a journal directory, held for the life of the sidecar: two sidecars never share a journal.
@@ -83,8 +83,8 @@ pub struct Epoch {
     pub request_schema_hash: u64,
 }
 
-/// Pages that the helper faults in at a time, bytes: one large page.
-const POPULATE_STEP_BYTES: usize = 2 << 20;
+/// Pages that the helper faults in at a time, bytes: little enough that nobody on its core waits long for it.
+const POPULATE_STEP_BYTES: usize = 1 << 20;
 
 /// The open end of the journal.
 #[derive(Debug)]
@@ -127,6 +127,7 @@ impl Writer {
             .name("journal-pages".into())
             .spawn(move || {
                 avoid_cpu.into_iter().for_each(leave_core);
+                stand_back();
                 help(&path, segment_bytes, &job_queue, &made);
             })
             .map_err(|error| format!("cannot start the journal's helper thread: {error}"))?;
@@ -144,6 +145,9 @@ impl Writer {
             bytes: 0,
         };
         writer.begin_segment(start);
+        // Ready means ready: what is faulted in ahead is there before the first order.
+        writer.segment.pages().populate(0, writer.prefault_bytes);
+        writer.populated = writer.prefault_bytes.next_multiple_of(POPULATE_STEP_BYTES).min(writer.segment.len());
         Ok(writer)
     }
 
