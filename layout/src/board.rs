@@ -51,7 +51,7 @@ pub mod header {
     pub const FAULTS: usize = 13;
     /// Connected clients.
     pub const CLIENTS: usize = 14;
-    /// Clock ticks of the sequencer's last turn with work, nanoseconds since 1970, updated at most every millisecond.
+    /// Wall clock when the sequencer last looked around, nanoseconds since 1970.
     pub const HEARTBEAT_NS: usize = 15;
     /// Version text, 3 words.
     pub const VERSION: usize = 16;
@@ -93,8 +93,6 @@ pub mod row {
     pub const PARKS: usize = 11;
     /// Notifications sent.
     pub const NOTIFIES: usize = 12;
-    /// Status: 0 open, else a `LaneStatus`.
-    pub const STATUS: usize = 13;
     /// When the lane was opened, nanoseconds since 1970.
     pub const OPENED_NS: usize = 14;
     /// Client's name, text of 8 words.

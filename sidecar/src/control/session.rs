@@ -338,7 +338,7 @@ fn look_up(question: Question, engine: &Engine) -> Answer {
         }
         Question::Positions(account) => {
             let (mut body, bytes) = rows(sequence, "Position", &orders.positions(account));
-            body["last_client_order_id"] = json!(orders.open_orders(account).0);
+            body["last_client_order_id"] = json!(orders.last_client_order_id(account));
             (body, bytes)
         }
         Question::Book(symbol, levels) => {

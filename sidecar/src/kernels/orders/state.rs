@@ -83,6 +83,12 @@ impl OrderKernel {
         }
     }
 
+    /// Client order id of the account's last accepted `NEW`; 0 when there was none.
+    #[must_use]
+    pub fn last_client_order_id(&self, account: u32) -> u64 {
+        self.accounts.last_id(account)
+    }
+
     /// The client order id of the account's last accepted `NEW` (0 for none), and its open orders, ascending by symbol, bids
     /// before asks, then by price-time.
     #[must_use]
