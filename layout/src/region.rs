@@ -109,6 +109,8 @@ codes! {
         ShuttingDown ("SHUTTING_DOWN") = 202,
         /// The sidecar cannot write its journal, so it takes no more requests; see its log.
         JournalFailed ("JOURNAL_FAILED") = 203,
+        /// An administrator ended the lane; open another, or ask why.
+        Disconnected ("DISCONNECTED") = 204,
     }
 }
 

@@ -21,7 +21,7 @@ mod segment;
 mod writer;
 
 use ringlane_layout::limits::{BATCH_SLOTS_MAX, RECORD_BYTES};
-use ringlane_layout::orders::{AccountLimits, BookLimits, Instrument, OrderRequest};
+use ringlane_layout::orders::{AccountLimits, AdminAction, BookLimits, Instrument, OrderRequest, TimeRecord};
 use ringlane_layout::record::Record;
 use ringlane_layout::{codes, record};
 
@@ -119,6 +119,10 @@ codes! {
         End ("END") = 6,
         /// One `BookLimits` record.
         BookLimits ("BOOK_LIMITS") = 7,
+        /// One `TimeRecord`.
+        Time ("TIME") = 8,
+        /// One `AdminAction` record.
+        Admin ("ADMIN") = 9,
     }
 }
 
@@ -184,6 +188,8 @@ pub const fn schema_hash(kind: FrameKind) -> Option<u64> {
         FrameKind::Instruments => Some(Instrument::SCHEMA_HASH),
         FrameKind::Accounts => Some(AccountLimits::SCHEMA_HASH),
         FrameKind::BookLimits => Some(BookLimits::SCHEMA_HASH),
+        FrameKind::Time => Some(TimeRecord::SCHEMA_HASH),
+        FrameKind::Admin => Some(AdminAction::SCHEMA_HASH),
         FrameKind::LaneOpen => Some(LaneOpen::SCHEMA_HASH),
         FrameKind::LaneClose => Some(LaneClose::SCHEMA_HASH),
         FrameKind::End => None,
