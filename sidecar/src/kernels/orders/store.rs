@@ -164,7 +164,15 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn new(resting_orders_max: usize, seed: u64) -> Self {
         let resting_orders_max = resting_orders_max.min(ENTRIES_MAX);
-        Self { orders: Slab::new(), holdings: Slab::new(), resting_orders_max, orphans: 0, owned: Box::new([0; OWNERS]), tells_orphans: false, seed }
+        Self {
+            orders: Slab::new(),
+            holdings: Slab::new(),
+            resting_orders_max,
+            orphans: 0,
+            owned: Box::new([0; OWNERS]),
+            tells_orphans: false,
+            seed,
+        }
     }
 
     pub(super) fn set_resting_orders_max(&mut self, resting_orders_max: u64) {
