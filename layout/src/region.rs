@@ -175,8 +175,7 @@ impl LaneGeometry {
             return Err(format!("the event ring must hold 1 to {EVENTS_MAX} events, not 0"));
         }
         let slot = RECORD_BYTES as u64;
-        let sizes =
-            LaneSizes { request_slot_bytes: slot, result_slot_bytes: slot, event_capacity, arena_bytes: 0, output_bytes: 0 };
+        let sizes = LaneSizes { request_slot_bytes: slot, result_slot_bytes: slot, event_capacity, arena_bytes: 0, output_bytes: 0 };
         Self::sized(depth_slots, sizes)
     }
 
@@ -216,7 +215,8 @@ impl LaneGeometry {
     /// slot and of a result slot, of the payload arena and of the output arena.
     pub fn granted(numbers: [u64; 6]) -> Result<Self, String> {
         let [depth_slots, event_capacity, request_slot_bytes, result_slot_bytes, arena_bytes, output_bytes] = numbers;
-        let made = Self::sized(depth_slots, LaneSizes { request_slot_bytes, result_slot_bytes, event_capacity, arena_bytes, output_bytes })?;
+        let made =
+            Self::sized(depth_slots, LaneSizes { request_slot_bytes, result_slot_bytes, event_capacity, arena_bytes, output_bytes })?;
         let granted = Self { depth_slots, event_capacity, request_slot_bytes, result_slot_bytes, arena_bytes, output_bytes };
         if made == granted {
             return Ok(made);
