@@ -130,14 +130,16 @@ class AdminOp(IntEnum):
     CANCEL_ALL = 3
 
 class LaneStatus(IntEnum):
-    """Why a lane is no longer open. 1xx: the client broke a rule of the protocol; 2xx: the lane was ended for it."""
+    """Why a lane is no longer open. 1xx: the client broke a rule of the protocol; 2xx: the lane was ended for it; 3xx: its kernel failed."""
 
     SUBMITTED_TOO_FAR = 101
     SUBMITTED_BACKWARDS = 102
     RELEASED_OUT_OF_RANGE = 103
     EVENTS_READ_OUT_OF_RANGE = 104
     DOORBELL_FLOOD = 105
+    PAYLOAD_OUT_OF_RANGE = 106
     CLOSED = 201
     SHUTTING_DOWN = 202
     JOURNAL_FAILED = 203
     DISCONNECTED = 204
+    KERNEL_PANICKED = 301

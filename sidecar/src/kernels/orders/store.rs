@@ -161,6 +161,8 @@ pub(super) struct Store {
     /// Resting orders by owner lane. Lanes whose numbers differ by a multiple of `OWNERS` share a count, so it is an upper
     /// bound of a lane's own.
     owned: Box<[u32; OWNERS]>,
+    /// Whether fills of orders that nobody owns are told too, to lane 0.
+    pub(super) tells_orphans: bool,
     /// Seed of the id hashes; no result depends on it.
     pub(super) seed: u64,
 }
@@ -168,7 +170,15 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn new(resting_orders_max: usize, seed: u64) -> Self {
         let resting_orders_max = resting_orders_max.min(ENTRIES_MAX);
-        Self { orders: Slab::new(), holdings: Slab::new(), resting_orders_max, orphans: 0, owned: Box::new([0; OWNERS]), seed }
+        Self {
+            orders: Slab::new(),
+            holdings: Slab::new(),
+            resting_orders_max,
+            orphans: 0,
+            owned: Box::new([0; OWNERS]),
+            tells_orphans: false,
+            seed,
+        }
     }
 
     pub(super) fn set_resting_orders_max(&mut self, resting_orders_max: u64) {
