@@ -318,7 +318,15 @@ mod tests {
     #[test]
     fn every_enum_named_by_a_field_is_sent() {
         use crate::record::Record;
-        let schemas = [OrderRequest::SCHEMA, OrderResult::SCHEMA, OrderEvent::SCHEMA, OpenOrder::SCHEMA, BookLevel::SCHEMA, AccountLimits::SCHEMA, AdminAction::SCHEMA];
+        let schemas = [
+            OrderRequest::SCHEMA,
+            OrderResult::SCHEMA,
+            OrderEvent::SCHEMA,
+            OpenOrder::SCHEMA,
+            BookLevel::SCHEMA,
+            AccountLimits::SCHEMA,
+            AdminAction::SCHEMA,
+        ];
         for field in schemas.iter().flat_map(|schema| schema.fields) {
             assert!(field.enum_name.is_empty() || ENUMS.iter().any(|e| e.name == field.enum_name), "{}", field.enum_name);
         }
