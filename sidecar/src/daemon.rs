@@ -220,7 +220,7 @@ fn instrument_changed(known: &Instrument, configured: &Instrument) -> String {
 
 fn frame_meta(engine: &Engine, kind: FrameKind, lane: u32, schema_hash: u64) -> FrameMeta {
     let (first_sequence, output_hash) = (engine.next_sequence(), engine.output_hash());
-    FrameMeta { kind, lane, first_sequence, first_slot: 0, schema_hash, output_hash, time_ns: wall_clock_ns() }
+    FrameMeta { kind, lane, first_sequence, first_slot: 0, schema_hash, output_hash, time_ns: wall_clock_ns(), waiting_slots: 0 }
 }
 
 /// Binds the control socket. What a dead sidecar left there is removed; anything else is somebody's and stays.

@@ -278,7 +278,8 @@ fn send_events(lanes: &mut [Option<Box<Lane>>], rows: &[u16], notified: &mut Vec
 }
 
 fn meta(engine: &Engine, kind: FrameKind, lane: u32, first_slot: u64, schema_hash: u64, time_ns: u64) -> FrameMeta {
-    FrameMeta { kind, lane, first_sequence: engine.next_sequence(), first_slot, schema_hash, output_hash: engine.output_hash(), time_ns }
+    let (first_sequence, output_hash) = (engine.next_sequence(), engine.output_hash());
+    FrameMeta { kind, lane, first_sequence, first_slot, schema_hash, output_hash, time_ns, waiting_slots: 0 }
 }
 
 /// Wall clock, nanoseconds since 1970.
