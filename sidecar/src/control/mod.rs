@@ -69,7 +69,19 @@ impl Control {
         epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS)).map_err(say)?;
         let sessions = HashMap::new();
         let (idle_since, spare) = (Instant::now(), File::open("/dev/null").ok());
-        Ok(Self { listener, signals, epoll, sessions, next_client: 1, host, lifetime, idle_since, ever_connected: false, watchdog: Watchdog::new(), spare })
+        Ok(Self {
+            listener,
+            signals,
+            epoll,
+            sessions,
+            next_client: 1,
+            host,
+            lifetime,
+            idle_since,
+            ever_connected: false,
+            watchdog: Watchdog::new(),
+            spare,
+        })
     }
 
     /// Serves until a signal or the end of its lifetime; then stops the sequencer.
