@@ -249,7 +249,7 @@ impl InstrumentConfig {
             lot: self.lot,
             reference_price: self.reference_price,
             name,
-            reserved: [0; 8],
+            ..Instrument::default()
         }
     }
 }

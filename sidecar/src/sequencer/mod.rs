@@ -75,7 +75,7 @@ impl Sequencer {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(say)?;
         let eventfd = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(say)?;
         epoll.add(&eventfd, EpollEvent::new(EpollFlags::EPOLLIN, WAKE)).map_err(say)?;
-        let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd });
+        let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd, pulse: CachePadded::default() });
         let (queue, commands) = bounded(COMMANDS_MAX);
         let sequencer = Self {
             engine,
@@ -158,9 +158,16 @@ impl Sequencer {
         }
     }
 
+    /// One beat of the pulse that the watchdog is fed by.
+    fn beat(&self) {
+        let pulse = &self.wake.pulse;
+        pulse.store(pulse.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
     /// Looks at the clock, the doorbells and the lanes that have become quiet.
     #[cold]
     fn look_around(&mut self) {
+        self.beat();
         self.now_ns = wall_clock_ns();
         self.collect_doorbells(EpollTimeout::ZERO);
         let park_after_ns = self.config.park_after_us * 1000;
@@ -206,6 +213,7 @@ impl Sequencer {
     #[cold]
     fn sleep(&mut self) {
         self.sleeps += 1;
+        self.beat();
         self.publish_header();
         fence(Ordering::SeqCst); // meets the fence in `Commands::send`
         if self.wake.pending.load(Ordering::Relaxed) {
@@ -270,7 +278,8 @@ fn send_events(lanes: &mut [Option<Box<Lane>>], rows: &[u16], notified: &mut Vec
 }
 
 fn meta(engine: &Engine, kind: FrameKind, lane: u32, first_slot: u64, schema_hash: u64, time_ns: u64) -> FrameMeta {
-    FrameMeta { kind, lane, first_sequence: engine.next_sequence(), first_slot, schema_hash, output_hash: engine.output_hash(), time_ns }
+    let (first_sequence, output_hash) = (engine.next_sequence(), engine.output_hash());
+    FrameMeta { kind, lane, first_sequence, first_slot, schema_hash, output_hash, time_ns, waiting_slots: 0 }
 }
 
 /// Wall clock, nanoseconds since 1970.
