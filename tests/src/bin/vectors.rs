@@ -120,7 +120,10 @@ fn normalize(rows: usize, dim: usize, threads: usize, count: usize) {
         });
         black_box(&output);
     });
-    println!("{{\"task\": \"normalize\", \"isa\": \"{}\", \"rows\": {rows}, \"dim\": {dim}, \"threads\": {threads}, \"ns\": {ns}}}", isa.name());
+    println!(
+        "{{\"task\": \"normalize\", \"isa\": \"{}\", \"rows\": {rows}, \"dim\": {dim}, \"threads\": {threads}, \"ns\": {ns}}}",
+        isa.name()
+    );
 }
 
 /// One thread's part: which queries, which panels, and their lists.
@@ -161,7 +164,7 @@ fn search(rows: usize, dim: usize, count_queries: usize, k: usize, threads: usiz
             let last = parts.len() - 1;
             for (at, part) in parts.iter_mut().enumerate() {
                 let (corpus, queries) = (&corpus, &queries);
-                let work = move || {
+                let mut work = move || {
                     part.lists.iter_mut().for_each(|list| list.begin(k).expect("a list for k"));
                     scan(isa, corpus, queries, part.first, &mut part.lists, part.panels.clone());
                     settle(isa, corpus, queries, part.first, &mut part.lists);

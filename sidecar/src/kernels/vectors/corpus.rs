@@ -79,7 +79,10 @@ impl fmt::Display for CorpusError {
             Self::MissingRows { rows, announced } => write!(f, "only {rows} of {announced} rows came; the file may be cut off"),
             Self::BrokenRow(values) => write!(f, "{values} values are no whole number of rows"),
             Self::NotFinite { row, component } => {
-                write!(f, "row {row}, component {component} is NaN or infinite; a corpus holds finite numbers only: remove or repair that row")
+                write!(
+                    f,
+                    "row {row}, component {component} is NaN or infinite; a corpus holds finite numbers only: remove or repair that row"
+                )
             }
             Self::Ids { ids, rows } => write!(f, "{ids} ids for {rows} rows; give one id a row, or none"),
             Self::Memory(bytes) => write!(f, "{bytes} bytes of memory could not be had for the corpus"),

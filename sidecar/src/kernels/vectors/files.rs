@@ -44,7 +44,9 @@ fn refuse<T>(sentence: impl Into<String>) -> Result<T, VectorFileError> {
 
 fn fill(source: &mut impl Read, bytes: &mut [u8], what: &str) -> Result<(), VectorFileError> {
     source.read_exact(bytes).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => VectorFileError(format!("the file ends within {what}; it is cut off or was changed while it was read")),
+        io::ErrorKind::UnexpectedEof => {
+            VectorFileError(format!("the file ends within {what}; it is cut off or was changed while it was read"))
+        }
         _ => VectorFileError(format!("{what} could not be read: {error}")),
     })
 }
@@ -115,7 +117,10 @@ impl<R: Read> VectorFile<R> {
                 Component::Fvecs => {
                     let dim = u32::from_le_bytes([self.bytes[0], self.bytes[1], self.bytes[2], self.bytes[3]]);
                     if dim as usize != self.dim {
-                        return refuse(format!("vector {} has {dim} components, vector 0 has {}; all must have the same", self.rows_read, self.dim));
+                        return refuse(format!(
+                            "vector {} has {dim} components, vector 0 has {}; all must have the same",
+                            self.rows_read, self.dim
+                        ));
                     }
                     &self.bytes[4..]
                 }
@@ -146,7 +151,9 @@ fn fvecs_header(source: &mut impl Read, length_bytes: u64) -> Result<Header, Vec
     fill(source, &mut first, "the first dimension")?;
     let dim = i32::from_le_bytes(first);
     if !(1..=VECTOR_COMPONENTS_MAX as i64).contains(&i64::from(dim)) {
-        return refuse(format!("the first vector claims {dim} components; 1 to {VECTOR_COMPONENTS_MAX} are possible: is it a .fvecs file?"));
+        return refuse(format!(
+            "the first vector claims {dim} components; 1 to {VECTOR_COMPONENTS_MAX} are possible: is it a .fvecs file?"
+        ));
     }
     let row = row_bytes(Component::Fvecs, dim as usize) as u64;
     if !length_bytes.is_multiple_of(row) {
@@ -251,7 +258,9 @@ impl<'a> Literal<'a> {
         match self.string()? {
             "<f4" => Ok(Component::Float32),
             "|i1" | "<i1" => Ok(Component::Int8),
-            other => refuse(format!("the array's type is {other:?}; float32 ('<f4') and int8 ('|i1') can be read: save array.astype('<f4')")),
+            other => {
+                refuse(format!("the array's type is {other:?}; float32 ('<f4') and int8 ('|i1') can be read: save array.astype('<f4')"))
+            }
         }
     }
 

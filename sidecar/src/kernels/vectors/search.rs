@@ -289,8 +289,7 @@ pub fn plain_scan(isa: Isa, corpus: &Corpus, query: &[f32], k: usize) -> Vec<(u6
         fn run<S: Simd>(self, _: S) -> Self::Output {
             let Self(corpus, query) = self;
             let squares = dot_raw(query, query);
-            let found =
-                |row| Found { score: corpus.score(row, query, squares), id: corpus.id(row), row: row as u32 };
+            let found = |row| Found { score: corpus.score(row, query, squares), id: corpus.id(row), row: row as u32 };
             (0..corpus.rows()).map(found).collect()
         }
     }

@@ -180,8 +180,8 @@ fn the_bound_holds_for_each_row() {
                 let square = rows.norm[slot] * rows.norm[slot];
                 let product = tile[0][slot].wrapping_sub(facts.excess) as f32;
                 let score = product * rows.factor[slot] * facts.factor - (facts.weight * square + facts.base);
-                let error = facts.per_error * rows.error[slot]
-                    + (facts.per_norm * rows.norm[slot] + facts.per_square * square + facts.slack);
+                let error =
+                    facts.per_error * rows.error[slot] + (facts.per_norm * rows.norm[slot] + facts.per_square * square + facts.slack);
                 let exact = corpus.score(row, query, squares);
                 assert!((exact - score).abs() <= error, "row {row}: {exact} is not {score} within {error}");
                 closest = closest.min(f64::from(error) / f64::from((exact - score).abs()));
@@ -225,8 +225,9 @@ fn the_int8_tile_is_the_same_everywhere() {
             let queries: Vec<QueryGroup> =
                 (0..groups).map(|_| [(); TILE_QUERIES].map(|()| [(); GROUP].map(|()| byte().min(254) as i8))).collect();
             let twin = Isa::plain().run(Products(&panel, &queries));
-            let by_hand: i32 =
-                (0..groups).map(|g| (0..GROUP).map(|c| i32::from(panel[g].0[9 * GROUP + c]) * i32::from(queries[g][7][c])).sum::<i32>()).sum();
+            let by_hand: i32 = (0..groups)
+                .map(|g| (0..GROUP).map(|c| i32::from(panel[g].0[9 * GROUP + c]) * i32::from(queries[g][7][c])).sum::<i32>())
+                .sum();
             assert_eq!(twin[3][7][9], by_hand);
             for isa in Isa::available() {
                 assert!(isa.run(Products(&panel, &queries)) == twin, "{isa:?} differs over {groups} groups");
