@@ -18,6 +18,8 @@ const NORM_MIN: f64 = 1e-12;
 const NORM_MAX: f64 = 1e12;
 /// Covers the roundings of the bound's own arithmetic.
 const INFLATION: f64 = 1.0001;
+/// Added to a number below 2^51 and taken away again, it rounds it to the nearest integer, ties to even.
+const NEAREST: f64 = (3u64 << 51) as f64;
 const U: f64 = 1.0 / (1u64 << 24) as f64;
 
 /// What a scan knows of the rows of one panel.
@@ -48,7 +50,7 @@ pub(super) struct QueryFacts {
     pub is_compact: bool,
 }
 
-/// A vector's integers with its scale; `put(i, c)` takes component `i`.
+/// A vector's integers with its scale, and how long it, its integers and what they lose are.
 struct Quantized {
     scale: f64,
     error: f64,
@@ -57,29 +59,49 @@ struct Quantized {
     sum: i32,
 }
 
-/// Where a row stands: which column of groups, and which quarter of them.
-fn quantize(vector: &[f32], mut put: impl FnMut(usize, i8)) -> Quantized {
+/// Gives the integers of sixteen components after another to `put(first, integers)`; those behind the last are 0.
+#[inline(always)]
+fn quantize(vector: &[f32], mut put: impl FnMut(usize, &[i8; LANES])) -> Quantized {
     let largest = vector.iter().fold(0f32, |most, x| most.max(x.abs()));
     // The scale is an f32, because the scan multiplies by that; nothing is lost that the error below does not count.
     let scale = f64::from((f64::from(largest) / 127.0) as f32);
     let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-    let (mut errors, mut squares, mut lengths, mut sum) = (0f64, 0f64, 0f64, 0i32);
-    for (at, &x) in vector.iter().enumerate() {
-        let x = f64::from(x);
-        let integer = (x * inverse).round_ties_even().clamp(-127.0, 127.0);
-        let (kept, lost) = (integer * scale, x - integer * scale);
-        errors += lost * lost;
-        squares += x * x;
-        lengths += kept * kept;
-        sum += integer as i32;
-        put(at, integer as i8);
+    let (mut errors, mut squares, mut lengths, mut sums) = ([0f64; LANES], [0f64; LANES], [0f64; LANES], [0i32; LANES]);
+    for (at, values) in vector.chunks(LANES).enumerate() {
+        let mut padded = [0f32; LANES];
+        padded[..values.len()].copy_from_slice(values);
+        let mut integers = [0i8; LANES];
+        for lane in 0..LANES {
+            let x = f64::from(padded[lane]);
+            let nearest = (x * inverse).clamp(-127.0, 127.0) + NEAREST;
+            let integer = nearest - NEAREST;
+            let (kept, lost) = (integer * scale, x - integer * scale);
+            errors[lane] += lost * lost;
+            squares[lane] += x * x;
+            lengths[lane] += kept * kept;
+            // The low byte of that number is the integer.
+            integers[lane] = nearest.to_bits() as i8;
+            sums[lane] += i32::from(integers[lane]);
+        }
+        put(at * LANES, &integers);
     }
-    Quantized { scale, error: errors.sqrt() * INFLATION, norm: squares.sqrt(), length: lengths.sqrt() * INFLATION, sum }
+    let length = |squares: [f64; LANES]| squares.iter().sum::<f64>().sqrt();
+    let (error, norm, length) = (length(errors) * INFLATION, length(squares), length(lengths) * INFLATION);
+    Quantized { scale, error, norm, length, sum: sums.iter().sum() }
 }
 
 /// Writes a row into its panel. `slot` is its place there.
+#[inline(always)]
 pub(super) fn put_row(metric: Metric, vector: &[f32], panel: &mut [Group], facts: &mut PanelFacts, slot: usize) {
-    let row = quantize(vector, |at, integer| panel[at / GROUP].0[slot * GROUP + at % GROUP] = (i16::from(integer) + 128) as u8);
+    let row = quantize(
+        vector,
+        #[inline(always)]
+        |first, integers| {
+            for (group, integers) in panel[first / GROUP..].iter_mut().zip(integers.as_chunks::<GROUP>().0) {
+                group.0[slot * GROUP..(slot + 1) * GROUP].copy_from_slice(&(u32::from_le_bytes(bytemuck::must_cast(*integers)) ^ 0x8080_8080).to_le_bytes());
+            }
+        },
+    );
     if row.norm == 0.0 {
         return; // All zero: so are its facts.
     }
@@ -94,8 +116,17 @@ pub(super) fn put_row(metric: Metric, vector: &[f32], panel: &mut [Group], facts
 }
 
 /// Writes a query into its tile and gives its facts. `slot` is its place there.
+#[inline(always)]
 pub(super) fn put_query(metric: Metric, vector: &[f32], tile: &mut [QueryGroup], slot: usize) -> QueryFacts {
-    let query = quantize(vector, |at, integer| tile[at / GROUP][slot][at % GROUP] = integer);
+    let query = quantize(
+        vector,
+        #[inline(always)]
+        |first, integers| {
+            for (group, integers) in tile[first / GROUP..].iter_mut().zip(integers.as_chunks::<GROUP>().0) {
+                group[slot] = *integers;
+            }
+        },
+    );
     if !(NORM_MIN..=NORM_MAX).contains(&query.norm) {
         return QueryFacts::default();
     }

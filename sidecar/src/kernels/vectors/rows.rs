@@ -176,10 +176,7 @@ impl Work for Measured<'_, f32> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, _: S) {
-        self.each(
-            #[inline(always)]
-            |kind, a, b| measure(kind, a, b),
-        );
+        self.each(measure);
     }
 }
 

@@ -145,7 +145,7 @@ impl Shortlist {
             if self.found.len() + other.found.len() > self.found.capacity() {
                 best(&mut self.found, k);
             }
-            self.found.extend(other.found.drain(..));
+            self.found.append(&mut other.found);
         }
         best(&mut self.found, k);
     }

@@ -32,15 +32,16 @@ fn run<W: Work>(avx2: Avx2, work: W) -> W::Output {
 impl Simd for Avx2 {
     #[inline(always)]
     fn tile<const QUERIES: usize>(self, panel: &[Group], queries: &[QueryGroup], first: usize, tile: &mut Tile) {
-        for query in first..first + QUERIES {
+        for (query, sums) in tile.iter_mut().enumerate().skip(first).take(QUERIES) {
             // SAFETY: `self` exists only where `detect` found both features.
-            unsafe { one_query(panel, queries, query, &mut tile[query]) }
+            unsafe { one_query(panel, queries, query, sums) }
         }
     }
 }
 
 /// 16 rows at a time: a register holds 4 rows of 4 components as 16-bit numbers, whose products are added in pairs.
 #[target_feature(enable = "avx2,fma")]
+#[allow(clippy::needless_range_loop)]
 fn one_query(panel: &[Group], queries: &[QueryGroup], query: usize, sums: &mut [i32; PANEL_ROWS]) {
     const ROWS: usize = 16;
     for (block, sums) in sums.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
@@ -48,9 +49,10 @@ fn one_query(panel: &[Group], queries: &[QueryGroup], query: usize, sums: &mut [
         for (Group(rows), group) in panel.iter().zip(queries) {
             let wide = _mm256_set1_epi64x(bytemuck::must_cast(group[query].map(i16::from)));
             let bytes = &rows.as_chunks::<{ 4 * GROUP }>().0[4 * block..4 * block + 4];
-            for (pair, bytes) in pairs.iter_mut().zip(bytes) {
-                let rows = _mm256_cvtepu8_epi16(bytemuck::must_cast(*bytes));
-                *pair = _mm256_add_epi32(*pair, _mm256_madd_epi16(rows, wide));
+            // An index, because iterators over registers are not inlined across instruction sets.
+            for at in 0..4 {
+                let rows = _mm256_cvtepu8_epi16(bytemuck::must_cast(bytes[at]));
+                pairs[at] = _mm256_add_epi32(pairs[at], _mm256_madd_epi16(rows, wide));
             }
         }
         for half in 0..2 {

@@ -52,6 +52,7 @@ impl Simd for Avx512 {
 }
 
 /// `BLOCKS` blocks of 16 rows from block `block` on, against `QUERIES` queries.
+#[allow(clippy::needless_range_loop)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
 fn registers<const QUERIES: usize, const BLOCKS: usize>(
     panel: &[Group],
@@ -60,21 +61,21 @@ fn registers<const QUERIES: usize, const BLOCKS: usize>(
     block: usize,
     tile: &mut Tile,
 ) {
+    // Indices, because iterators over registers are not inlined across instruction sets.
     let mut sums = [[_mm512_setzero_si512(); BLOCKS]; QUERIES];
     for (group, query) in panel.iter().zip(queries) {
         let blocks: &[__m512i; PANEL_ROWS / ROWS] = bytemuck::must_cast_ref(group);
-        let mut rows = [_mm512_setzero_si512(); BLOCKS];
-        rows.copy_from_slice(&blocks[block..block + BLOCKS]);
-        for (sums, query) in sums.iter_mut().zip(&query[first..first + QUERIES]) {
-            let query = _mm512_set1_epi32(bytemuck::must_cast(*query));
-            for (sum, rows) in sums.iter_mut().zip(rows) {
-                *sum = _mm512_dpbusd_epi32(*sum, rows, query);
+        for at in 0..QUERIES {
+            let query = _mm512_set1_epi32(bytemuck::must_cast(query[first + at]));
+            for row in 0..BLOCKS {
+                sums[at][row] = _mm512_dpbusd_epi32(sums[at][row], blocks[block + row], query);
             }
         }
     }
-    for (tile, sums) in tile[first..first + QUERIES].iter_mut().zip(sums) {
-        for (at, sum) in sums.into_iter().enumerate() {
-            tile[(block + at) * ROWS..][..ROWS].copy_from_slice(&bytemuck::must_cast::<_, [i32; ROWS]>(sum));
+    for at in 0..QUERIES {
+        let blocks: &mut [[i32; ROWS]; PANEL_ROWS / ROWS] = bytemuck::must_cast_mut(&mut tile[first + at]);
+        for row in 0..BLOCKS {
+            blocks[block + row] = bytemuck::must_cast(sums[at][row]);
         }
     }
 }
