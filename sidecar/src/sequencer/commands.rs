@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use crossbeam::channel::{Sender, TryRecvError};
 use crossbeam::utils::CachePadded;
@@ -36,6 +36,8 @@ pub enum Command {
 /// The control thread's end of the command queue.
 #[derive(Clone)]
 pub struct Commands {
+    /// Refusals of the control thread, which the sequencer shows on the board.
+    pub(super) refused: Arc<AtomicU64>,
     pub(super) queue: Sender<Command>,
     pub(super) wake: Arc<Wake>,
 }
@@ -47,6 +49,12 @@ pub(super) struct Wake {
 }
 
 impl Commands {
+    /// Where the control thread counts what it refuses.
+    #[must_use]
+    pub fn refused(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.refused)
+    }
+
     /// Queues a command and wakes the sequencer. False: it has ended.
     #[must_use]
     pub fn send(&self, command: Command) -> bool {
