@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use ringlane_sidecar::board::BoardReader;
 use ringlane_sidecar::config::{Config, SYSTEM_CONFIG, Source};
 use ringlane_sidecar::control::Lifetime;
 use ringlane_sidecar::daemon::{SYSTEM_SOCKET, serve};
 use ringlane_sidecar::engine::Engine;
 use ringlane_sidecar::journal::JournalEnd;
+use ringlane_sidecar::manual::write_manual;
 use ringlane_sidecar::replay::replay;
 use ringlane_sidecar::status::{status, status_text};
 use serde_json::json;
@@ -62,6 +63,11 @@ enum Subcommands {
         #[arg(long)]
         json: bool,
     },
+    /// Write man pages and shell completions (bash, fish, zsh) to a directory.
+    Manual {
+        /// Where they go; made if need be.
+        directory: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -83,6 +89,7 @@ fn main() -> ExitCode {
         Subcommands::Config { command: ConfigCommands::Check { path } } => run_config_check(&path),
         Subcommands::Status { address, json } => run_status(address, json),
         Subcommands::Replay { recording, json } => run_replay(&recording, json),
+        Subcommands::Manual { directory } => write_manual(Arguments::command(), &directory).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|words| {
         eprintln!("ringlane: {words}");

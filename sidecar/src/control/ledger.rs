@@ -3,6 +3,7 @@
 //! for a client that keeps its descriptors.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use ringlane_layout::limits::{CLIENTS_MAX, KEPT_MAX, KEPT_REPLIES_MAX};
 
@@ -18,6 +19,8 @@ pub struct Ledger {
     users: HashMap<u32, Usage>,
     /// What the sidecar is through with and somebody else may still have.
     kept: Vec<Kept>,
+    /// When the last sweep ended, and how long it took.
+    swept: (Instant, Duration),
 }
 
 /// What one user holds.
@@ -50,7 +53,7 @@ impl Ledger {
     /// A ledger without entries.
     #[must_use]
     pub fn new(bytes_max: u64) -> Self {
-        Self { bytes: 0, bytes_max, users: HashMap::new(), kept: Vec::new() }
+        Self { bytes: 0, bytes_max, users: HashMap::new(), kept: Vec::new(), swept: (Instant::now(), Duration::ZERO) }
     }
 
     /// Changes the most that all may hold; gives what it was. What is held already stays.
@@ -157,14 +160,21 @@ impl Ledger {
         self.kept.push(Kept { charge, memory: memory.into() });
     }
 
-    /// Ends the charges of memory that nobody has any more.
+    /// Ends the charges of memory that nobody has any more. It takes a tenth of the control thread's time at most, however
+    /// much is kept and however often it is asked for.
     pub fn sweep(&mut self) {
+        let (ended, took) = self.swept;
+        if self.kept.is_empty() || ended.elapsed() < took * 9 {
+            return;
+        }
+        let began = Instant::now();
         for index in (0..self.kept.len()).rev() {
             if self.kept[index].memory.iter().all(Memory::is_free) {
                 let charge = self.kept.swap_remove(index).charge;
                 self.refund(charge);
             }
         }
+        self.swept = (Instant::now(), began.elapsed());
     }
 
     /// A user that holds nothing is not remembered: the table has a maximum that way.

@@ -93,7 +93,7 @@ impl From<Value> for Reply {
 
 /// Takes ownership of a descriptor that a system call has just made.
 pub fn own(fd: RawFd) -> OwnedFd {
-    // SAFETY: callers pass what accept4 returned; nobody else owns it.
+    // SAFETY: callers pass what accept4 returned or the service manager passed on; nobody else owns it.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 

@@ -46,6 +46,8 @@ pub struct Commands {
 pub(super) struct Wake {
     pub(super) pending: CachePadded<AtomicBool>,
     pub(super) eventfd: EventFd,
+    /// Counts the times at which the sequencer looked around or went to sleep; only it writes.
+    pub(super) pulse: CachePadded<AtomicU64>,
 }
 
 impl Commands {
@@ -64,6 +66,12 @@ impl Commands {
         // The counter is never near its end: the sequencer reads it at every wake-up.
         let _ = self.wake.eventfd.write(1);
         sent
+    }
+
+    /// Moves at least once within each of the sequencer's bounded sleeps, and while it works; a pulse that stands is a stuck one.
+    #[must_use]
+    pub fn pulse(&self) -> u64 {
+        self.wake.pulse.load(Ordering::Relaxed)
     }
 }
 

@@ -77,7 +77,7 @@ impl Sequencer {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(say)?;
         let eventfd = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(say)?;
         epoll.add(&eventfd, EpollEvent::new(EpollFlags::EPOLLIN, WAKE)).map_err(say)?;
-        let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd });
+        let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd, pulse: CachePadded::default() });
         let (queue, commands) = bounded(COMMANDS_MAX);
         let refused = Arc::new(AtomicU64::new(0));
         let sequencer = Self {
@@ -162,9 +162,16 @@ impl Sequencer {
         }
     }
 
+    /// One beat of the pulse that the watchdog is fed by.
+    fn beat(&self) {
+        let pulse = &self.wake.pulse;
+        pulse.store(pulse.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
     /// Looks at the clock, the doorbells and the lanes that have become quiet.
     #[cold]
     fn look_around(&mut self) {
+        self.beat();
         self.now_ns = wall_clock_ns();
         self.collect_doorbells(EpollTimeout::ZERO);
         let park_after_ns = self.config.park_after_us * 1000;
@@ -210,6 +217,7 @@ impl Sequencer {
     #[cold]
     fn sleep(&mut self) {
         self.sleeps += 1;
+        self.beat();
         self.publish_header();
         fence(Ordering::SeqCst); // meets the fence in `Commands::send`
         if self.wake.pending.load(Ordering::Relaxed) {
