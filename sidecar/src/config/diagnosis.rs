@@ -113,7 +113,10 @@ mod tests {
         assert!(words("[journal]\nsegment_bytes = 5\n").starts_with("2: journal.segment_bytes: it must be 1 MiB"));
         assert!(words("[journal]\n\nprefault_bytes = 4294967296\n").starts_with("3: journal.prefault_bytes: it must be at most"));
         assert!(words("[sequencer]\nspin_us = -1\n").starts_with("2: "));
-        assert!(words("[[orders.accounts]]\nfirst = 1\nlast = 2\n[[orders.accounts]]\nfirst = 3\nlast = 2\n").starts_with("4: orders.accounts.1"));
+        assert!(
+            words("[[orders.accounts]]\nfirst = 1\nlast = 2\n[[orders.accounts]]\nfirst = 3\nlast = 2\n")
+                .starts_with("4: orders.accounts.1")
+        );
         assert!(words("[journal\n").starts_with("1: "));
         assert!(words("a = 1\na = 2\n").starts_with("2: "));
     }

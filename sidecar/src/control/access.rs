@@ -186,7 +186,9 @@ mod tests {
         );
         let ten = policy.grant(&peer(10, &[100])).unwrap();
         assert!(!ten.administer && ten.kernel("orders").is_ok() && ten.kernel("dot").is_err());
-        assert!(ten.accounts(1, 9).is_ok() && ten.accounts(11, 20).is_ok() && ten.accounts(9, 11).is_err() && ten.accounts(21, 21).is_err());
+        assert!(
+            ten.accounts(1, 9).is_ok() && ten.accounts(11, 20).is_ok() && ten.accounts(9, 11).is_err() && ten.accounts(21, 21).is_err()
+        );
         assert!(ten.only_accounts().is_err_and(|refusal| refusal.code == "NOT_PERMITTED" && refusal.words.contains("1 to 9")));
         assert!(ten.corpus("news-1").is_ok() && ten.corpus("new").is_err());
         let group = policy.grant(&peer(11, &[5, 100])).unwrap();

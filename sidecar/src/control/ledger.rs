@@ -105,14 +105,18 @@ impl Ledger {
         }
         if usage.bytes.saturating_add(bytes) > grant.bytes_max {
             let (held, max) = (usage.bytes, grant.bytes_max);
-            return quota(format!("the lane needs {bytes} bytes, and user {uid} holds {held} of its {max} (bytes_max); open a shallower lane"));
+            return quota(format!(
+                "the lane needs {bytes} bytes, and user {uid} holds {held} of its {max} (bytes_max); open a shallower lane"
+            ));
         }
         if self.kept.len() >= KEPT_MAX {
             return quota(format!("{KEPT_MAX} closed lanes and replies are still held by clients; unmap them and close their descriptors"));
         }
         if self.bytes.saturating_add(bytes) > self.bytes_max {
             let (held, max) = (self.bytes, self.bytes_max);
-            return quota(format!("the lane needs {bytes} bytes, and {held} of the {max} of lanes.bytes_max are taken; open a shallower lane"));
+            return quota(format!(
+                "the lane needs {bytes} bytes, and {held} of the {max} of lanes.bytes_max are taken; open a shallower lane"
+            ));
         }
         match available_bytes() {
             Some(free) if free < bytes.saturating_add(HEADROOM_BYTES) => Err(Refusal::new(

@@ -8,7 +8,6 @@ use nix::libc;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use ringlane_layout::limits::{OVERFLOW_UID, PEER_GROUPS_MAX};
 
-
 /// A peer's identity.
 #[derive(Debug)]
 pub struct Peer {

@@ -55,7 +55,8 @@ impl Control {
                 _ => ended.push((*client, session.peer.uid, session.peer.pid)),
             }
         }
-        let say = |(client, uid, pid): &(u64, u32, u32)| format!("client {client} (uid {uid}, pid {pid}) disconnected: its access was withdrawn");
+        let say =
+            |(client, uid, pid): &(u64, u32, u32)| format!("client {client} (uid {uid}, pid {pid}) disconnected: its access was withdrawn");
         let words = ended.iter().map(say).collect();
         ended.into_iter().for_each(|(client, ..)| self.end(client, "its access was withdrawn"));
         words

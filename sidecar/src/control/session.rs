@@ -296,7 +296,8 @@ impl Session {
 
     /// Whether everything that it has open is permitted by this grant.
     pub fn is_within(&self, grant: &Grant) -> bool {
-        let (may_use, may_trade) = (|lane: &OpenLane| grant.kernel(&lane.kernel), |lane: &OpenLane| grant.accounts(lane.accounts.0, lane.accounts.1));
+        let (may_use, may_trade) =
+            (|lane: &OpenLane| grant.kernel(&lane.kernel), |lane: &OpenLane| grant.accounts(lane.accounts.0, lane.accounts.1));
         self.lanes.iter().all(|lane| may_use(lane).and_then(|()| may_trade(lane)).is_ok())
     }
 
