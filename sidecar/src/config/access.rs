@@ -57,8 +57,8 @@ impl AccessConfig {
         if self.rules.len() > RULES_MAX {
             return Err(Wrong::new("access.rules", format!("there can be {RULES_MAX} rules at most")));
         }
-        let rules = self.rules.iter().enumerate();
-        rules.map(|(index, rule)| rule.check().map_err(|(key, words)| Wrong::new(format!("access.rules.{index}.{key}"), words))).collect()
+        let wrong = |index, (key, words): (&str, String)| Wrong::new(format!("access.rules.{index}.{key}"), words);
+        self.rules.iter().enumerate().try_for_each(|(index, rule)| rule.check().map_err(|why| wrong(index, why)))
     }
 }
 

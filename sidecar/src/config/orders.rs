@@ -132,8 +132,8 @@ impl OrdersConfig {
                 return Err(wrong(format!("instrument {} stands in the list twice", instrument.name)));
             }
         }
-        let accounts = self.accounts.iter().enumerate();
-        accounts.map(|(index, accounts)| accounts.check().map_err(|words| Wrong::new(format!("orders.accounts.{index}"), words))).collect()
+        let mut accounts = self.accounts.iter().enumerate();
+        accounts.try_for_each(|(index, accounts)| accounts.check().map_err(|words| Wrong::new(format!("orders.accounts.{index}"), words)))
     }
 
     /// The instruments as records, numbered from 1.
