@@ -165,6 +165,7 @@ impl Engine {
             FrameKind::LaneClose => records.for_each(|record| {
                 self.close_lane(bytemuck::cast_ref(record));
             }),
+            FrameKind::Time | FrameKind::Admin => return Err(format!("{:?} records are of a later build", frame.kind)),
             FrameKind::End => {}
         }
         Ok(())

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use ringlane_sidecar::board::BoardReader;
-use ringlane_sidecar::config::Config;
+use ringlane_sidecar::config::{Config, SYSTEM_CONFIG, Source};
 use ringlane_sidecar::control::Lifetime;
 use ringlane_sidecar::daemon::{SYSTEM_SOCKET, serve};
+use ringlane_sidecar::manual::write_manual;
 use ringlane_sidecar::replay::book::{self, BookArguments};
 use ringlane_sidecar::replay::command::{self, ReplayArguments};
 use ringlane_sidecar::replay::export::{self, ExportArguments};
@@ -25,7 +26,7 @@ struct Arguments {
 enum Subcommands {
     /// Run a sidecar until SIGTERM.
     Serve {
-        /// TOML file; what it does not say has defaults.
+        /// TOML file; what it does not say has defaults [default: /etc/ringlane/ringlane.toml, if it is there].
         #[arg(long)]
         config: Option<PathBuf>,
         /// Path of the control socket [default: the file's, else /run/ringlane/ringlane.sock].
@@ -37,6 +38,11 @@ enum Subcommands {
         /// End with the last client instead of at a signal.
         #[arg(long)]
         embedded: bool,
+    },
+    /// Look at a configuration without running it.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommands,
     },
     /// Say how a sidecar does, without asking it. Exit code: 0 healthy, 1 not healthy, 2 no sidecar.
     Status {
@@ -54,6 +60,22 @@ enum Subcommands {
     Book(BookArguments),
     /// Write a recording's orders, results, events and trades as CSV, JSON lines, Parquet or numpy arrays.
     Export(ExportArguments),
+    /// Write man pages and shell completions (bash, fish, zsh) to a directory.
+    Manual {
+        /// Where they go; made if need be.
+        directory: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommands {
+    /// Say whether a file would be accepted; an error names the line, and the valid key that is nearest to one that is not
+    /// known. Exit code: 0 accepted, 2 not.
+    Check {
+        /// TOML file.
+        #[arg(default_value = SYSTEM_CONFIG)]
+        path: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -61,10 +83,12 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).init();
     let outcome = match Arguments::parse().command {
         Subcommands::Serve { config, socket, journal, embedded } => run_serve(config.as_deref(), socket, journal, embedded),
+        Subcommands::Config { command: ConfigCommands::Check { path } } => run_config_check(&path),
         Subcommands::Status { address, json } => run_status(address, json),
         Subcommands::Replay(arguments) => command::run(&arguments),
         Subcommands::Book(arguments) => book::run(&arguments),
         Subcommands::Export(arguments) => export::run(&arguments),
+        Subcommands::Manual { directory } => write_manual(Arguments::command(), &directory).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|words| {
         eprintln!("ringlane: {words}");
@@ -73,10 +97,19 @@ fn main() -> ExitCode {
 }
 
 fn run_serve(path: Option<&Path>, socket: Option<PathBuf>, journal: Option<PathBuf>, embedded: bool) -> Result<ExitCode, String> {
-    let mut config = path.map_or_else(|| Ok(Config::default()), Config::read)?;
-    config.socket = socket.or(config.socket);
-    config.journal.directory = journal.or(config.journal.directory);
+    // A private sidecar is its client's, and nothing of the system's service is meant for it.
+    let system = (!embedded).then(|| PathBuf::from(SYSTEM_CONFIG)).filter(|path| path.exists());
+    let path = path.map(Path::to_owned).or(system);
+    let config = Config::load(Source { path, socket, journal })?;
     serve(config, if embedded { Lifetime::Embedded } else { Lifetime::Service })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_config_check(path: &Path) -> Result<ExitCode, String> {
+    let config = Config::read(path)?;
+    let rules = config.access.rules.len();
+    let access = if rules == 0 { "no access rules: everybody may do everything".into() } else { format!("{rules} access rules") };
+    println!("{}: accepted ({access})", path.display());
     Ok(ExitCode::SUCCESS)
 }
 
