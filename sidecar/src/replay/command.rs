@@ -190,7 +190,7 @@ fn print_frame(arguments: &ReplayArguments, step: &Step, progress: &Progress) {
         let result = step.results.get(index).map(bytemuck::bytes_of);
         let kind = FrameKind::SCHEMA.members.iter().find(|kind| kind.value == u64::from(header.kind)).map_or("", |kind| kind.name);
         let line = if arguments.json {
-            let events: Vec<Value> = told.iter().map(|outgoing| event_json(outgoing)).collect();
+            let events: Vec<Value> = told.into_iter().map(event_json).collect();
             let result = result.map(|result| record_json(OrderResult::SCHEMA, result));
             json!({
                 "sequence": sequence, "time": time_text(header.time_ns), "time_ns": header.time_ns, "kind": kind, "lane": header.lane,
