@@ -36,6 +36,8 @@ pub enum Command {
 /// The control thread's end of the command queue.
 #[derive(Clone)]
 pub struct Commands {
+    /// Refusals of the control thread, which the sequencer shows on the board.
+    pub(super) refused: Arc<AtomicU64>,
     pub(super) queue: Sender<Command>,
     pub(super) wake: Arc<Wake>,
 }
@@ -49,6 +51,12 @@ pub(super) struct Wake {
 }
 
 impl Commands {
+    /// Where the control thread counts what it refuses.
+    #[must_use]
+    pub fn refused(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.refused)
+    }
+
     /// Queues a command and wakes the sequencer. False: it has ended.
     #[must_use]
     pub fn send(&self, command: Command) -> bool {
