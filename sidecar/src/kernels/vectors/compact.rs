@@ -98,7 +98,8 @@ pub(super) fn put_row(metric: Metric, vector: &[f32], panel: &mut [Group], facts
         #[inline(always)]
         |first, integers| {
             for (group, integers) in panel[first / GROUP..].iter_mut().zip(integers.as_chunks::<GROUP>().0) {
-                group.0[slot * GROUP..(slot + 1) * GROUP].copy_from_slice(&(u32::from_le_bytes(bytemuck::must_cast(*integers)) ^ 0x8080_8080).to_le_bytes());
+                group.0[slot * GROUP..(slot + 1) * GROUP]
+                    .copy_from_slice(&(u32::from_le_bytes(bytemuck::must_cast(*integers)) ^ 0x8080_8080).to_le_bytes());
             }
         },
     );
