@@ -8,6 +8,9 @@ use ringlane_layout::limits::{ACCOUNT_MAX, ORDER_PRICE_MAX, ORDER_QUANTITY_MAX, 
 use ringlane_layout::orders::{AccountLimits, Instrument};
 use serde::Deserialize;
 
+mod snapshots;
+pub use snapshots::SnapshotsConfig;
+
 /// The whole configuration. Unknown keys are errors.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -16,6 +19,8 @@ pub struct Config {
     pub socket: Option<PathBuf>,
     /// The recording.
     pub journal: JournalConfig,
+    /// Snapshots of the state.
+    pub snapshots: SnapshotsConfig,
     /// How the sequencer waits and where it runs.
     pub sequencer: SequencerConfig,
     /// What lanes may cost.
@@ -172,6 +177,7 @@ impl Config {
         if journal.prefault_bytes > journal.segment_bytes {
             return Err("journal.prefault_bytes must be at most journal.segment_bytes".into());
         }
+        self.snapshots.check()?;
         if self.sequencer.spin_us > WAIT_US_MAX || self.sequencer.park_after_us > WAIT_US_MAX {
             return Err(format!("sequencer.spin_us and sequencer.park_after_us must be 0 to {WAIT_US_MAX} (one minute)"));
         }

@@ -4,6 +4,7 @@
 mod messages;
 mod peer;
 mod session;
+mod snapshot;
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -21,7 +21,7 @@ use super::peer::Peer;
 use crate::engine::Engine;
 use crate::journal::LaneOpen;
 use crate::lanes::{Lane, Owner, sealed_rows};
-use crate::sequencer::{Command, Commands, wall_clock_ns};
+use crate::sequencer::{Command, Commands, SnapshotNews, wall_clock_ns};
 
 /// What sessions need of the sidecar.
 pub struct Host {
@@ -33,6 +33,8 @@ pub struct Host {
     pub board: String,
     /// Journal directory, or "".
     pub journal: String,
+    /// How the snapshots fare.
+    pub snapshots: Arc<SnapshotNews>,
     /// Number of the lane that was opened last.
     pub lane_last: u32,
     /// Memory of all open lanes, bytes.
@@ -136,6 +138,7 @@ impl Session {
                 self.open(host, kernel, (depth, events.unwrap_or(depth)), cancel_on_disconnect, accounts)
             }
             Request::Close { lane } => self.close(lane, host),
+            Request::Snapshot {} => super::snapshot::ask(&self.peer, host).map(Reply::from),
             Request::Query(query) => ask(Question::new(query)?, host),
         }
     }
