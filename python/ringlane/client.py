@@ -216,8 +216,8 @@ class Client:
     def snapshot(self, timeout: float = 60.0) -> Snapshot:
         """Has a snapshot of the state written beside the journal, so that the next start has nothing before it to replay.
 
-        Gives its `sequence`, `bytes`, and `pause_ns`, the time for which it held intake up. For the sidecar's own user and
-        root. Raises `SidecarUnavailable` (not permitted, not written), `ValueError` (nothing is recorded), `SidecarLost`,
+        Gives its `sequence`, `bytes`, and `pause_ns`, the time for which it held intake up. For administrators: without access
+        rules the sidecar's own user and root. Raises `SidecarUnavailable` (not permitted, not written), `ValueError` (nothing is recorded), `SidecarLost`,
         `TimeoutError`.
 
         >>> import ringlane

@@ -24,7 +24,7 @@ pub struct Recovered {
 }
 
 /// Brings an engine up to date with a directory that this process has locked.
-pub fn recover(directory: &Path, hash_seed: u64, snapshots_kept: usize) -> Result<Recovered, String> {
+pub fn recover(directory: &Path, hash_seed: u64, snapshots_kept: usize, mut progress: impl FnMut(u64)) -> Result<Recovered, String> {
     clean_snapshots(directory, snapshots_kept);
     let segments = list_segments(directory)?;
     let next_index = segments.last().map_or(1, |(index, _)| index + 1);
@@ -39,17 +39,17 @@ pub fn recover(directory: &Path, hash_seed: u64, snapshots_kept: usize) -> Resul
             Ok((engine, lanes, header)) => {
                 tracing::info!(sequence, state_hash = format!("{:016x}", header.state_hash), "snapshot loaded");
                 let found = Recovered { engine, lanes, epoch: header.epoch, snapshot: sequence, ..fresh };
-                return found.follow(Reader::open_behind(directory, header.segment_index, header.segment_offset, sequence + 1)?, directory);
+                return found.follow(Reader::open_behind(directory, header.segment_index, header.segment_offset, sequence + 1)?, directory, &mut progress);
             }
             Err(words) => tracing::warn!("a snapshot cannot be used, and the one before it is tried: {words}"),
         }
     }
-    if segments.is_empty() { Ok(fresh) } else { fresh.follow(Reader::open(directory)?, directory) }
+    if segments.is_empty() { Ok(fresh) } else { fresh.follow(Reader::open(directory)?, directory, &mut progress) }
 }
 
 impl Recovered {
     /// Applies what follows.
-    fn follow(mut self, mut reader: Reader, directory: &Path) -> Result<Self, String> {
+    fn follow(mut self, mut reader: Reader, directory: &Path, progress: &mut impl FnMut(u64)) -> Result<Self, String> {
         let mut frames = 0_u64;
         while let Some(frame) = reader.next_frame()? {
             let version = frame.engine_version;
@@ -65,7 +65,7 @@ impl Recovered {
             self.records += frame.records.len() as u64;
             frames += 1;
             if frames.is_multiple_of(4096) {
-                tracing::info!(records = self.records, "recovering");
+                progress(self.records);
             }
         }
         if let Some(JournalEnd::Torn { segment, offset, why }) = reader.end() {

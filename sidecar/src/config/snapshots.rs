@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::Wrong;
+
 /// `[snapshots]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -22,7 +24,7 @@ impl Default for SnapshotsConfig {
 
 impl SnapshotsConfig {
     /// What types cannot say.
-    pub fn check(&self) -> Result<(), String> {
-        if (1..=64).contains(&self.kept) { Ok(()) } else { Err("snapshots.kept must be 1 to 64".into()) }
+    pub(super) fn check(&self) -> Result<(), Wrong> {
+        if (1..=64).contains(&self.kept) { Ok(()) } else { Err(Wrong::new("snapshots.kept", "it must be 1 to 64")) }
     }
 }

@@ -9,7 +9,7 @@ mod turns;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::{Receiver, bounded};
@@ -57,6 +57,8 @@ pub struct Sequencer {
     epoll: Epoll,
     commands: Receiver<Command>,
     wake: Arc<Wake>,
+    /// What the control thread refused.
+    refused: Arc<AtomicU64>,
     /// Private copies of requests when nothing is journaled.
     scratch: Box<[RecordBytes]>,
     /// Rows whose events must be published at the end of the batch.
@@ -81,8 +83,9 @@ impl Sequencer {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(say)?;
         let eventfd = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(say)?;
         epoll.add(&eventfd, EpollEvent::new(EpollFlags::EPOLLIN, WAKE)).map_err(say)?;
-        let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd });
+        let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd, pulse: CachePadded::default() });
         let (queue, commands) = bounded(COMMANDS_MAX);
+        let refused = Arc::new(AtomicU64::new(0));
         let sequencer = Self {
             engine,
             journal,
@@ -95,6 +98,7 @@ impl Sequencer {
             epoll,
             commands,
             wake: Arc::clone(&wake),
+            refused: Arc::clone(&refused),
             scratch: vec![bytemuck::Zeroable::zeroed(); BATCH_SLOTS_MAX].into(),
             notified: Vec::with_capacity(LANES_MAX),
             now_ns: wall_clock_ns(),
@@ -106,7 +110,7 @@ impl Sequencer {
             journal_failed: false,
             stopping: false,
         };
-        Ok((sequencer, Commands { queue, wake }))
+        Ok((sequencer, Commands { refused, queue, wake }))
     }
 
     /// Makes snapshots in the journal's directory, of which the newest so far stands at `sequence`.
@@ -179,9 +183,16 @@ impl Sequencer {
         }
     }
 
+    /// One beat of the pulse that the watchdog is fed by.
+    fn beat(&self) {
+        let pulse = &self.wake.pulse;
+        pulse.store(pulse.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
     /// Looks at the clock, the doorbells and the lanes that have become quiet.
     #[cold]
     fn look_around(&mut self) {
+        self.beat();
         self.now_ns = wall_clock_ns();
         self.collect_doorbells(EpollTimeout::ZERO);
         let park_after_ns = self.config.park_after_us * 1000;
@@ -228,6 +239,7 @@ impl Sequencer {
     #[cold]
     fn sleep(&mut self) {
         self.sleeps += 1;
+        self.beat();
         self.publish_header();
         fence(Ordering::SeqCst); // meets the fence in `Commands::send`
         if self.wake.pending.load(Ordering::Relaxed) {

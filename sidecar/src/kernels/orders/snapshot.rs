@@ -3,7 +3,7 @@
 //!
 //! | kind | version | rows |
 //! | --- | --- | --- |
-//! | 1 | 1 | one: most resting orders, accepted, rejected, trades (u64 each) |
+//! | 1 | 1 | one: most resting orders, accepted, rejected, trades, rejected for lack of a permit (u64 each) |
 //! | 2 | 1 | books, ascending by symbol: `Instrument`, price of the last trade, collar price (i64 each) |
 //! | 3 | 1 | `AccountLimits`, maximal ranges, ascending |
 //! | 4 | 1 | last accepted client order ids: account (u32), 0 (u32), id (u64) |
@@ -67,9 +67,9 @@ impl Frozen {
     /// Writes the sections of the kernel.
     pub fn write(&self, sink: &mut dyn SectionSink) -> Result<(), String> {
         let kernel = &self.0;
-        let Counters { accepted, rejected, trades, .. } = kernel.counters;
-        let words = [kernel.resting_orders_max(), accepted, rejected, trades];
-        put_rows::<32>(sink, (KERNEL, 1), 1, std::iter::once(bytemuck::cast(words)))?;
+        let Counters { accepted, rejected, trades, resting: _, not_permitted } = kernel.counters;
+        let words = [kernel.resting_orders_max(), accepted, rejected, trades, not_permitted];
+        put_rows::<40>(sink, (KERNEL, 1), 1, std::iter::once(bytemuck::cast(words)))?;
         let books = kernel.books.iter().map(|book| {
             let mut row = [0; 80];
             row[..64].copy_from_slice(bytemuck::bytes_of(&book.instrument));
@@ -144,9 +144,9 @@ impl OrderKernel {
     pub fn restore(&mut self, section: &Section) -> Result<bool, String> {
         match section.kind {
             KERNEL => {
-                for [resting_orders_max, accepted, rejected, trades] in section.values::<[u64; 4]>(1)? {
+                for [resting_orders_max, accepted, rejected, trades, not_permitted] in section.values::<[u64; 5]>(1)? {
                     self.set_resting_orders_max(resting_orders_max);
-                    self.counters = Counters { accepted, rejected, trades, resting: 0 };
+                    self.counters = Counters { accepted, rejected, trades, resting: 0, not_permitted };
                 }
             }
             BOOKS => section.rows(1, 80)?.try_for_each(|row| self.restore_book(row))?,
