@@ -135,4 +135,3 @@ fn check(engine: &Engine, snapshot: &Snapshot) -> Result<(), String> {
     }
     Ok(())
 }
-

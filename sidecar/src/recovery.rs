@@ -39,7 +39,11 @@ pub fn recover(directory: &Path, hash_seed: u64, snapshots_kept: usize, mut prog
             Ok((engine, lanes, header)) => {
                 tracing::info!(sequence, state_hash = format!("{:016x}", header.state_hash), "snapshot loaded");
                 let found = Recovered { engine, lanes, epoch: header.epoch, snapshot: sequence, ..fresh };
-                return found.follow(Reader::open_behind(directory, header.segment_index, header.segment_offset, sequence + 1)?, directory, &mut progress);
+                return found.follow(
+                    Reader::open_behind(directory, header.segment_index, header.segment_offset, sequence + 1)?,
+                    directory,
+                    &mut progress,
+                );
             }
             Err(words) => tracing::warn!("a snapshot cannot be used, and the one before it is tried: {words}"),
         }

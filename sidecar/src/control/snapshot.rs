@@ -21,7 +21,8 @@ pub fn ask(grant: &Grant, host: &Host) -> Result<Value, Refusal> {
         return Err(stopping());
     }
     let wanted = answered.recv().map_err(|_| stopping())?;
-    let wanted = wanted.ok_or_else(|| Refusal::new("BAD_VALUE", "this sidecar keeps no journal, so there is nothing to write beside it"))?;
+    let wanted =
+        wanted.ok_or_else(|| Refusal::new("BAD_VALUE", "this sidecar keeps no journal, so there is nothing to write beside it"))?;
     let news = &host.snapshots;
     Ok(json!({
         "ok": true, "wanted": wanted, "written": news.sequence.load(Ordering::Acquire), "bytes": news.bytes.load(Ordering::Relaxed),

@@ -88,7 +88,9 @@ impl Snapshots {
     fn due(&self, sequence: u64, bytes: u64) -> bool {
         let passed = |every: u64, now: u64, last: u64| every != 0 && now.saturating_sub(last) >= every;
         sequence > self.last.0
-            && (self.wanted || passed(self.config.every_records, sequence, self.last.0) || passed(self.config.every_bytes, bytes, self.last.1))
+            && (self.wanted
+                || passed(self.config.every_records, sequence, self.last.0)
+                || passed(self.config.every_bytes, bytes, self.last.1))
     }
 }
 
