@@ -61,6 +61,10 @@ pub mod header {
     pub const ADDRESS: usize = 24;
     /// Times the sequencer went to sleep.
     pub const SLEEPS: usize = 40;
+    /// What the control socket refused since start: connections, lanes, questions, messages.
+    pub const REFUSED: usize = 41;
+    /// Requests since start for accounts that their lane was not granted.
+    pub const NOT_PERMITTED: usize = 42;
     /// Words in the header.
     pub const WORDS: usize = 64;
 }
@@ -93,6 +97,8 @@ pub mod row {
     pub const PARKS: usize = 11;
     /// Notifications sent.
     pub const NOTIFIES: usize = 12;
+    /// Requests for accounts that the lane was not granted.
+    pub const NOT_PERMITTED: usize = 13;
     /// When the lane was opened, nanoseconds since 1970.
     pub const OPENED_NS: usize = 14;
     /// Client's name, text of 8 words.

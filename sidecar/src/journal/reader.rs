@@ -75,6 +75,8 @@ pub struct Reader {
     next_sequence: Option<u64>,
     /// Whether the segment that was opened last said that it goes on in the next.
     goes_on: bool,
+    /// Where the last frame began, bytes.
+    frame_offset: u64,
 }
 
 #[derive(Debug)]
@@ -128,6 +130,24 @@ impl Reader {
         }
     }
 
+    /// Opens what a directory holds behind a snapshot: from `offset` in segment `index` on, where `sequence` is due.
+    pub fn open_behind(directory: &Path, index: u64, offset: u64, sequence: u64) -> Result<Self, String> {
+        let mut segments = list_segments(directory)?;
+        segments.retain(|(segment, _)| *segment >= index);
+        if segments.first().is_none_or(|(first, _)| *first != index) {
+            let name = segment_name(index);
+            return Err(format!("{}: {name} is missing, in which the journal goes on behind the snapshot; {WAY_OUT}", directory.display()));
+        }
+        let mut reader = Self::open_segments(directory, Some(directory.to_owned()), segments)?;
+        if let Some(segment) = reader.current.as_mut().filter(|_| reader.segment_header.index == index) {
+            let say = |error: Error| format!("cannot read {}: {error}", segment.path.display());
+            segment.file.seek(SeekFrom::Start(offset)).map_err(say)?;
+            segment.offset = offset;
+            reader.next_sequence = Some(sequence);
+        }
+        Ok(reader)
+    }
+
     fn open_segments(path: &Path, directory: Option<PathBuf>, segments: Vec<(u64, PathBuf)>) -> Result<Self, String> {
         if segments.is_empty() {
             return Err(format!("{} holds no recording: there is no *.ringlane file in it", path.display()));
@@ -144,6 +164,7 @@ impl Reader {
             segment_header: SegmentHeader::zeroed(),
             next_sequence: None,
             goes_on: false,
+            frame_offset: 0,
         };
         reader.next_segment(JournalEnd::Clean)?;
         Ok(reader)
@@ -153,6 +174,12 @@ impl Reader {
     #[must_use]
     pub fn segment_header(&self) -> &SegmentHeader {
         &self.segment_header
+    }
+
+    /// Where the frame stands that was given last: the number of its segment, and the offset in it, bytes.
+    #[must_use]
+    pub fn frame_place(&self) -> (u64, u64) {
+        (self.segment_header.index, self.frame_offset)
     }
 
     /// How the recording ended; none before [`Reader::next_frame`] gave none.
@@ -259,6 +286,7 @@ impl Reader {
                 Look::Frame(header, length) => {
                     let kind = check_frame(&header, length / RECORD_BYTES, due).map_err(|words| format!("{at}: {words}"))?;
                     self.next_sequence = Some(due + (length / RECORD_BYTES) as u64);
+                    self.frame_offset = offset;
                     segment.offset += (FRAME_HEADER_BYTES + length) as u64;
                     return Ok(match kind {
                         FrameKind::End => Step::SegmentEnd,

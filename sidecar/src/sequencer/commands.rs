@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use crossbeam::channel::{Sender, TryRecvError};
 use crossbeam::utils::CachePadded;
@@ -27,6 +27,8 @@ pub enum Command {
     Close(u32, LaneStatus, Option<Sender<bool>>),
     /// Answer a question about the state, at the sequence number that is given with it.
     Query(Box<dyn FnOnce(&Engine) + Send>),
+    /// Make a snapshot; the answer is the sequence number that it has at least, when it is written.
+    Snapshot(Sender<Option<u64>>),
     /// Number of connected clients, for the board.
     Clients(u64),
     /// Complete what was submitted, tell every client, and return.
@@ -36,6 +38,8 @@ pub enum Command {
 /// The control thread's end of the command queue.
 #[derive(Clone)]
 pub struct Commands {
+    /// Refusals of the control thread, which the sequencer shows on the board.
+    pub(super) refused: Arc<AtomicU64>,
     pub(super) queue: Sender<Command>,
     pub(super) wake: Arc<Wake>,
 }
@@ -44,18 +48,39 @@ pub struct Commands {
 pub(super) struct Wake {
     pub(super) pending: CachePadded<AtomicBool>,
     pub(super) eventfd: EventFd,
+    /// Counts the times at which the sequencer looked around or went to sleep; only it writes.
+    pub(super) pulse: CachePadded<AtomicU64>,
 }
 
 impl Commands {
+    /// Where the control thread counts what it refuses.
+    #[must_use]
+    pub fn refused(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.refused)
+    }
+
     /// Queues a command and wakes the sequencer. False: it has ended.
     #[must_use]
     pub fn send(&self, command: Command) -> bool {
         let sent = self.queue.send(command).is_ok();
-        self.wake.pending.store(true, Ordering::Release);
+        self.wake.ring();
+        sent
+    }
+
+    /// Moves at least once within each of the sequencer's bounded sleeps, and while it works; a pulse that stands is a stuck one.
+    #[must_use]
+    pub fn pulse(&self) -> u64 {
+        self.wake.pulse.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake {
+    /// Makes the sequencer look around soon.
+    pub(super) fn ring(&self) {
+        self.pending.store(true, Ordering::Release);
         fence(Ordering::SeqCst); // meets the fence in `Sequencer::sleep`
         // The counter is never near its end: the sequencer reads it at every wake-up.
-        let _ = self.wake.eventfd.write(1);
-        sent
+        let _ = self.eventfd.write(1);
     }
 }
 
@@ -78,6 +103,9 @@ impl Sequencer {
                     question(&self.engine);
                     // One question a turn of the round: lanes are looked at before the next.
                     return self.wake.pending.store(true, Ordering::Relaxed);
+                }
+                Ok(Command::Snapshot(answer)) => {
+                    let _ = answer.send(self.want_snapshot());
                 }
                 Ok(Command::Clients(count)) => self.board.set(header::CLIENTS, count),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return self.stop(),

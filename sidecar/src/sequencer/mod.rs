@@ -4,10 +4,12 @@
 mod commands;
 mod counters;
 mod idle;
+mod snapshots;
 mod turns;
 
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::{Receiver, bounded};
@@ -21,7 +23,7 @@ use ringlane_layout::record::RecordBytes;
 use ringlane_layout::region::LaneStatus;
 
 use crate::board::Board;
-use crate::config::SequencerConfig;
+use crate::config::{SequencerConfig, SnapshotsConfig};
 use crate::engine::Engine;
 use crate::journal::{FrameKind, FrameMeta, Writer};
 use crate::kernels::orders::Outgoing;
@@ -29,9 +31,11 @@ use crate::lanes::Lane;
 use commands::Wake;
 use counters::publish_lane;
 use idle::{Idle, pin};
+use snapshots::Snapshots;
 use turns::Turn;
 
 pub use commands::{Command, Commands};
+pub use snapshots::SnapshotNews;
 
 /// Epoll data of the sequencer's own wake-up; lane numbers stay below.
 const WAKE: u64 = u64::MAX;
@@ -53,6 +57,8 @@ pub struct Sequencer {
     epoll: Epoll,
     commands: Receiver<Command>,
     wake: Arc<Wake>,
+    /// What the control thread refused.
+    refused: Arc<AtomicU64>,
     /// Private copies of requests when nothing is journaled.
     scratch: Box<[RecordBytes]>,
     /// Rows whose events must be published at the end of the batch.
@@ -61,6 +67,8 @@ pub struct Sequencer {
     now_ns: u64,
     /// Rows of lanes that dropped events which their GAP has not told yet.
     gapped: Vec<u16>,
+    /// None: nothing is recorded.
+    snapshots: Option<Snapshots>,
     lane_count: u64,
     faults: u64,
     sleeps: u64,
@@ -75,8 +83,9 @@ impl Sequencer {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(say)?;
         let eventfd = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(say)?;
         epoll.add(&eventfd, EpollEvent::new(EpollFlags::EPOLLIN, WAKE)).map_err(say)?;
-        let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd });
+        let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd, pulse: CachePadded::default() });
         let (queue, commands) = bounded(COMMANDS_MAX);
+        let refused = Arc::new(AtomicU64::new(0));
         let sequencer = Self {
             engine,
             journal,
@@ -89,17 +98,32 @@ impl Sequencer {
             epoll,
             commands,
             wake: Arc::clone(&wake),
+            refused: Arc::clone(&refused),
             scratch: vec![bytemuck::Zeroable::zeroed(); BATCH_SLOTS_MAX].into(),
             notified: Vec::with_capacity(LANES_MAX),
             now_ns: wall_clock_ns(),
             gapped: Vec::new(),
+            snapshots: None,
             lane_count: 0,
             faults: 0,
             sleeps: 0,
             journal_failed: false,
             stopping: false,
         };
-        Ok((sequencer, Commands { queue, wake }))
+        Ok((sequencer, Commands { refused, queue, wake }))
+    }
+
+    /// Makes snapshots in the journal's directory, of which the newest so far stands at `sequence`.
+    pub fn snapshot_into(
+        &mut self,
+        directory: &Path,
+        config: SnapshotsConfig,
+        (epoch, sequence): (u64, u64),
+        news: Arc<SnapshotNews>,
+    ) -> Result<(), String> {
+        let wake = Arc::clone(&self.wake);
+        self.snapshots = Some(Snapshots::start(config, directory.to_owned(), (epoch, sequence), wake, news)?);
+        Ok(())
     }
 
     /// Runs until it is told to stop; gives the engine back.
@@ -136,6 +160,7 @@ impl Sequencer {
                 idle.end();
             }
         }
+        self.finish_snapshots();
         if let Some(journal) = self.journal {
             journal.close();
         }
@@ -158,9 +183,16 @@ impl Sequencer {
         }
     }
 
+    /// One beat of the pulse that the watchdog is fed by.
+    fn beat(&self) {
+        let pulse = &self.wake.pulse;
+        pulse.store(pulse.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
     /// Looks at the clock, the doorbells and the lanes that have become quiet.
     #[cold]
     fn look_around(&mut self) {
+        self.beat();
         self.now_ns = wall_clock_ns();
         self.collect_doorbells(EpollTimeout::ZERO);
         let park_after_ns = self.config.park_after_us * 1000;
@@ -182,6 +214,7 @@ impl Sequencer {
         }
         self.publish_header();
         self.retry_gaps();
+        self.step_snapshot();
     }
 
     /// Tells lagging readers of their gaps as soon as they have made room.
@@ -206,6 +239,7 @@ impl Sequencer {
     #[cold]
     fn sleep(&mut self) {
         self.sleeps += 1;
+        self.beat();
         self.publish_header();
         fence(Ordering::SeqCst); // meets the fence in `Commands::send`
         if self.wake.pending.load(Ordering::Relaxed) {
@@ -215,6 +249,7 @@ impl Sequencer {
         self.now_ns = wall_clock_ns();
         // A reader that makes room rings no doorbell; it hears of its gap within one sleep.
         self.retry_gaps();
+        self.step_snapshot();
     }
 
     /// Takes the lanes whose doorbell rang back into the round.

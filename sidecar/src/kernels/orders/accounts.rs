@@ -18,6 +18,7 @@ pub(super) struct LimitRange {
 }
 
 /// All accounts. A class is an index into `classes`, from 1; 0 is an account that does not exist.
+#[derive(Clone)]
 pub(super) struct Accounts {
     classes: Vec<Limits>,
     pages: Vec<u32>,

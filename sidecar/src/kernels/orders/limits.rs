@@ -100,7 +100,7 @@ impl Limits {
 }
 
 /// Limits in one symbol by range of accounts: (symbol, first account) to last account and limits. Ranges do not overlap.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct SymbolLimits {
     ranges: BTreeMap<(u32, u32), (u32, Limits)>,
 }

@@ -98,6 +98,7 @@ mod ops;
 mod risk;
 mod side;
 mod slab;
+mod snapshot;
 mod special;
 mod state;
 mod stops;
@@ -105,6 +106,7 @@ mod store;
 mod tallies;
 
 pub use config::ConfigError;
+pub use snapshot::{CopySize, Frozen};
 
 use accounts::Accounts;
 use book::Book;
@@ -136,6 +138,8 @@ pub struct Counters {
     pub accepted: u64,
     /// Requests that were rejected.
     pub rejected: u64,
+    /// Requests for accounts that their lane was not granted; among the rejected ones.
+    pub not_permitted: u64,
     /// Fills; each has one taker and one maker.
     pub trades: u64,
     /// Orders that rest now.
@@ -344,6 +348,7 @@ impl OrderKernel {
             }
             Err(code) => {
                 self.counters.rejected += 1;
+                self.counters.not_permitted += u64::from(code == RejectCode::AccountNotPermitted);
                 result.code = code as u16;
             }
         }

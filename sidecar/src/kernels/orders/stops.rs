@@ -18,7 +18,7 @@ use super::store::{Order, Store};
 
 /// Waiting stops: buys by stop price, sells by negated stop price, then by order id; and the slab index. The first one of a
 /// side triggers first.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Stops {
     sides: [BTreeSet<(i64, u64, u32)>; 2],
 }
@@ -47,12 +47,17 @@ impl Book {
 
     /// Lets the order at `at`, whose stop price is set, wait.
     pub(super) fn wait(&mut self, store: &mut Store, at: u32) {
+        self.place_stop(store, at);
+        self.count_open(store, at);
+    }
+
+    /// As `wait`, for an order whose open quantity is counted.
+    pub(super) fn place_stop(&mut self, store: &mut Store, at: u32) {
         let stop_price = store.rare(at).stop_price;
         let order = store.orders.get_mut(at);
         order.filled_bits |= STOP;
         let side = order.side();
         self.stops.get_or_insert_default().sides[slot(side)].insert((key(side, stop_price), order.order_id, at));
-        self.count_open(store, at);
     }
 
     /// Takes the order at `at` out of the waiting ones, if it is one of them.

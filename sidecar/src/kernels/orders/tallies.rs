@@ -45,7 +45,7 @@ impl Tally {
 pub(super) type Change = (Side, i64, i64, i32);
 
 /// All tallies.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Tallies {
     pages: Vec<Option<Box<[Tally; PAGE]>>>,
     /// By symbol and account.
@@ -89,6 +89,14 @@ impl Tallies {
         if let Some(symbol) = in_symbol {
             self.in_symbols.entry((symbol, account)).or_default().accept(now_ns);
         }
+    }
+
+    /// Takes a rate over that was counted in the second of `now_ns`; symbol 0: in all symbols.
+    pub(super) fn restore_rate(&mut self, symbol: u32, account: u32, accepted: u32, now_ns: u64) {
+        let second = now_ns / SECOND_NS;
+        self.counted = Some(second);
+        let tally = if symbol == 0 { self.of_mut(account) } else { self.in_symbols.entry((symbol, account)).or_default() };
+        (tally.accepted, tally.second) = (accepted, second);
     }
 
     /// Forgets the open orders of these accounts; their rates stay.
