@@ -119,6 +119,8 @@ codes! {
         ShuttingDown ("SHUTTING_DOWN") = 202,
         /// The sidecar cannot write its journal, so it takes no more requests; see its log.
         JournalFailed ("JOURNAL_FAILED") = 203,
+        /// An administrator ended the lane; open another, or ask why.
+        Disconnected ("DISCONNECTED") = 204,
         /// The kernel of this lane panicked over a batch of it; its log says where. Other lanes go on.
         KernelPanicked ("KERNEL_PANICKED") = 301,
     }

@@ -75,7 +75,7 @@ impl Hand {
         let next = match work {
             Work::Next => take(&served, pool, scratch)?,
             Work::Payloads(run) => payloads(&served, run, scratch),
-            Work::Group(run) => group(&served, run, pool, scratch),
+            Work::Group(run) => work_on(&served, run, scratch),
         };
         Some(Self::Work(served, next))
     }
@@ -96,7 +96,7 @@ fn take(served: &Arc<Served>, pool: &Arc<Pool>, scratch: &mut Scratch) -> Option
             }
             Claim::Payloads(run) => return Some(payloads(served, run, scratch)),
             Claim::BeginGroup(first, count) => return Some(begin_group(served, (first, count), pool, scratch)),
-            Claim::JoinGroup(open) => return Some(group(served, GroupRun::join(open), pool, scratch)),
+            Claim::JoinGroup(open) => return Some(work_on(served, GroupRun::join(open), scratch)),
             Claim::Linger(submitted) => {
                 linger(served, submitted, pool);
                 may_linger = false;
@@ -298,11 +298,11 @@ fn begin_group(served: &Arc<Served>, (first, count): (u64, usize), pool: &Arc<Po
     for _ in 0..served.group_begun(Arc::clone(&open), pool.allowed()) {
         pool.submit(Hand::Work(Arc::clone(served), Work::Next));
     }
-    group(served, GroupRun::join(open), pool, scratch)
+    work_on(served, GroupRun::join(open), scratch)
 }
 
 /// A turn of work on a group; who finds no piece left leaves it, and the last one finishes it.
-fn group(served: &Arc<Served>, mut run: GroupRun, _pool: &Arc<Pool>, scratch: &mut Scratch) -> Work {
+fn work_on(served: &Arc<Served>, mut run: GroupRun, scratch: &mut Scratch) -> Work {
     let open = Arc::clone(&run.open);
     let begin = Instant::now();
     let hand = run.hand.take();

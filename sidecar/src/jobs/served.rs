@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam::channel::Sender;
-use ringlane_layout::board::row;
+use ringlane_layout::board::{header, row};
 use ringlane_layout::limits::{EMPTY_DOORBELLS_MAX, JOB_RUN_BYTES_MAX, JOB_RUN_NS, PAYLOADS_A_RUN, TILE_BYTES};
 use ringlane_layout::region::LaneStatus;
 
@@ -18,6 +18,8 @@ use crate::lanes::{JobCursors, JobLane};
 
 /// Work that is worth the waking of another thread, nanoseconds.
 const WORTH_A_HAND_NS: f32 = 20_000.0;
+/// What a slot of a new lane is thought to cost, nanoseconds.
+const COST_NS_AT_FIRST: f32 = 10_000.0;
 /// How much a run of slots counts in what a slot is thought to cost.
 const COST_WEIGHT: f32 = 0.25;
 
@@ -90,7 +92,7 @@ impl Served {
             claimed: 0,
             done: BTreeMap::new(),
             hands: 0,
-            cost_ns: 1_000.0,
+            cost_ns: COST_NS_AT_FIRST,
             group: GroupState::None,
             closing: None,
             failed: None,
@@ -299,6 +301,7 @@ impl Served {
         let status = state.failed.or(closing.as_ref().map(|closing| closing.status)).unwrap_or(LaneStatus::Closed);
         if state.failed.is_some() {
             let (lane, kernel, owner) = (self.lane.number, self.kernel.as_str(), &self.lane.owner);
+            self.board.count(header::JOB_FAULTS);
             tracing::warn!(lane, kernel, pid = owner.pid, uid = owner.uid, ?status, "lane closed by a fault");
         }
         state.ended = true;

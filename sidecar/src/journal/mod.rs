@@ -21,7 +21,7 @@ mod segment;
 mod writer;
 
 use ringlane_layout::limits::{BATCH_SLOTS_MAX, RECORD_BYTES};
-use ringlane_layout::orders::{AccountLimits, BookLimits, Instrument, OrderRequest};
+use ringlane_layout::orders::{AccountLimits, AdminAction, BookLimits, Instrument, OrderRequest, TimeRecord};
 use ringlane_layout::record::{Record, RecordSchema};
 use ringlane_layout::{codes, record};
 
@@ -121,6 +121,10 @@ codes! {
         End ("END") = 6,
         /// One `BookLimits` record.
         BookLimits ("BOOK_LIMITS") = 7,
+        /// One `TimeRecord`.
+        Time ("TIME") = 8,
+        /// One `AdminAction` record.
+        Admin ("ADMIN") = 9,
     }
 }
 
@@ -186,6 +190,8 @@ pub const fn schema(kind: FrameKind) -> Option<&'static RecordSchema> {
         FrameKind::Instruments => Some(Instrument::SCHEMA),
         FrameKind::Accounts => Some(AccountLimits::SCHEMA),
         FrameKind::BookLimits => Some(BookLimits::SCHEMA),
+        FrameKind::Time => Some(TimeRecord::SCHEMA),
+        FrameKind::Admin => Some(AdminAction::SCHEMA),
         FrameKind::LaneOpen => Some(LaneOpen::SCHEMA),
         FrameKind::LaneClose => Some(LaneClose::SCHEMA),
         FrameKind::End => None,

@@ -7,7 +7,7 @@ mod idle;
 mod turns;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::{Receiver, bounded};
@@ -53,6 +53,8 @@ pub struct Sequencer {
     epoll: Epoll,
     commands: Receiver<Command>,
     wake: Arc<Wake>,
+    /// What the control thread refused.
+    refused: Arc<AtomicU64>,
     /// Private copies of requests when nothing is journaled.
     scratch: Box<[RecordBytes]>,
     /// Rows whose events must be published at the end of the batch.
@@ -75,8 +77,9 @@ impl Sequencer {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(say)?;
         let eventfd = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(say)?;
         epoll.add(&eventfd, EpollEvent::new(EpollFlags::EPOLLIN, WAKE)).map_err(say)?;
-        let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd });
+        let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd, pulse: CachePadded::default() });
         let (queue, commands) = bounded(COMMANDS_MAX);
+        let refused = Arc::new(AtomicU64::new(0));
         let sequencer = Self {
             engine,
             journal,
@@ -89,6 +92,7 @@ impl Sequencer {
             epoll,
             commands,
             wake: Arc::clone(&wake),
+            refused: Arc::clone(&refused),
             scratch: vec![bytemuck::Zeroable::zeroed(); BATCH_SLOTS_MAX].into(),
             notified: Vec::with_capacity(LANES_MAX),
             now_ns: wall_clock_ns(),
@@ -99,7 +103,7 @@ impl Sequencer {
             journal_failed: false,
             stopping: false,
         };
-        Ok((sequencer, Commands { queue, wake }))
+        Ok((sequencer, Commands { refused, queue, wake }))
     }
 
     /// Runs until it is told to stop; gives the engine back.
@@ -158,9 +162,16 @@ impl Sequencer {
         }
     }
 
+    /// One beat of the pulse that the watchdog is fed by.
+    fn beat(&self) {
+        let pulse = &self.wake.pulse;
+        pulse.store(pulse.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
     /// Looks at the clock, the doorbells and the lanes that have become quiet.
     #[cold]
     fn look_around(&mut self) {
+        self.beat();
         self.now_ns = wall_clock_ns();
         self.collect_doorbells(EpollTimeout::ZERO);
         let park_after_ns = self.config.park_after_us * 1000;
@@ -206,6 +217,7 @@ impl Sequencer {
     #[cold]
     fn sleep(&mut self) {
         self.sleeps += 1;
+        self.beat();
         self.publish_header();
         fence(Ordering::SeqCst); // meets the fence in `Commands::send`
         if self.wake.pending.load(Ordering::Relaxed) {

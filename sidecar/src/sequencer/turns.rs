@@ -130,6 +130,7 @@ impl Sequencer {
                 &self.scratch[..count]
             }
         };
+        let not_permitted = self.engine.orders.counters().not_permitted;
         let output = self.engine.process_orders(lane.number, requests);
         lane.write_results(output.results);
         let work = output.work;
@@ -137,8 +138,12 @@ impl Sequencer {
             send_events(&mut self.lanes, &self.rows, &mut self.notified, &mut self.gapped, output.events);
             self.publish_events();
         }
+        let not_permitted = self.engine.orders.counters().not_permitted - not_permitted;
         if let Some(lane) = &mut self.lanes[row] {
             lane.complete();
+            if not_permitted > 0 {
+                lane.note_not_permitted(not_permitted, self.now_ns);
+            }
             publish_lane(&self.board, row, lane);
         }
         work

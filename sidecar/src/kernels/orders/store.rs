@@ -1,7 +1,7 @@
 //! What the kernel remembers of an order and of a position, and the slabs that all books share. Prices are compared
 //! and lists linked elsewhere.
 
-use ringlane_layout::orders::{OpenOrder, Position, Side};
+use ringlane_layout::orders::{OpenOrder, OrderType, Position, Side, TimeInForce};
 
 use super::index::{account_hash, order_hash};
 use super::slab::{ENTRIES_MAX, Entry, NIL, Slab};
@@ -69,13 +69,19 @@ impl Order {
             order_id: self.order_id,
             client_order_id: self.client_order_id,
             price: self.price(),
+            stop_price: 0,
+            expires_ns: 0,
             remaining_quantity: self.open(),
+            shown_quantity: self.open(),
+            display_quantity: 0,
             filled_quantity: self.filled,
             symbol,
             account: self.account,
             lane: self.lane,
             side: self.side() as u8,
-            ..OpenOrder::default()
+            order_type: OrderType::Limit as u8,
+            time_in_force: TimeInForce::Gtc as u8,
+            flags: 0,
         }
     }
 }
