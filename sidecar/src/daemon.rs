@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -22,7 +23,9 @@ use crate::board::{AddressLock, Board, Identity, text_of};
 use crate::config::{Config, JournalConfig};
 use crate::control::{Control, Host, Ledger, Lifetime, Policy, Refusals};
 use crate::engine::{ENGINE_VERSION, Engine};
+use crate::jobs::{Heat, Jobs};
 use crate::journal::{Epoch, FrameKind, FrameMeta, JournalEnd, JournalLock, LaneClose, Writer, WriterConfig, list_segments};
+use crate::kernels::door::Kernels;
 use crate::replay::replay;
 use crate::sequencer::{Sequencer, wall_clock_ns};
 use crate::service;
@@ -31,7 +34,8 @@ use crate::service;
 pub const SYSTEM_SOCKET: &str = "/run/ringlane/ringlane.sock";
 
 /// Runs a sidecar until it is told to stop. An error says in words why it cannot run.
-pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
+/// `kernels` are those beside that of orders.
+pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(), String> {
     let signals = block_signals()?;
     let policy = Policy::new(&config.access)?;
     raise_descriptor_limit();
@@ -45,13 +49,17 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let lock = config.journal.directory.as_deref().map(JournalLock::take).transpose()?;
     let (engine, journal, epoch) = recover(&config)?;
     let lane_last = engine.lane_last();
-    let board = Board::create(&Identity { address: address.clone(), epoch, started_ns: wall_clock_ns() }, &address_lock)?;
+    let heat = Arc::new(Heat::default());
+    let board = Arc::new(Board::create(&Identity { address: address.clone(), epoch, started_ns: wall_clock_ns() }, &address_lock)?);
     let listener = inherited.map_or_else(|| open_socket(&socket_path), Ok)?;
-    let (sequencer, commands) = Sequencer::new(engine, journal, board, config.sequencer.clone())?;
+    let (sequencer, commands) = Sequencer::new(engine, journal, Arc::clone(&board), Arc::clone(&heat), config.sequencer.clone())?;
+    let (jobs, jobs_thread) = Jobs::start(board, heat, config.jobs.threads)?;
     let refused = commands.refused();
     let journal_directory = config.journal.directory.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
     let host = Host {
         commands,
+        jobs: jobs.clone(),
+        kernels,
         board: board_name(&address),
         address: address.clone(),
         journal: journal_directory,
@@ -70,6 +78,8 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     service::ready(&format!("serving at {address}"));
     let engine = sequencer.run();
     let ended = control.join().map_err(|_| "the control thread panicked".to_owned());
+    jobs.stop();
+    let _ = jobs_thread.join();
     // A socket unit keeps its socket: clients queue there until the next start.
     if !is_inherited {
         let _ = std::fs::remove_file(&socket_path);

@@ -10,6 +10,7 @@ pub mod journal;
 pub mod kernels;
 pub mod lanes;
 pub mod manual;
+pub mod program;
 pub mod replay;
 pub mod sequencer;
 pub mod service;

@@ -4,6 +4,7 @@
 
 mod access;
 mod diagnosis;
+mod jobs;
 mod journal;
 mod orders;
 mod sequencer;
@@ -14,6 +15,7 @@ use serde::Deserialize;
 
 pub use access::{AccessConfig, AccessRule};
 pub use diagnosis::Wrong;
+pub use jobs::JobsConfig;
 pub use journal::JournalConfig;
 pub use orders::{AccountsConfig, InstrumentConfig, OrdersConfig};
 pub use sequencer::{LanesConfig, SequencerConfig};
@@ -40,6 +42,8 @@ pub struct Config {
     pub lanes: LanesConfig,
     /// The order kernel.
     pub orders: OrdersConfig,
+    /// The threads of other kernels.
+    pub jobs: JobsConfig,
 }
 
 /// Where a configuration comes from: a file, and what the command line says instead.
@@ -80,6 +84,7 @@ impl Config {
     fn check(&self) -> Result<(), Wrong> {
         self.journal.check()?;
         self.sequencer.check()?;
+        self.jobs.check()?;
         self.orders.check()?;
         self.access.check()
     }
@@ -92,6 +97,7 @@ impl Config {
             ("[journal]", self.journal == other.journal),
             ("[sequencer]", self.sequencer == other.sequencer),
             ("[orders]", self.orders == other.orders),
+            ("[jobs]", self.jobs == other.jobs),
         ];
         tables.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
     }

@@ -124,7 +124,7 @@ impl Served {
     pub fn close(&self, status: LaneStatus, answer: Option<Sender<bool>>) -> bool {
         let mut state = self.state();
         if state.ended || state.closing.is_some() {
-            drop(answer.map(|answer| answer.send(state.ended)));
+            let _ = answer.map(|answer| answer.send(state.ended));
             return false;
         }
         let upto = match state.cursors.look(&self.lane) {

@@ -215,6 +215,12 @@ impl Kernels {
         Self::default()
     }
 
+    /// Those that come with Ringlane.
+    #[must_use]
+    pub fn built_in() -> Self {
+        Self::none().with_door(Arc::new(super::digests::Digests))
+    }
+
     /// These and one more. Panics when its name is taken or none, since that is a mistake of who builds the sidecar.
     #[must_use]
     pub fn with<K: Kernel>(self, kernel: K) -> Self {

@@ -11,7 +11,7 @@ use ringlane_layout::region::{LaneGeometry, LaneStatus, REQUESTS_MAGIC, RESULTS_
 use ringlane_layout::ring::{self, Answered, ClientWords, Intake, SidecarWords};
 use ringlane_layout::shared::SharedBytes;
 
-use super::{Owner, Region};
+use super::{Memory, Owner, Region};
 
 /// The memory of one lane, and the ways to its client.
 #[derive(Debug)]
@@ -67,9 +67,14 @@ impl JobLane {
 
     /// Duplicates of what the client gets at open: requests, results, doorbell.
     pub fn fds(&self) -> std::io::Result<[OwnedFd; 3]> {
-        let [requests, results, doorbell] =
-            [self.requests.fd(), self.results.fd(), self.doorbell.as_fd()].map(|fd| fd.try_clone_to_owned());
-        Ok([requests?, results?, doorbell?])
+        let [requests, results] = [self.requests.memory(), self.results.memory()];
+        Ok([requests.hand_out(true)?, results.hand_out(false)?, self.doorbell.as_fd().try_clone_to_owned()?])
+    }
+
+    /// The memory of both regions, to be watched until nobody has it any more.
+    #[must_use]
+    pub fn memory(&self) -> [Memory; 2] {
+        [self.requests.memory(), self.results.memory()].map(Clone::clone)
     }
 
     /// The eventfd that the client writes when the lane is parked.
