@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
 use crate::board::BoardReader;
 use crate::config::{Config, SYSTEM_CONFIG, Source};
 use crate::control::Lifetime;
@@ -15,6 +14,7 @@ use crate::replay::book::{self, BookArguments};
 use crate::replay::command::{self, ReplayArguments};
 use crate::replay::export::{self, ExportArguments};
 use crate::status::{status, status_text};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// One shared, crash-safe accelerator for all Python workers of a host.
 #[derive(Parser)]

@@ -26,7 +26,9 @@ impl Session {
         };
         let open = opened.map_err(|words| Refusal::new("BAD_VALUE", words))?;
         if self.lanes.iter().any(|lane| lane.kernel == kernel && lane.parameters == parameters) {
-            let words = format!("this client has an open {kernel:?} lane with these parameters already; share it between threads, or connect once more");
+            let words = format!(
+                "this client has an open {kernel:?} lane with these parameters already; share it between threads, or connect once more"
+            );
             return Err(Refusal::new("LANE_EXISTS", words));
         }
         let depth = depth.within("depth", 1, DEPTH_SLOTS_MAX as u32)?;
@@ -61,8 +63,8 @@ impl Session {
         let notify = self.notify.clone().ok_or_else(|| Refusal::new("PROTOCOL", "hello comes first"))?;
         let owner = Owner { client: self.client, pid: self.peer.pid, uid: self.peer.uid, name: self.name.clone() };
         let hashes = (open.shape.request.hash(), open.shape.result.hash());
-        let (lane, cursors) = JobLane::create(number, owner, geometry, hashes, notify, wall_clock_ns())
-            .map_err(|words| Refusal::new("MEMORY", words))?;
+        let (lane, cursors) =
+            JobLane::create(number, owner, geometry, hashes, notify, wall_clock_ns()).map_err(|words| Refusal::new("MEMORY", words))?;
         let fds = lane.fds().map_err(|error| Refusal::new("MEMORY", format!("no descriptors can be had: {error}")))?;
         let memory = lane.memory();
         let mut body = kernel_lane_schemas(&open.shape);

@@ -27,7 +27,7 @@ use crate::jobs::Jobs;
 use crate::journal::LaneOpen;
 use crate::kernels::door::Kernels;
 use crate::lanes::{Lane, Memory, Owner, sealed_rows};
-use crate::sequencer::{Command, Commands, wall_clock_ns};
+use crate::sequencer::{Command, Commands, SnapshotNews, wall_clock_ns};
 
 /// What sessions need of the sidecar.
 pub struct Host {
@@ -43,6 +43,8 @@ pub struct Host {
     pub board: String,
     /// Journal directory, or "".
     pub journal: String,
+    /// How the snapshots fare.
+    pub snapshots: Arc<SnapshotNews>,
     /// Number of the lane that was opened last.
     pub lane_last: u32,
     /// Who may do what.
@@ -181,6 +183,7 @@ impl Session {
                 self.open(host, kernel, (depth, events.unwrap_or(depth)), cancel_on_disconnect, accounts)
             }
             Request::Close { lane } => self.close(lane, host),
+            Request::Snapshot {} => super::snapshot::ask(&self.grant, host).map(Reply::from),
             Request::Query(query) => self.query(Question::new(query)?, host),
         }
     }
@@ -287,7 +290,14 @@ impl Session {
         opened.recv().map_err(|_| stopping())?.map_err(|words| Refusal::new("QUOTA", words))?;
         host.lane_last = number;
         tracing::info!(lane = number, client = self.client, pid = self.peer.pid, kernel, depth = geometry.depth_slots, "lane open");
-        self.lanes.push(OpenLane { number, kernel: kernel.clone(), parameters: Value::Null, accounts: Some((first, last)), charge, memory });
+        self.lanes.push(OpenLane {
+            number,
+            kernel: kernel.clone(),
+            parameters: Value::Null,
+            accounts: Some((first, last)),
+            charge,
+            memory,
+        });
         let mut body = order_lane_schemas();
         let granted = json!({
             "ok": true, "lane": number, "kernel": kernel, "depth": geometry.depth_slots, "events": geometry.event_capacity,
@@ -325,8 +335,10 @@ impl Session {
 
     /// Whether everything that it has open is permitted by this grant.
     pub fn is_within(&self, grant: &Grant) -> bool {
-        let (may_use, may_trade) =
-            (|lane: &OpenLane| grant.kernel(&lane.kernel), |lane: &OpenLane| lane.accounts.map_or(Ok(()), |(first, last)| grant.accounts(first, last)));
+        let (may_use, may_trade) = (
+            |lane: &OpenLane| grant.kernel(&lane.kernel),
+            |lane: &OpenLane| lane.accounts.map_or(Ok(()), |(first, last)| grant.accounts(first, last)),
+        );
         let may_search = |lane: &OpenLane| lane.parameters["corpus"].as_str().map_or(Ok(()), |corpus| grant.corpus(corpus));
         self.lanes.iter().all(|lane| may_use(lane).and_then(|()| may_trade(lane)).and_then(|()| may_search(lane)).is_ok())
     }

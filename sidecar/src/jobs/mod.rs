@@ -96,8 +96,18 @@ impl Jobs {
         let wake = Arc::new(wake);
         let jobs = Self { commands, wake: Arc::clone(&wake) };
         let over = Over { ended, wake: Arc::clone(&wake) };
-        let room =
-            Room { pool: Pool::new(threads, heat)?, board, epoll, wake, asked, over, ends, lanes: HashMap::new(), free: Vec::new(), rows: 0 };
+        let room = Room {
+            pool: Pool::new(threads, heat)?,
+            board,
+            epoll,
+            wake,
+            asked,
+            over,
+            ends,
+            lanes: HashMap::new(),
+            free: Vec::new(),
+            rows: 0,
+        };
         let thread = std::thread::Builder::new().name("jobs".into()).spawn(move || room.run());
         Ok((jobs, thread.map_err(|error| format!("cannot start the jobs' thread: {error}"))?))
     }

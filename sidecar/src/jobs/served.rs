@@ -99,8 +99,17 @@ impl Served {
             ended: false,
         };
         let hands_max = open.shape.hands_max.unwrap_or(usize::MAX);
-        let served =
-            Self { lane, compute: open.compute, kernel, row, rung: AtomicBool::new(true), hands_max, board, over, state: Mutex::new(state) };
+        let served = Self {
+            lane,
+            compute: open.compute,
+            kernel,
+            row,
+            rung: AtomicBool::new(true),
+            hands_max,
+            board,
+            over,
+            state: Mutex::new(state),
+        };
         served.introduce();
         Arc::new(served)
     }

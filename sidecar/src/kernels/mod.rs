@@ -4,3 +4,4 @@ pub mod digests;
 pub mod door;
 pub mod orders;
 mod prefetch;
+pub mod vectors;
