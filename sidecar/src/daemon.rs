@@ -147,11 +147,11 @@ fn close_abandoned(engine: &mut Engine, writer: &mut Writer) -> Result<(), Strin
 }
 
 /// A frame that is still to be journaled.
-type Added = (FrameMeta, Vec<RecordBytes>);
+pub(crate) type Added = (FrameMeta, Vec<RecordBytes>);
 
 /// Applies what the configuration adds to the engine's limits, instruments and accounts, and gives it as frames. They are
 /// journaled only when all of it was applied: a configuration that is refused leaves the journal as it was.
-fn configure(engine: &mut Engine, config: &Config, journaled: &[AccountLimits]) -> Result<Vec<Added>, String> {
+pub(crate) fn configure(engine: &mut Engine, config: &Config, journaled: &[AccountLimits]) -> Result<Vec<Added>, String> {
     let mut added = Vec::new();
     let limits = BookLimits { resting_orders_max: config.orders.resting_orders_max as u64, ..BookLimits::default() };
     if limits.resting_orders_max != engine.orders.resting_orders_max() {
