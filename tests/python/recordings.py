@@ -26,19 +26,22 @@ def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess:
 def trade(journal: Path, seed: int, batches: int = 12) -> ringlane.State:
     """Two clients trade three symbols at random, one after the other; the state that the live sidecar had at the end."""
     random = np.random.default_rng(seed)
-    with ringlane.Sidecar(journal=journal) as sidecar:
-        with ringlane.connect(sidecar.address) as first, ringlane.connect(sidecar.address) as second:
-            lanes = [first.open("orders", depth=1024), second.open("orders", depth=1024)]
-            entered = 0
-            for _ in range(batches):
-                for lane in lanes:
-                    count = int(random.integers(1, 80))
-                    lane.process(orders(lane, random, entered, count))
-                    entered += count
-            lanes[0].close()  # its orders stay, and nobody is told of their fills
-            lanes[1].process(orders(lanes[1], random, entered, 300))
-            lanes[1].close()
-            return second.state()
+    with (
+        ringlane.Sidecar(journal=journal) as sidecar,
+        ringlane.connect(sidecar.address) as first,
+        ringlane.connect(sidecar.address) as second,
+    ):
+        lanes = [first.open("orders", depth=1024), second.open("orders", depth=1024)]
+        entered = 0
+        for _ in range(batches):
+            for lane in lanes:
+                count = int(random.integers(1, 80))
+                lane.process(orders(lane, random, entered, count))
+                entered += count
+        lanes[0].close()  # its orders stay, and nobody is told of their fills
+        lanes[1].process(orders(lanes[1], random, entered, 300))
+        lanes[1].close()
+        return second.state()
 
 
 def orders(lane: ringlane.Lane, random: np.random.Generator, entered: int, count: int) -> np.ndarray:
