@@ -213,7 +213,7 @@ class Recording:
             _ask("export", str(self.path), "--to", "npy", "--tables", name, "--out", self._directory.name, "--json")
             found = np.load(Path(self._directory.name, f"{name}.npy"), mmap_mode="r")
             shown = [field for field in found.dtype.names or () if not field.startswith("_")]
-            found = self._tables[name] = found[shown]
+            found = self._tables[name] = found[shown].view(np.ndarray)
         return found
 
     @cached_property
