@@ -66,11 +66,13 @@ pub struct SequencerConfig {
     pub park_after_us: u64,
     /// Core to pin the sequencer to.
     pub cpu: Option<usize>,
+    /// Whether the board shows lanes and the times of stages; without, totals only.
+    pub counters: bool,
 }
 
 impl Default for SequencerConfig {
     fn default() -> Self {
-        Self { spin_us: 50, park_after_us: 500, cpu: None }
+        Self { spin_us: 50, park_after_us: 500, cpu: None, counters: true }
     }
 }
 
@@ -161,6 +163,13 @@ impl Config {
         let config: Self = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
         config.check().map_err(|words| format!("{}: {words}", path.display()))?;
         Ok(config)
+    }
+
+    /// Hash of everything that is configured, defaults included; it tells whether two sidecars of one version have the same
+    /// configuration, and says nothing of what that is.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(format!("{self:?}").as_bytes())
     }
 
     /// What types cannot say.

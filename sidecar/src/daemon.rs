@@ -12,13 +12,13 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 use nix::sys::stat::{Mode, umask};
-use ringlane_layout::board::board_name;
+use ringlane_layout::board::{CONTROL, board_name};
 use ringlane_layout::limits::BATCH_SLOTS_MAX;
 use ringlane_layout::orders::{AccountLimits, BookLimits, Instrument, OrderRequest};
 use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_layout::region::LaneStatus;
 
-use crate::board::{AddressLock, Board, Identity, text_of};
+use crate::board::{AddressLock, Board, Identity, clear_leftovers, text_of};
 use crate::config::{Config, JournalConfig};
 use crate::control::{Control, Host, Lifetime};
 use crate::engine::{ENGINE_VERSION, Engine};
@@ -41,7 +41,10 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let lock = config.journal.directory.as_deref().map(JournalLock::take).transpose()?;
     let (engine, journal, epoch) = recover(&config)?;
     let lane_last = engine.lane_last();
-    let board = Board::create(&Identity { address: address.clone(), epoch, started_ns: wall_clock_ns() }, &address_lock)?;
+    clear_leftovers();
+    let identity = Identity { address: address.clone(), epoch, started_ns: wall_clock_ns(), config_hash: config.hash() };
+    let board = Board::create(&identity, &address_lock)?;
+    let counters = board.row(&CONTROL, 0);
     let listener = open_socket(&socket_path)?;
     let (sequencer, commands) = Sequencer::new(engine, journal, board, config.sequencer)?;
     let journal_directory = config.journal.directory.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
@@ -53,6 +56,7 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
         lane_last,
         lane_bytes: 0,
         lane_bytes_max: config.lanes.bytes_max,
+        counters,
     };
     let control = Control::new(listener, signals, host, lifetime)?;
     tracing::info!(address, version = env!("CARGO_PKG_VERSION"), build = ringlane_layout::BUILD_HASH, "serving");

@@ -15,6 +15,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{SockFlag, accept4};
+use ringlane_layout::board::control;
 use ringlane_layout::limits::{CLIENTS_MAX, HELLO_TIMEOUT_NS};
 
 use crate::sequencer::Command;
@@ -108,12 +109,16 @@ impl Control {
                 Err(_) => return,
             };
             if self.sessions.len() >= CLIENTS_MAX {
+                self.host.counters.add(control::TURNED_AWAY, 1);
                 tracing::warn!("a client was turned away: {CLIENTS_MAX} are connected");
                 continue;
             }
             match peer::identify(&socket) {
                 Ok(peer) => self.watch(socket, peer),
-                Err(words) => tracing::warn!("a client was turned away: {words}"),
+                Err(words) => {
+                    self.host.counters.add(control::TURNED_AWAY, 1);
+                    tracing::warn!("a client was turned away: {words}");
+                }
             }
         }
     }
@@ -123,6 +128,7 @@ impl Control {
     #[cold]
     fn turn_away(&mut self) {
         self.spare = None;
+        self.host.counters.add(control::TURNED_AWAY, 1);
         let turned_away = accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC).map(session::own);
         tracing::warn!("a client was turned away: the sidecar may not open more descriptors; raise its limit (LimitNOFILE)");
         drop(turned_away);
@@ -141,8 +147,9 @@ impl Control {
             return;
         }
         self.ever_connected = true;
+        self.host.counters.add(control::CONNECTIONS, 1);
         self.sessions.insert(client, Session::new(client, socket, peer));
-        let _ = self.host.commands.send(Command::Clients(self.sessions.len() as u64));
+        self.host.counters.set(control::CLIENTS, self.sessions.len() as u64);
     }
 
     fn serve(&mut self, client: u64) {
@@ -164,7 +171,7 @@ impl Control {
         }
         session.close_lanes(&mut self.host);
         self.idle_since = Instant::now();
-        let _ = self.host.commands.send(Command::Clients(self.sessions.len() as u64));
+        self.host.counters.set(control::CLIENTS, self.sessions.len() as u64);
     }
 
     /// Ends connections that never said hello.

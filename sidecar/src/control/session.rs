@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::bounded;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair};
+use ringlane_layout::board::control;
 use ringlane_layout::limits::{
     ACCOUNT_MAX, CLIENT_NAME_BYTES_MAX, CLOSE_WAIT_NS_MAX, CONTROL_MESSAGE_BYTES_MAX, DEPTH_SLOTS_MAX, EVENTS_MAX, LAYOUT_VERSION,
     QUERY_ROWS_MAX, SYMBOLS_MAX,
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::messages::{Number, Query, Refusal, Request, id_of, order_lane_schemas, parse, row_schemas};
 use super::peer::Peer;
+use crate::board::BoardRow;
 use crate::engine::Engine;
 use crate::journal::LaneOpen;
 use crate::lanes::{Lane, Owner, sealed_rows};
@@ -39,6 +41,15 @@ pub struct Host {
     pub lane_bytes: u64,
     /// Most that it may be, bytes.
     pub lane_bytes_max: u64,
+    /// The control thread's row of the board.
+    pub counters: BoardRow,
+}
+
+impl Host {
+    /// Tells the board what lanes take.
+    fn tell(&self) {
+        self.counters.write(&[(control::LANE_BYTES, self.lane_bytes), (control::LANE_MAX_BYTES, self.lane_bytes_max)]);
+    }
 }
 
 /// A connected client.
@@ -117,9 +128,14 @@ impl Session {
             Ok(message) => (message.id, self.answer(message.request, host)),
             Err(refusal) => (id_of(message), Err(refusal)),
         };
+        host.tell();
         match answer {
-            Ok(reply) => self.send(reply, id),
+            Ok(reply) => {
+                host.counters.add(control::MESSAGES, 1);
+                self.send(reply, id)
+            }
             Err(refusal) => {
+                host.counters.add(control::REFUSALS, 1);
                 self.send(refusal.reply().into(), id)?;
                 if refusal.code == "PROTOCOL" { Err(format!("it broke the protocol: {}", refusal.words)) } else { Ok(()) }
             }
@@ -227,6 +243,7 @@ impl Session {
         }
         opened.recv().map_err(|_| stopping())?.map_err(|words| Refusal::new("QUOTA", words))?;
         host.lane_last = number;
+        host.counters.add(control::LANES_OPENED, 1);
         tracing::info!(lane = number, client = self.client, pid = self.peer.pid, kernel, depth = geometry.depth_slots, "lane open");
         host.lane_bytes += bytes;
         self.lanes.push(OpenLane { number, kernel: kernel.clone(), bytes });
@@ -262,6 +279,7 @@ impl Session {
             host.lane_bytes -= lane.bytes;
             let _ = host.commands.send(Command::Close(lane.number, LaneStatus::Closed, None));
         }
+        host.tell();
     }
 
     /// A client that does not read its replies is not worth waiting for.

@@ -27,7 +27,7 @@ use crate::journal::{FrameKind, FrameMeta, Writer};
 use crate::kernels::orders::Outgoing;
 use crate::lanes::Lane;
 use commands::Wake;
-use counters::publish_lane;
+use counters::Watch;
 use idle::{Idle, pin};
 use turns::Turn;
 
@@ -64,6 +64,7 @@ pub struct Sequencer {
     lane_count: u64,
     faults: u64,
     sleeps: u64,
+    watch: Watch,
     journal_failed: bool,
     stopping: bool,
 }
@@ -77,6 +78,7 @@ impl Sequencer {
         epoll.add(&eventfd, EpollEvent::new(EpollFlags::EPOLLIN, WAKE)).map_err(say)?;
         let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd });
         let (queue, commands) = bounded(COMMANDS_MAX);
+        let watch = Watch::new(&board, config.counters);
         let sequencer = Self {
             engine,
             journal,
@@ -96,9 +98,11 @@ impl Sequencer {
             lane_count: 0,
             faults: 0,
             sleeps: 0,
+            watch,
             journal_failed: false,
             stopping: false,
         };
+        sequencer.introduce_kernels();
         Ok((sequencer, Commands { queue, wake }))
     }
 
@@ -121,6 +125,7 @@ impl Sequencer {
                 // `serve` removes a faulted lane from `hot`.
                 index += usize::from(self.hot.get(index) == Some(&row));
             }
+            self.watch.end_round(work > 0);
             if work > 0 {
                 since_look += work;
                 idle.end();
@@ -149,8 +154,11 @@ impl Sequencer {
             match &mut self.lanes[row] {
                 Some(lane) if mark & FAULTED_ROW == 0 => {
                     lane.publish_events();
+                    lane.told = false;
                     // Its owner may be quiet: nothing else would tell the board of events that it drops.
-                    publish_lane(&self.board, row, lane);
+                    if lane.parked {
+                        self.publish_lane(row);
+                    }
                 }
                 Some(_) => self.fault(row, LaneStatus::EventsReadOutOfRange),
                 None => {}
@@ -163,25 +171,39 @@ impl Sequencer {
     fn look_around(&mut self) {
         self.now_ns = wall_clock_ns();
         self.collect_doorbells(EpollTimeout::ZERO);
+        if self.survey_due() {
+            self.survey();
+        }
+        self.publish_totals();
+        self.retry_gaps();
+        self.survey_parked();
+    }
+
+    /// Tells the board of lanes that were busy, and parks those that have become quiet.
+    fn survey(&mut self) {
         let park_after_ns = self.config.park_after_us * 1000;
         let mut index = 0;
         while index < self.hot.len() {
             let row = self.hot[index];
-            // A lane in debt stays in the round until it has paid: it may not sleep its debt off.
-            let quiet = self.lanes[row].as_mut().is_none_or(|lane| {
+            let (mut quiet, mut news) = (true, false);
+            if let Some(lane) = &mut self.lanes[row] {
                 if std::mem::take(&mut lane.busy) {
                     lane.busy_ns = self.now_ns;
+                    lane.told = false;
                 }
-                self.now_ns.saturating_sub(lane.busy_ns) > park_after_ns && lane.deficit >= 0 && lane.park()
-            });
+                // A lane in debt stays in the round until it has paid: it may not sleep its debt off.
+                quiet = self.now_ns.saturating_sub(lane.busy_ns) > park_after_ns && lane.deficit >= 0 && lane.park();
+                news = quiet || !std::mem::replace(&mut lane.told, true);
+            }
+            if news {
+                self.publish_lane(row);
+            }
             if quiet {
                 self.hot.swap_remove(index);
             } else {
                 index += 1;
             }
         }
-        self.publish_header();
-        self.retry_gaps();
     }
 
     /// Tells lagging readers of their gaps as soon as they have made room.
@@ -189,10 +211,12 @@ impl Sequencer {
         for index in (0..self.gapped.len()).rev() {
             let row = usize::from(self.gapped[index]);
             let told = self.lanes[row].as_mut().map(|lane| {
-                let told = lane.retry_gap();
-                publish_lane(&self.board, row, lane);
-                told
+                lane.told = false;
+                lane.retry_gap()
             });
+            if self.lanes[row].as_ref().is_some_and(|lane| lane.parked) {
+                self.publish_lane(row);
+            }
             if !matches!(told, Some(Ok(false))) {
                 self.gapped.swap_remove(index);
             }
@@ -206,7 +230,7 @@ impl Sequencer {
     #[cold]
     fn sleep(&mut self) {
         self.sleeps += 1;
-        self.publish_header();
+        self.publish_totals();
         fence(Ordering::SeqCst); // meets the fence in `Commands::send`
         if self.wake.pending.load(Ordering::Relaxed) {
             return;
@@ -215,6 +239,7 @@ impl Sequencer {
         self.now_ns = wall_clock_ns();
         // A reader that makes room rings no doorbell; it hears of its gap within one sleep.
         self.retry_gaps();
+        self.survey_parked();
     }
 
     /// Takes the lanes whose doorbell rang back into the round.
