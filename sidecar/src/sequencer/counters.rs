@@ -80,8 +80,9 @@ impl Seen {
 
 /// The times of one batch, while it is under way.
 pub(super) struct BatchTimer {
-    begin: Instant,
+    /// When the last stage ended.
     last: Instant,
+    /// When the marked slot was seen that the batch holds.
     seen: Option<Instant>,
 }
 
@@ -142,7 +143,7 @@ impl Watch {
         if let Some(seen) = seen {
             self.times.queue_wait.add(nanoseconds(seen, begin));
         }
-        Some(BatchTimer { begin, last: begin, seen })
+        Some(BatchTimer { last: begin, seen })
     }
 
     #[inline]
@@ -168,8 +169,8 @@ impl Watch {
         if woke {
             lap(&mut timer, &self.times.wake);
         }
-        if let Some(timer) = timer {
-            self.times.end_to_end.add(nanoseconds(timer.seen.unwrap_or(timer.begin), timer.last));
+        if let Some(BatchTimer { seen: Some(seen), last }) = timer {
+            self.times.end_to_end.add(nanoseconds(seen, last));
         }
     }
 
