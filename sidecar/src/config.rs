@@ -258,7 +258,7 @@ impl InstrumentConfig {
             lot: self.lot,
             reference_price: self.reference_price,
             name,
-            reserved: [0; 8],
+            ..Instrument::default()
         }
     }
 }

@@ -93,7 +93,8 @@ impl Engine {
     }
 
     fn hash_events(&mut self) {
-        for outgoing in &self.events {
+        // What nobody gets is no output, though a replay may ask for it.
+        for outgoing in self.events.iter().filter(|outgoing| outgoing.lane != 0) {
             self.output_hash = xxh3_64_with_seed(bytemuck::bytes_of(&outgoing.event), self.output_hash ^ u64::from(outgoing.lane));
         }
     }
@@ -134,8 +135,8 @@ impl Engine {
         Output { results: &[], events: &self.events, work }
     }
 
-    /// Applies one frame of a journal. An error says what in it contradicts what was applied so far.
-    pub fn apply(&mut self, frame: &Frame) -> Result<(), String> {
+    /// Applies one frame of a journal and gives what it put out. An error says what in it contradicts what was applied so far.
+    pub fn apply(&mut self, frame: &Frame) -> Result<Output<'_>, String> {
         if frame.header.first_sequence != self.next_sequence {
             return Err(format!("a frame begins at sequence {} where {} was expected", frame.header.first_sequence, self.next_sequence));
         }
@@ -145,6 +146,7 @@ impl Engine {
                 self.next_sequence, self.output_hash, frame.header.output_hash
             ));
         }
+        self.events.clear();
         let mut records = frame.records.iter();
         match frame.kind {
             FrameKind::Orders => {
@@ -157,8 +159,10 @@ impl Engine {
             FrameKind::LaneClose => records.for_each(|record| {
                 self.close_lane(bytemuck::cast_ref(record));
             }),
+            FrameKind::Time | FrameKind::Admin => return Err(format!("{:?} records are of a later build", frame.kind)),
             FrameKind::End => {}
         }
-        Ok(())
+        let results = if frame.kind == FrameKind::Orders { frame.records.len() } else { 0 };
+        Ok(Output { results: &self.results[..results], events: &self.events, work: 0 })
     }
 }

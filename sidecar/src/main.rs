@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use ringlane_sidecar::board::BoardReader;
 use ringlane_sidecar::config::Config;
 use ringlane_sidecar::control::Lifetime;
 use ringlane_sidecar::daemon::{SYSTEM_SOCKET, serve};
 use ringlane_sidecar::engine::Engine;
 use ringlane_sidecar::journal::JournalEnd;
+use ringlane_sidecar::manual::write_manual;
 use ringlane_sidecar::replay::replay;
 use ringlane_sidecar::status::{status, status_text};
 use serde_json::json;
@@ -57,6 +58,11 @@ enum Subcommands {
         #[arg(long)]
         json: bool,
     },
+    /// Write man pages and shell completions (bash, fish, zsh) to a directory.
+    Manual {
+        /// Where they go; made if need be.
+        directory: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -66,6 +72,7 @@ fn main() -> ExitCode {
         Subcommands::Serve { config, socket, journal, embedded } => run_serve(config.as_deref(), socket, journal, embedded),
         Subcommands::Status { address, json } => run_status(address, json),
         Subcommands::Replay { recording, json } => run_replay(&recording, json),
+        Subcommands::Manual { directory } => write_manual(Arguments::command(), &directory).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|words| {
         eprintln!("ringlane: {words}");

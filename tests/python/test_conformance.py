@@ -232,7 +232,7 @@ def test_wrong_version_is_refused_and_may_be_corrected(daemon, kind):
     with pytest.raises(Refused, match="layout version 99") as refused:
         kind.raw(daemon.address, op="hello", layout_version=99, build="", name="x")
     assert refused.value.code == "LAYOUT_VERSION"
-    assert kind.raw(daemon.address, op="hello", layout_version=1)["ok"]
+    assert kind.raw(daemon.address, op="hello", layout_version=2)["ok"]
 
 
 def test_the_first_message_is_hello(daemon, kind):
@@ -244,7 +244,7 @@ def test_the_first_message_is_hello(daemon, kind):
 def test_a_second_hello_ends_the_connection(daemon, connect):
     client = connect()
     with pytest.raises(Refused) as refused:
-        client.ask(op="hello", layout_version=1, build="", name="again")
+        client.ask(op="hello", layout_version=2, build="", name="again")
     assert refused.value.code == "PROTOCOL"
     with pytest.raises(Disconnected):
         client.ask(op="query", what="state")

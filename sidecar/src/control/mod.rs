@@ -19,9 +19,10 @@ use ringlane_layout::board::control;
 use ringlane_layout::limits::{CLIENTS_MAX, HELLO_TIMEOUT_NS};
 
 use crate::sequencer::Command;
+use crate::service::{Watchdog, stopping};
 use session::Session;
 
-pub use session::Host;
+pub use session::{Host, own};
 
 /// Epoll data of the listening socket.
 const LISTENER: u64 = u64::MAX;
@@ -50,10 +51,13 @@ pub struct Control {
     lifetime: Lifetime,
     idle_since: Instant,
     ever_connected: bool,
+    watchdog: Watchdog,
     /// A descriptor to give up when there are no others, so that clients can still be turned away.
     spare: Option<File>,
 }
 
+/// How long the control thread waits for something to happen, at most.
+const TURN: Duration = Duration::from_secs(1);
 /// How long an embedded sidecar waits for its first client.
 const EMBEDDED_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -66,19 +70,34 @@ impl Control {
         epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS)).map_err(say)?;
         let sessions = HashMap::new();
         let (idle_since, spare) = (Instant::now(), File::open("/dev/null").ok());
-        Ok(Self { listener, signals, epoll, sessions, next_client: 1, host, lifetime, idle_since, ever_connected: false, spare })
+        Ok(Self {
+            listener,
+            signals,
+            epoll,
+            sessions,
+            next_client: 1,
+            host,
+            lifetime,
+            idle_since,
+            ever_connected: false,
+            watchdog: Watchdog::new(),
+            spare,
+        })
     }
 
     /// Serves until a signal or the end of its lifetime; then stops the sequencer.
     pub fn run(mut self) {
         while self.turn() {}
+        stopping();
         let _ = self.host.commands.send(Command::Stop);
     }
 
     /// Waits for something to happen and handles it. False: it is time to end.
     fn turn(&mut self) -> bool {
         let mut events = [EpollEvent::empty(); 64];
-        let count = self.epoll.wait(&mut events, EpollTimeout::from(1000_u16)).unwrap_or(0);
+        let patience = self.watchdog.patience(TURN);
+        let count = self.epoll.wait(&mut events, EpollTimeout::from(patience.as_millis() as u16)).unwrap_or(0);
+        self.watchdog.feed(self.host.commands.pulse());
         for event in &events[..count] {
             match event.data() {
                 LISTENER => self.accept(),

@@ -92,7 +92,7 @@ impl From<Value> for Reply {
 
 /// Takes ownership of a descriptor that a system call has just made.
 pub fn own(fd: RawFd) -> OwnedFd {
-    // SAFETY: callers pass what accept4 returned; nobody else owns it.
+    // SAFETY: callers pass what accept4 returned or the service manager passed on; nobody else owns it.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
@@ -252,6 +252,7 @@ impl Session {
             "ok": true, "lane": number, "kernel": kernel, "depth": geometry.depth_slots, "events": geometry.event_capacity,
             "accounts": [first, last], "token": hex(&token), "requests_bytes": geometry.requests_bytes(),
             "results_bytes": geometry.results_bytes(), "ring_offset": RING_OFFSET, "event_ring_offset": geometry.event_ring_offset(),
+            "arena_bytes": geometry.arena_bytes, "output_bytes": geometry.output_bytes,
         });
         if let (Some(body), Value::Object(granted)) = (body.as_object_mut(), granted) {
             body.extend(granted);

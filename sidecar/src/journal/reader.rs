@@ -19,7 +19,7 @@ use super::{
 const WAY_OUT: &str = "restore the file from a copy, or begin a new journal directory";
 
 /// One whole, checked frame.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
     /// Its header.
     pub header: FrameHeader,
@@ -112,6 +112,23 @@ impl Reader {
     /// Opens a journal directory or a single segment. A missing, empty or foreign recording is an error in words.
     pub fn open(path: &Path) -> Result<Self, String> {
         let segments = list_segments(path)?;
+        Self::open_segments(path, path.is_dir().then(|| path.to_owned()), segments)
+    }
+
+    /// Opens a segment and those that follow it in its directory.
+    pub fn open_from(path: &Path) -> Result<Self, String> {
+        let directory = path.parent().filter(|_| path.is_file()).map(Path::to_owned);
+        let Some(directory) = directory else { return Self::open(path) };
+        let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory };
+        let name = path.file_name().unwrap_or_default();
+        let mut segments = list_segments(&directory)?;
+        match segments.iter().position(|(_, segment)| segment.file_name() == Some(name)) {
+            Some(at) => Self::open_segments(path, Some(directory), segments.split_off(at)),
+            None => Self::open(path),
+        }
+    }
+
+    fn open_segments(path: &Path, directory: Option<PathBuf>, segments: Vec<(u64, PathBuf)>) -> Result<Self, String> {
         if segments.is_empty() {
             return Err(format!("{} holds no recording: there is no *.ringlane file in it", path.display()));
         }
@@ -119,7 +136,7 @@ impl Reader {
             return Err(format!("segment {} is missing behind {}", pair[0].0.wrapping_add(1), pair[0].1.display()));
         }
         let mut reader = Self {
-            directory: path.is_dir().then(|| path.to_owned()),
+            directory,
             segments: segments.into_iter(),
             current: None,
             payload: vec![RecordBytes::zeroed(); PAYLOAD_BYTES_MAX / RECORD_BYTES].into(),

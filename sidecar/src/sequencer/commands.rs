@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use crossbeam::channel::{Sender, TryRecvError};
 use crossbeam::utils::CachePadded;
@@ -42,6 +42,8 @@ pub struct Commands {
 pub(super) struct Wake {
     pub(super) pending: CachePadded<AtomicBool>,
     pub(super) eventfd: EventFd,
+    /// Counts the times at which the sequencer looked around or went to sleep; only it writes.
+    pub(super) pulse: CachePadded<AtomicU64>,
 }
 
 impl Commands {
@@ -54,6 +56,12 @@ impl Commands {
         // The counter is never near its end: the sequencer reads it at every wake-up.
         let _ = self.wake.eventfd.write(1);
         sent
+    }
+
+    /// Moves at least once within each of the sequencer's bounded sleeps, and while it works; a pulse that stands is a stuck one.
+    #[must_use]
+    pub fn pulse(&self) -> u64 {
+        self.wake.pulse.load(Ordering::Relaxed)
     }
 }
 

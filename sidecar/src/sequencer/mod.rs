@@ -76,7 +76,7 @@ impl Sequencer {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(say)?;
         let eventfd = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(say)?;
         epoll.add(&eventfd, EpollEvent::new(EpollFlags::EPOLLIN, WAKE)).map_err(say)?;
-        let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd });
+        let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd, pulse: CachePadded::default() });
         let (queue, commands) = bounded(COMMANDS_MAX);
         let watch = Watch::new(&board, config.counters);
         let sequencer = Self {
@@ -166,9 +166,16 @@ impl Sequencer {
         }
     }
 
+    /// One beat of the pulse that the watchdog is fed by.
+    fn beat(&self) {
+        let pulse = &self.wake.pulse;
+        pulse.store(pulse.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
     /// Looks at the clock, the doorbells and the lanes that have become quiet.
     #[cold]
     fn look_around(&mut self) {
+        self.beat();
         self.now_ns = wall_clock_ns();
         self.collect_doorbells(EpollTimeout::ZERO);
         if self.survey_due() {
@@ -230,6 +237,7 @@ impl Sequencer {
     #[cold]
     fn sleep(&mut self) {
         self.sleeps += 1;
+        self.beat();
         self.publish_totals();
         fence(Ordering::SeqCst); // meets the fence in `Commands::send`
         if self.wake.pending.load(Ordering::Relaxed) {
@@ -295,7 +303,8 @@ fn send_events(lanes: &mut [Option<Box<Lane>>], rows: &[u16], notified: &mut Vec
 }
 
 fn meta(engine: &Engine, kind: FrameKind, lane: u32, first_slot: u64, schema_hash: u64, time_ns: u64) -> FrameMeta {
-    FrameMeta { kind, lane, first_sequence: engine.next_sequence(), first_slot, schema_hash, output_hash: engine.output_hash(), time_ns }
+    let (first_sequence, output_hash) = (engine.next_sequence(), engine.output_hash());
+    FrameMeta { kind, lane, first_sequence, first_slot, schema_hash, output_hash, time_ns, waiting_slots: 0 }
 }
 
 /// Wall clock, nanoseconds since 1970.

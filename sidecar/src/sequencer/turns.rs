@@ -86,7 +86,7 @@ impl Sequencer {
         // Dear requests come in small batches, so several of them may fit into the share.
         while left > 0 && deficit > done as i64 {
             let count = self.turns[row].batch_slots(left, deficit - done as i64);
-            let work = self.batch(row, count);
+            let work = self.batch(row, count, left - count as u64);
             if self.lanes[row].is_none() {
                 return done + work + TURN_WORK;
             }
@@ -118,11 +118,12 @@ impl Sequencer {
         if done == 0 { 1 } else { done + TURN_WORK }
     }
 
-    /// Journals, computes and publishes `count` waiting slots of a lane. Says how much work it was.
-    pub(super) fn batch(&mut self, row: usize, count: usize) -> u64 {
+    /// Journals, computes and publishes `count` slots of a lane, behind which `waiting` more wait. Says how much work it was.
+    pub(super) fn batch(&mut self, row: usize, count: usize, waiting: u64) -> u64 {
         let Some(lane) = &mut self.lanes[row] else { return 0 };
         let mut timer = self.watch.begin_batch(&mut self.turns[row].seen, lane.next_slot(), count);
-        let meta = meta(&self.engine, FrameKind::Orders, lane.number, lane.next_slot(), OrderRequest::SCHEMA_HASH, self.now_ns);
+        let mut meta = meta(&self.engine, FrameKind::Orders, lane.number, lane.next_slot(), OrderRequest::SCHEMA_HASH, self.now_ns);
+        meta.waiting_slots = waiting.min(u64::from(u16::MAX)) as u16;
         let requests: &[RecordBytes] = match &mut self.journal {
             Some(journal) => match journal.append(&meta, count, |records| lane.copy_requests(records)) {
                 Ok(records) => records,
