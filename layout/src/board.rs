@@ -197,6 +197,8 @@ pub mod sequencer {
         BATCHES = 14: Counter;
         /// Batches whose stages were timed.
         BATCHES_TIMED = 15: Counter;
+        /// Requests for accounts that their lane was not granted.
+        NOT_PERMITTED = 16: Counter;
     }
 }
 
@@ -227,8 +229,8 @@ pub mod control {
         TURNED_AWAY = 3: Counter;
         /// Messages that were answered.
         MESSAGES = 4: Counter;
-        /// Messages that were refused.
-        REFUSALS = 5: Counter;
+        /// What was refused: connections, lanes, questions, messages.
+        REFUSED = 5: Counter;
         /// Lanes that were opened.
         LANES_OPENED = 6: Counter;
         /// Memory of open lanes.
@@ -327,6 +329,8 @@ pub mod lane {
         KERNEL = 24..2: Text;
         /// Since when the client holds answered slots without giving one back; it means nothing when it holds none.
         HELD_SINCE_NS = 26: Time;
+        /// Requests for accounts that the lane was not granted.
+        NOT_PERMITTED = 27: Counter;
     }
 }
 

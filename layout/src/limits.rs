@@ -35,6 +35,10 @@ pub const REFUSAL_BYTES_MAX: usize = 1000;
 pub const CLIENT_NAME_BYTES_MAX: usize = 64;
 /// Most open client connections.
 pub const CLIENTS_MAX: usize = 1024;
+/// User id that every user of another user namespace arrives as, and of which nothing can be proven.
+pub const OVERFLOW_UID: u32 = 65_534;
+/// Most supplementary groups of a peer that are looked at; Linux allows no more (NGROUPS_MAX).
+pub const PEER_GROUPS_MAX: usize = 65_536;
 /// Most open lanes in one sidecar.
 pub const LANES_MAX: usize = 1024;
 /// Most kernels in one sidecar.
@@ -43,6 +47,10 @@ pub const KERNELS_MAX: usize = 16;
 pub const POOLS_MAX: usize = 8;
 /// Most stages of a request whose times are kept.
 pub const STAGES_MAX: usize = 16;
+/// Most closed lanes and replies of which clients still have the memory; more, and nothing new is handed out.
+pub const KEPT_MAX: usize = 4096;
+/// Most replies of rows of which one user still has the descriptors.
+pub const KEPT_REPLIES_MAX: usize = 256;
 /// Longest time a connection may take to say hello, nanoseconds.
 pub const HELLO_TIMEOUT_NS: u64 = 5_000_000_000;
 /// Most open orders, positions or levels in one query reply.

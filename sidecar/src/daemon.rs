@@ -20,7 +20,7 @@ use ringlane_layout::region::LaneStatus;
 
 use crate::board::{AddressLock, Board, Identity, clear_leftovers, text_of};
 use crate::config::{Config, JournalConfig};
-use crate::control::{Control, Host, Lifetime};
+use crate::control::{Control, Host, Ledger, Lifetime, Policy, Refusals};
 use crate::engine::{ENGINE_VERSION, Engine};
 use crate::journal::{Epoch, FrameKind, FrameMeta, JournalEnd, JournalLock, LaneClose, Writer, WriterConfig, list_segments};
 use crate::replay::replay;
@@ -33,6 +33,7 @@ pub const SYSTEM_SOCKET: &str = "/run/ringlane/ringlane.sock";
 /// Runs a sidecar until it is told to stop. An error says in words why it cannot run.
 pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let signals = block_signals()?;
+    let policy = Policy::new(&config.access)?;
     raise_descriptor_limit();
     // Another process of the same user could otherwise open a lane's memory through /proc.
     nix::sys::prctl::set_dumpable(false).map_err(|error| format!("cannot protect the process: {error}"))?;
@@ -47,9 +48,9 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     clear_leftovers();
     let identity = Identity { address: address.clone(), epoch, started_ns: wall_clock_ns(), config_hash: config.hash() };
     let board = Board::create(&identity, &address_lock)?;
-    let counters = board.row(&CONTROL, 0);
+    let (counters, refused) = (board.row(&CONTROL, 0), board.row(&CONTROL, 0));
     let listener = inherited.map_or_else(|| open_socket(&socket_path), Ok)?;
-    let (sequencer, commands) = Sequencer::new(engine, journal, board, config.sequencer)?;
+    let (sequencer, commands) = Sequencer::new(engine, journal, board, config.sequencer.clone())?;
     let journal_directory = config.journal.directory.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
     let host = Host {
         commands,
@@ -57,8 +58,10 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
         address: address.clone(),
         journal: journal_directory,
         lane_last,
-        lane_bytes: 0,
-        lane_bytes_max: config.lanes.bytes_max,
+        policy,
+        ledger: Ledger::new(config.lanes.bytes_max),
+        refusals: Refusals::new(refused),
+        config,
         counters,
     };
     let control = Control::new(listener, signals, host, lifetime)?;

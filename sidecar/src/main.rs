@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use ringlane_sidecar::board::BoardReader;
-use ringlane_sidecar::config::Config;
+use ringlane_sidecar::config::{Config, SYSTEM_CONFIG, Source};
 use ringlane_sidecar::control::Lifetime;
 use ringlane_sidecar::daemon::{SYSTEM_SOCKET, serve};
 use ringlane_sidecar::engine::Engine;
@@ -27,7 +27,7 @@ struct Arguments {
 enum Subcommands {
     /// Run a sidecar until SIGTERM.
     Serve {
-        /// TOML file; what it does not say has defaults.
+        /// TOML file; what it does not say has defaults [default: /etc/ringlane/ringlane.toml, if it is there].
         #[arg(long)]
         config: Option<PathBuf>,
         /// Path of the control socket [default: the file's, else /run/ringlane/ringlane.sock].
@@ -39,6 +39,11 @@ enum Subcommands {
         /// End with the last client instead of at a signal.
         #[arg(long)]
         embedded: bool,
+    },
+    /// Look at a configuration without running it.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommands,
     },
     /// Say how a sidecar does, without asking it. Exit code: 0 healthy, 1 not healthy, 2 no sidecar.
     Status {
@@ -65,11 +70,23 @@ enum Subcommands {
     },
 }
 
+#[derive(Subcommand)]
+enum ConfigCommands {
+    /// Say whether a file would be accepted; an error names the line, and the valid key that is nearest to one that is not
+    /// known. Exit code: 0 accepted, 2 not.
+    Check {
+        /// TOML file.
+        #[arg(default_value = SYSTEM_CONFIG)]
+        path: PathBuf,
+    },
+}
+
 fn main() -> ExitCode {
     let level = tracing_subscriber::EnvFilter::try_from_env("RINGLANE_LOG").unwrap_or_else(|_| "warn".into());
     tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).init();
     let outcome = match Arguments::parse().command {
         Subcommands::Serve { config, socket, journal, embedded } => run_serve(config.as_deref(), socket, journal, embedded),
+        Subcommands::Config { command: ConfigCommands::Check { path } } => run_config_check(&path),
         Subcommands::Status { address, json } => run_status(address, json),
         Subcommands::Replay { recording, json } => run_replay(&recording, json),
         Subcommands::Manual { directory } => write_manual(Arguments::command(), &directory).map(|()| ExitCode::SUCCESS),
@@ -81,10 +98,19 @@ fn main() -> ExitCode {
 }
 
 fn run_serve(path: Option<&Path>, socket: Option<PathBuf>, journal: Option<PathBuf>, embedded: bool) -> Result<ExitCode, String> {
-    let mut config = path.map_or_else(|| Ok(Config::default()), Config::read)?;
-    config.socket = socket.or(config.socket);
-    config.journal.directory = journal.or(config.journal.directory);
+    // A private sidecar is its client's, and nothing of the system's service is meant for it.
+    let system = (!embedded).then(|| PathBuf::from(SYSTEM_CONFIG)).filter(|path| path.exists());
+    let path = path.map(Path::to_owned).or(system);
+    let config = Config::load(Source { path, socket, journal })?;
     serve(config, if embedded { Lifetime::Embedded } else { Lifetime::Service })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_config_check(path: &Path) -> Result<ExitCode, String> {
+    let config = Config::read(path)?;
+    let rules = config.access.rules.len();
+    let access = if rules == 0 { "no access rules: everybody may do everything".into() } else { format!("{rules} access rules") };
+    println!("{}: accepted ({access})", path.display());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use ringlane_layout::board::histogram::Times;
 use ringlane_layout::board::{
-    CONTROL, JOURNAL, KERNEL, Kind, LANE, POOL, SEQUENCER, SERVICE, Stage, Table, control, header, lane, sequencer,
+    CONTROL, JOURNAL, KERNEL, Kind, LANE, POOL, SEQUENCER, SERVICE, Stage, Table, control, header, journal, lane, sequencer,
 };
 use ringlane_layout::limits::STALLED_AFTER_NS;
 use serde_json::{Map, Value, json};
@@ -29,7 +29,7 @@ pub fn health(board: &BoardReader, now_ns: u64) -> &'static str {
 #[must_use]
 pub fn status(board: &BoardReader) -> Value {
     let now_ns = wall_clock_ns();
-    let totals = board.row(&SEQUENCER, 0).unwrap_or([0; _]);
+    let [totals, control, journal] = [&SEQUENCER, &CONTROL, &JOURNAL].map(|table| board.row(table, 0).unwrap_or([0; _]));
     let lanes: Vec<Value> = board.rows(&LANE).map(|words| lane_status(&words, now_ns)).collect();
     let stages: Map<String, Value> =
         Stage::ALL.into_iter().map(|stage| (stage.name().to_owned(), stage_status(&board.times(stage)))).collect();
@@ -45,14 +45,16 @@ pub fn status(board: &BoardReader) -> Value {
         "heartbeat_age_ns": now_ns.saturating_sub(totals[sequencer::HEARTBEAT_NS]),
         "epoch": board.word(header::EPOCH),
         "sequence": totals[sequencer::SEQUENCE],
-        "journal_bytes": board.row(&JOURNAL, 0).map_or(0, |words| words[ringlane_layout::board::journal::APPENDED_BYTES]),
+        "journal_bytes": journal[journal::APPENDED_BYTES],
         "accepted": totals[sequencer::ACCEPTED],
         "rejected": totals[sequencer::REJECTED],
         "trades": totals[sequencer::TRADES],
         "resting_orders": totals[sequencer::RESTING],
-        "clients": board.row(&CONTROL, 0).map_or(0, |words| words[control::CLIENTS]),
+        "clients": control[control::CLIENTS],
         "faults": totals[sequencer::FAULTS],
         "sleeps": totals[sequencer::SLEEPS],
+        "refused": control[control::REFUSED],
+        "not_permitted": totals[sequencer::NOT_PERMITTED],
         "stages": stages,
         "lanes": lanes,
     });
@@ -122,6 +124,7 @@ pub fn status_text(status: &Value) -> String {
         ),
     );
     line(&mut text, "clients", format!("{}, lane faults since start: {}", plain("clients"), plain("faults")));
+    line(&mut text, "refused", format!("{}, orders for accounts not permitted: {}", plain("refused"), plain("not_permitted")));
     let lanes = status["lanes"].as_array().map_or(&[][..], Vec::as_slice);
     let _ = writeln!(
         text,

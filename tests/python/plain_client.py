@@ -120,7 +120,8 @@ class PlainClient:
     def ask(self, **message: object) -> tuple[dict, list[int]]:
         """Sends one request; gives the reply and its file descriptors. Raises `Refused` or `Disconnected`."""
         try:
-            self.socket.send(json.dumps(message).encode())
+            with contextlib.suppress(BrokenPipeError):  # who is turned away finds the words that were left
+                self.socket.send(json.dumps(message).encode())
             data, fds, _, _ = socket.recv_fds(self.socket, MESSAGE_BYTES_MAX, FDS_MAX, socket.MSG_CMSG_CLOEXEC)
         except OSError as error:
             raise Disconnected(str(error)) from error

@@ -4,6 +4,7 @@ Both talk to the real daemon. What only a client that holds its own cursors can 
 """
 
 import ctypes
+import errno
 import mmap
 import os
 import re
@@ -435,6 +436,13 @@ def test_every_query(connect):
 # ---- regions ----
 
 
+def refused(call, *arguments):
+    """By the seals, or because the descriptor was handed out for reading only."""
+    with pytest.raises(OSError) as error:
+        call(*arguments)
+    assert error.value.errno in (errno.EPERM, errno.EBADF, errno.EINVAL)
+
+
 def test_results_cannot_be_written_by_anybody(daemon):
     client = PlainClient(daemon.address)
     lane = client.open(64)
@@ -446,11 +454,9 @@ def test_results_cannot_be_written_by_anybody(daemon):
     for fd in (lane.results_fd, os.open(f"/proc/self/fd/{lane.results_fd}", os.O_RDWR)):
         with pytest.raises(PermissionError):
             mmap.mmap(fd, size)
-        with pytest.raises(PermissionError):
-            os.pwrite(fd, b"x", 4096)
+        refused(os.pwrite, fd, b"x", 4096)
         for length in (0, size + 4096):
-            with pytest.raises(PermissionError):
-                os.ftruncate(fd, length)
+            refused(os.ftruncate, fd, length)
         readable = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
         assert readable not in (None, ctypes.c_void_p(-1).value)
         assert libc.mprotect(readable, size, mmap.PROT_READ | mmap.PROT_WRITE) == -1
@@ -463,9 +469,8 @@ def test_results_cannot_be_written_by_anybody(daemon):
 def test_rows_of_a_query_cannot_be_written(daemon):
     client = PlainClient(daemon.address)
     _, [fd] = client.ask(op="query", what="instruments")
-    with pytest.raises(PermissionError):
-        os.pwrite(fd, b"x", 0)
-    with pytest.raises(PermissionError):
-        os.ftruncate(fd, 0)
-    os.close(fd)
+    for each in (fd, os.open(f"/proc/self/fd/{fd}", os.O_RDWR)):
+        refused(os.pwrite, each, b"x", 0)
+        refused(os.ftruncate, each, 0)
+        os.close(each)
     client.close()

@@ -163,7 +163,7 @@ def test_leftovers_of_a_full_disk_are_cleared(tmp_path):
 def test_sighup_ends_nothing(tmp_path):
     daemon = start(tmp_path).ready()
     daemon.process.send_signal(signal.SIGHUP)
-    until(lambda: "SIGHUP changes nothing" in daemon.words(), what="the log line")
+    until(lambda: "nothing has changed" in daemon.words(), what="the log line")
     PlainClient(daemon.address).close()
     assert daemon.stop() == 0
     assert not Path(daemon.address).exists()

@@ -227,6 +227,7 @@ impl Sequencer {
                 (sequencer::FAULT_NS, watch.last_fault.2),
                 (sequencer::BATCHES, watch.batches),
                 (sequencer::BATCHES_TIMED, watch.batches_timed),
+                (sequencer::NOT_PERMITTED, counters.not_permitted),
             ],
         );
         if let Some(writer) = &self.journal {
@@ -345,6 +346,7 @@ fn publish_lane(board: &Board, row: usize, lane: &mut Lane, seen: &mut Seen, now
             (lane::NOTIFIES, lane.notifies),
             (lane::WAITING_SINCE_NS, if completed < seen.upto { seen.since_ns } else { now_ns }),
             (lane::HELD_SINCE_NS, seen.held_since_ns),
+            (lane::NOT_PERMITTED, lane.not_permitted),
         ],
     );
 }

@@ -154,7 +154,7 @@ impl Sequencer {
             match &mut self.lanes[row] {
                 Some(lane) if mark & FAULTED_ROW == 0 => {
                     lane.publish_events();
-                    lane.told = false;
+                    lane.shown = false;
                     // Its owner may be quiet: nothing else would tell the board of events that it drops.
                     if lane.parked {
                         self.publish_lane(row);
@@ -196,11 +196,11 @@ impl Sequencer {
             if let Some(lane) = &mut self.lanes[row] {
                 if std::mem::take(&mut lane.busy) {
                     lane.busy_ns = self.now_ns;
-                    lane.told = false;
+                    lane.shown = false;
                 }
                 // A lane in debt stays in the round until it has paid: it may not sleep its debt off.
                 quiet = self.now_ns.saturating_sub(lane.busy_ns) > park_after_ns && lane.deficit >= 0 && lane.park();
-                news = quiet || !std::mem::replace(&mut lane.told, true);
+                news = quiet || !std::mem::replace(&mut lane.shown, true);
             }
             if news {
                 self.publish_lane(row);
@@ -218,7 +218,7 @@ impl Sequencer {
         for index in (0..self.gapped.len()).rev() {
             let row = usize::from(self.gapped[index]);
             let told = self.lanes[row].as_mut().map(|lane| {
-                lane.told = false;
+                lane.shown = false;
                 lane.retry_gap()
             });
             if self.lanes[row].as_ref().is_some_and(|lane| lane.parked) {

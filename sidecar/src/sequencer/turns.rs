@@ -138,6 +138,7 @@ impl Sequencer {
             }
         };
         self.watch.journaled(&mut timer);
+        let not_permitted = self.engine.orders.counters().not_permitted;
         let output = self.engine.process_orders(lane.number, requests);
         let work = output.work;
         self.watch.computed(&mut timer, work, output.events.len());
@@ -146,10 +147,14 @@ impl Sequencer {
             send_events(&mut self.lanes, &self.rows, &mut self.notified, &mut self.gapped, output.events);
             self.publish_events();
         }
+        let not_permitted = self.engine.orders.counters().not_permitted - not_permitted;
         if let Some(lane) = &mut self.lanes[row] {
             self.watch.written(&mut timer);
             let notifies = lane.notifies;
             lane.complete();
+            if not_permitted > 0 {
+                lane.note_not_permitted(not_permitted, self.now_ns);
+            }
             self.watch.end_batch(timer, lane.notifies != notifies);
         }
         work

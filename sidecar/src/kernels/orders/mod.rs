@@ -100,6 +100,8 @@ pub struct Counters {
     pub accepted: u64,
     /// Requests that were rejected.
     pub rejected: u64,
+    /// Requests for accounts that their lane was not granted; among the rejected ones.
+    pub not_permitted: u64,
     /// Fills; each has one taker and one maker.
     pub trades: u64,
     /// Orders that rest now.
@@ -303,6 +305,7 @@ impl OrderKernel {
             }
             Err(code) => {
                 self.counters.rejected += 1;
+                self.counters.not_permitted += u64::from(code == RejectCode::AccountNotPermitted);
                 result.code = code as u16;
             }
         }

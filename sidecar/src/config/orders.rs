@@ -1,83 +1,15 @@
-//! The sidecar's configuration: what stands in the TOML file, its defaults, and what is wrong with it in words.
-//! It is read once at start; whatever decides a result is journaled as records, and replay never comes here.
+//! `[orders]`: instruments, accounts and what the books may hold. It becomes records, which the journal keeps.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
 
 use ringlane_layout::limits::{ACCOUNT_MAX, ORDER_PRICE_MAX, ORDER_QUANTITY_MAX, PRICE_DECIMALS_MAX, RESTING_ORDERS_MAX, SYMBOLS_MAX};
 use ringlane_layout::orders::{AccountLimits, Instrument};
 use serde::Deserialize;
 
-/// The whole configuration. Unknown keys are errors.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// Path of the control socket.
-    pub socket: Option<PathBuf>,
-    /// The recording.
-    pub journal: JournalConfig,
-    /// How the sequencer waits and where it runs.
-    pub sequencer: SequencerConfig,
-    /// What lanes may cost.
-    pub lanes: LanesConfig,
-    /// The order kernel.
-    pub orders: OrdersConfig,
-}
-
-/// `[lanes]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LanesConfig {
-    /// Most memory that all open lanes may hold together, bytes; a lane is charged in full when it opens.
-    pub bytes_max: u64,
-}
-
-impl Default for LanesConfig {
-    fn default() -> Self {
-        Self { bytes_max: 4 << 30 }
-    }
-}
-
-/// `[journal]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct JournalConfig {
-    /// Directory of the segments; none: nothing is recorded.
-    pub directory: Option<PathBuf>,
-    /// Size of one segment, bytes.
-    pub segment_bytes: u64,
-    /// How far ahead of the writer pages are faulted in, bytes.
-    pub prefault_bytes: u64,
-}
-
-impl Default for JournalConfig {
-    fn default() -> Self {
-        Self { directory: None, segment_bytes: 256 << 20, prefault_bytes: 16 << 20 }
-    }
-}
-
-/// `[sequencer]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SequencerConfig {
-    /// How long it spins without work before it also yields its core at each turn, microseconds.
-    pub spin_us: u64,
-    /// How long a lane may be quiet before the sequencer stops polling it, microseconds.
-    pub park_after_us: u64,
-    /// Core to pin the sequencer to.
-    pub cpu: Option<usize>,
-    /// Whether the board shows lanes and the times of stages; without, totals only.
-    pub counters: bool,
-}
-
-impl Default for SequencerConfig {
-    fn default() -> Self {
-        Self { spin_us: 50, park_after_us: 500, cpu: None, counters: true }
-    }
-}
+use super::Wrong;
 
 /// `[orders]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OrdersConfig {
     /// Most resting orders in all books together.
@@ -95,7 +27,7 @@ impl Default for OrdersConfig {
 }
 
 /// One `[[orders.instruments]]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InstrumentConfig {
     /// Symbol name, 1 to 24 printable ASCII characters.
@@ -115,7 +47,7 @@ pub struct InstrumentConfig {
 }
 
 /// One `[[orders.accounts]]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccountsConfig {
     /// First account number.
@@ -132,9 +64,6 @@ pub struct AccountsConfig {
     #[serde(default)]
     pub price_collar_bps: u32,
 }
-
-/// Longest wait that can be configured, microseconds.
-const WAIT_US_MAX: u64 = 60_000_000;
 
 const fn four() -> u32 {
     4
@@ -155,49 +84,6 @@ const BUILT_IN_SYMBOLS: [&str; 64] = [
 /// Built-in accounts and limits.
 const BUILT_IN_ACCOUNTS: AccountsConfig =
     AccountsConfig { first: 1, last: 10_000, order_quantity_max: 1_000_000, position_max: 50_000_000, price_collar_bps: 2_000 };
-
-impl Config {
-    /// Reads a TOML file. An error names the file, the line and what is wrong.
-    pub fn read(path: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        let config: Self = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-        config.check().map_err(|words| format!("{}: {words}", path.display()))?;
-        Ok(config)
-    }
-
-    /// Hash of everything that is configured, defaults included; it tells whether two sidecars of one version have the same
-    /// configuration, and says nothing of what that is.
-    #[must_use]
-    pub fn hash(&self) -> u64 {
-        xxhash_rust::xxh3::xxh3_64(format!("{self:?}").as_bytes())
-    }
-
-    /// What types cannot say.
-    fn check(&self) -> Result<(), String> {
-        let journal = &self.journal;
-        if !(1 << 20..=1 << 36).contains(&journal.segment_bytes) || !journal.segment_bytes.is_multiple_of(4096) {
-            return Err("journal.segment_bytes must be 1 MiB to 64 GiB and a multiple of 4096".into());
-        }
-        if journal.prefault_bytes > journal.segment_bytes {
-            return Err("journal.prefault_bytes must be at most journal.segment_bytes".into());
-        }
-        if self.sequencer.spin_us > WAIT_US_MAX || self.sequencer.park_after_us > WAIT_US_MAX {
-            return Err(format!("sequencer.spin_us and sequencer.park_after_us must be 0 to {WAIT_US_MAX} (one minute)"));
-        }
-        if !(1..=RESTING_ORDERS_MAX).contains(&self.orders.resting_orders_max) {
-            return Err(format!("orders.resting_orders_max must be 1 to {RESTING_ORDERS_MAX}"));
-        }
-        if self.orders.instruments.len() > SYMBOLS_MAX as usize {
-            return Err(format!("there can be {SYMBOLS_MAX} instruments at most"));
-        }
-        self.orders.instruments.iter().try_for_each(InstrumentConfig::check)?;
-        let mut names = HashSet::new();
-        if let Some(again) = self.orders.instruments.iter().find(|instrument| !names.insert(&instrument.name)) {
-            return Err(format!("instrument {} stands in the list twice", again.name));
-        }
-        self.orders.accounts.iter().try_for_each(AccountsConfig::check)
-    }
-}
 
 impl InstrumentConfig {
     fn check(&self) -> Result<(), String> {
@@ -230,6 +116,26 @@ impl AccountsConfig {
 }
 
 impl OrdersConfig {
+    /// What types cannot say.
+    pub(super) fn check(&self) -> Result<(), Wrong> {
+        if !(1..=RESTING_ORDERS_MAX).contains(&self.resting_orders_max) {
+            return Err(Wrong::new("orders.resting_orders_max", format!("it must be 1 to {RESTING_ORDERS_MAX}")));
+        }
+        if self.instruments.len() > SYMBOLS_MAX as usize {
+            return Err(Wrong::new("orders.instruments", format!("there can be {SYMBOLS_MAX} instruments at most")));
+        }
+        let mut names = HashSet::new();
+        for (index, instrument) in self.instruments.iter().enumerate() {
+            let wrong = |words| Wrong::new(format!("orders.instruments.{index}"), words);
+            instrument.check().map_err(wrong)?;
+            if !names.insert(&instrument.name) {
+                return Err(wrong(format!("instrument {} stands in the list twice", instrument.name)));
+            }
+        }
+        let mut accounts = self.accounts.iter().enumerate();
+        accounts.try_for_each(|(index, accounts)| accounts.check().map_err(|words| Wrong::new(format!("orders.accounts.{index}"), words)))
+    }
+
     /// The instruments as records, numbered from 1.
     #[must_use]
     pub fn instrument_records(&self) -> Vec<Instrument> {
