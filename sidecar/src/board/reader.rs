@@ -1,6 +1,7 @@
 //! The reader's side of the board: a read-only mapping, rows that are consistent or not there, and whether the owner lives.
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +21,8 @@ use super::address::is_locked;
 /// A read-only mapping of a board.
 pub struct BoardReader {
     bytes: SharedBytes,
+    /// Rows in a row that were given up: one writer holds one row, so waiting for more than a few is waiting for nobody.
+    given_up: Cell<u32>,
     _map: MmapRaw,
 }
 
@@ -28,6 +31,7 @@ pub type Row = [u64; ROW_WORDS_MAX];
 
 /// Attempts at a row before a reader gives the writer time, and for how long at each further one.
 const QUICK_ATTEMPTS: u32 = 800;
+const WAITED_FOR_MAX: u32 = 3;
 const PAUSE: Duration = Duration::from_micros(50);
 
 impl BoardReader {
@@ -64,7 +68,7 @@ impl BoardReader {
         let map = MmapOptions::new().len(len).map_raw_read_only(file).map_err(|error| format!("it cannot be mapped: {error}"))?;
         // SAFETY: mapped readable for `len` bytes at a page boundary; this value keeps the map and only loads.
         let bytes = unsafe { SharedBytes::new(map.as_mut_ptr(), len) };
-        Ok(Self { bytes, _map: map })
+        Ok(Self { bytes, given_up: Cell::new(0), _map: map })
     }
 
     /// One header word.
@@ -104,10 +108,13 @@ impl BoardReader {
             self.bytes.read(offset, bytemuck::cast_slice_mut(&mut words[..table.row_bytes / 8]));
             fence(Ordering::Acquire); // meets the fence of `begin_row`
             if before.is_multiple_of(2) && version.load(Ordering::Relaxed) == before {
+                self.given_up.set(0);
                 return (table.rows == 1 || words[1] != 0).then_some(words);
             }
-            if attempt < QUICK_ATTEMPTS { std::hint::spin_loop() } else { std::thread::sleep(PAUSE) }
+            let waits = attempt >= QUICK_ATTEMPTS && self.given_up.get() < WAITED_FOR_MAX;
+            if waits { std::thread::sleep(PAUSE) } else { std::hint::spin_loop() }
         }
+        self.given_up.set(self.given_up.get().saturating_add(1));
         None
     }
 
