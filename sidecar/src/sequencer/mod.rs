@@ -4,8 +4,10 @@
 mod commands;
 mod counters;
 mod idle;
+mod snapshots;
 mod turns;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,7 +23,7 @@ use ringlane_layout::record::RecordBytes;
 use ringlane_layout::region::LaneStatus;
 
 use crate::board::Board;
-use crate::config::SequencerConfig;
+use crate::config::{SequencerConfig, SnapshotsConfig};
 use crate::engine::Engine;
 use crate::journal::{FrameKind, FrameMeta, Writer};
 use crate::kernels::orders::Outgoing;
@@ -29,9 +31,11 @@ use crate::lanes::Lane;
 use commands::Wake;
 use counters::Watch;
 use idle::{Idle, pin};
+use snapshots::Snapshots;
 use turns::Turn;
 
 pub use commands::{Command, Commands};
+pub use snapshots::SnapshotNews;
 
 /// Epoll data of the sequencer's own wake-up; lane numbers stay below.
 const WAKE: u64 = u64::MAX;
@@ -61,6 +65,8 @@ pub struct Sequencer {
     now_ns: u64,
     /// Rows of lanes that dropped events which their GAP has not told yet.
     gapped: Vec<u16>,
+    /// None: nothing is recorded.
+    snapshots: Option<Snapshots>,
     lane_count: u64,
     faults: u64,
     sleeps: u64,
@@ -95,6 +101,7 @@ impl Sequencer {
             notified: Vec::with_capacity(LANES_MAX),
             now_ns: wall_clock_ns(),
             gapped: Vec::new(),
+            snapshots: None,
             lane_count: 0,
             faults: 0,
             sleeps: 0,
@@ -104,6 +111,19 @@ impl Sequencer {
         };
         sequencer.introduce_kernels();
         Ok((sequencer, Commands { queue, wake }))
+    }
+
+    /// Makes snapshots in the journal's directory, of which the newest so far stands at `sequence`.
+    pub fn snapshot_into(
+        &mut self,
+        directory: &Path,
+        config: SnapshotsConfig,
+        (epoch, sequence): (u64, u64),
+        news: Arc<SnapshotNews>,
+    ) -> Result<(), String> {
+        let wake = Arc::clone(&self.wake);
+        self.snapshots = Some(Snapshots::start(config, directory.to_owned(), (epoch, sequence), wake, news)?);
+        Ok(())
     }
 
     /// Runs until it is told to stop; gives the engine back.
@@ -141,6 +161,7 @@ impl Sequencer {
                 idle.end();
             }
         }
+        self.finish_snapshots();
         if let Some(journal) = self.journal {
             journal.close();
         }
@@ -184,6 +205,7 @@ impl Sequencer {
         self.publish_totals();
         self.retry_gaps();
         self.survey_parked();
+        self.step_snapshot();
     }
 
     /// Tells the board of lanes that were busy, and parks those that have become quiet.
@@ -248,6 +270,7 @@ impl Sequencer {
         // A reader that makes room rings no doorbell; it hears of its gap within one sleep.
         self.retry_gaps();
         self.survey_parked();
+        self.step_snapshot();
     }
 
     /// Takes the lanes whose doorbell rang back into the round.
