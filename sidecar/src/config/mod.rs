@@ -7,6 +7,7 @@ mod diagnosis;
 mod journal;
 mod orders;
 mod sequencer;
+mod snapshots;
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ pub use diagnosis::Wrong;
 pub use journal::JournalConfig;
 pub use orders::{AccountsConfig, InstrumentConfig, OrdersConfig};
 pub use sequencer::{LanesConfig, SequencerConfig};
+pub use snapshots::SnapshotsConfig;
 
 /// Where the system-wide sidecar's configuration is, if there is one.
 pub const SYSTEM_CONFIG: &str = "/etc/ringlane/ringlane.toml";
@@ -34,6 +36,8 @@ pub struct Config {
     pub access: AccessConfig,
     /// The recording.
     pub journal: JournalConfig,
+    /// Snapshots of the state.
+    pub snapshots: SnapshotsConfig,
     /// How the sequencer waits and where it runs.
     pub sequencer: SequencerConfig,
     /// What lanes may cost.
@@ -76,9 +80,18 @@ impl Config {
         Ok(config)
     }
 
+    /// Hash of everything that is configured, defaults included; it tells whether two sidecars of one version have the same
+    /// configuration, and says nothing of what that is.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        let apart_from_its_place = Self { source: Source::default(), ..self.clone() };
+        xxhash_rust::xxh3::xxh3_64(format!("{apart_from_its_place:?}").as_bytes())
+    }
+
     /// What types cannot say.
     fn check(&self) -> Result<(), Wrong> {
         self.journal.check()?;
+        self.snapshots.check()?;
         self.sequencer.check()?;
         self.orders.check()?;
         self.access.check()
@@ -90,6 +103,7 @@ impl Config {
         let tables = [
             ("socket", self.socket == other.socket),
             ("[journal]", self.journal == other.journal),
+            ("[snapshots]", self.snapshots == other.snapshots),
             ("[sequencer]", self.sequencer == other.sequencer),
             ("[orders]", self.orders == other.orders),
         ];
