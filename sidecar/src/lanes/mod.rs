@@ -1,6 +1,7 @@
 //! A lane as the sidecar sees it: its two regions, what has been checked of the client's cursors, and its event ring.
 //! Whoever doubts a peer does it here; what a record means is the kernel's business.
 
+mod job;
 mod region;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -15,6 +16,7 @@ use ringlane_layout::region::{LaneGeometry, LaneStatus, REQUESTS_MAGIC, RESULTS_
 use ringlane_layout::ring::{self, Answered, ClientWords, EventRoom, Intake, SidecarWords};
 use ringlane_layout::shared::RecordRing;
 
+pub use job::{JobCursors, JobLane};
 pub use region::{Memory, Region, sealed_rows};
 
 /// Who opened a lane, proven by the kernel.
@@ -52,6 +54,8 @@ pub struct Lane {
     pub empty_doorbells: u32,
     /// Whether slots were served since the sequencer last looked around.
     pub busy: bool,
+    /// Whether the board knows what has become of it.
+    pub shown: bool,
     /// When the sequencer last found it busy, nanoseconds since 1970.
     pub busy_ns: u64,
     /// When it was opened, nanoseconds since 1970.
@@ -131,6 +135,7 @@ impl Lane {
             deficit: 0,
             empty_doorbells: 0,
             busy: false,
+            shown: false,
             busy_ns: 0,
             opened_ns,
             parks: 0,
@@ -189,6 +194,11 @@ impl Lane {
     #[inline]
     pub fn look(&mut self) -> Result<u64, LaneStatus> {
         self.intake.look(ClientWords::of(&self.requests.bytes()))
+    }
+
+    /// Takes in what the client gave back since it last submitted.
+    pub fn look_released(&mut self) {
+        self.intake.look_released(ClientWords::of(&self.requests.bytes()));
     }
 
     /// First slot that is not done.
