@@ -44,6 +44,9 @@ impl Tally {
 /// Side, price, change of the open quantity, change of the count of open orders.
 pub(super) type Change = (Side, i64, i64, i32);
 
+/// Accounts with their rates; symbols and accounts with theirs.
+pub(super) type Rates = (Vec<(u32, u32)>, Vec<(u32, u32, u32)>);
+
 /// All tallies.
 #[derive(Clone, Default)]
 pub(super) struct Tallies {
@@ -118,7 +121,7 @@ impl Tallies {
     }
 
     /// Accounts that were counted in this second, ascending, each with its count; then symbol, account and count.
-    pub(super) fn rates(&self, now_ns: u64) -> (Vec<(u32, u32)>, Vec<(u32, u32, u32)>) {
+    pub(super) fn rates(&self, now_ns: u64) -> Rates {
         let pages = self.pages.iter().enumerate().filter_map(|(page, tallies)| Some((page, tallies.as_ref()?)));
         let all = pages.flat_map(|(page, tallies)| tallies.iter().enumerate().map(move |(at, tally)| ((page * PAGE + at) as u32, tally)));
         let of_accounts = all.map(|(account, tally)| (account, tally.rate(now_ns))).filter(|(_, rate)| *rate != 0);
