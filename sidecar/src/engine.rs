@@ -145,6 +145,12 @@ impl Engine {
         Ok((count, Output { results: &[], events: &self.events, work }))
     }
 
+    /// Applies a record by one of the methods here, so that what it put out can be asked for later.
+    pub fn decide(&mut self, apply: impl FnOnce(&mut Self) -> Result<u64, String>) -> Result<u64, String> {
+        self.events.clear();
+        apply(self)
+    }
+
     /// Applies the opening of a lane.
     pub fn open_lane(&mut self, open: &LaneOpen) {
         self.next_sequence += 1;
