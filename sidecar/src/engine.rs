@@ -111,8 +111,9 @@ impl Engine {
 
     /// Applies an instrument record.
     pub fn add_instrument(&mut self, instrument: &Instrument) -> Result<(), String> {
+        self.orders.add_instrument(instrument).map_err(|error| error.to_string())?;
         self.next_sequence += 1;
-        self.orders.add_instrument(instrument).map_err(|error| error.to_string())
+        Ok(())
     }
 
     /// Applies a book limits record.
@@ -123,8 +124,9 @@ impl Engine {
 
     /// Applies an accounts record.
     pub fn set_accounts(&mut self, accounts: &AccountLimits) -> Result<(), String> {
+        self.orders.set_accounts(accounts).map_err(|error| error.to_string())?;
         self.next_sequence += 1;
-        self.orders.set_accounts(accounts).map_err(|error| error.to_string())
+        Ok(())
     }
 
     /// Applies a time record; orders expire.

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 import ringlane
 from ringlane import CancelReason, EventKind, OrderFlag, OrderState, OrderType, RejectCode, SelfTrade, TimeInForce
+from ringlane.sidecar import find_binary
 
 
 def state_hash_of(journal: Path) -> str:
     done = subprocess.run(
-        ["ringlane", "replay", str(journal), "--json"], check=True, capture_output=True, text=True, timeout=60
+        [find_binary(), "replay", str(journal), "--json"], check=True, capture_output=True, text=True, timeout=60
     )
     return str(json.loads(done.stdout)["state_hash"])
 
@@ -27,7 +27,14 @@ def test_every_act_decides_and_is_replayed(tmp_path: Path) -> None:
         lane, admin = client.open("orders", depth=256), client.admin
 
         def send(**columns: object) -> np.void:
-            base = {"symbol": 1, "side": "BUY", "account": 1, "client_order_id": next(ids), "price": 1000, "quantity": 10}
+            base = {
+                "symbol": 1,
+                "side": "BUY",
+                "account": 1,
+                "client_order_id": next(ids),
+                "price": 1000,
+                "quantity": 10,
+            }
             return lane.process(lane.batch(**{**base, **columns}), copy=True)[0]  # type: ignore[no-any-return]
 
         assert send()["state"] == OrderState.RESTING
@@ -41,7 +48,8 @@ def test_every_act_decides_and_is_replayed(tmp_path: Path) -> None:
         assert [event["kind"] for event in lane.events()] == [EventKind.TRADE_PREVENTED]
         admin.limits(1, symbol=1, order_notional_max=100)
         assert send()["code"] == RejectCode.NOTIONAL_LIMIT
-        assert send(symbol=2)["code"] == 0 and send(symbol=2)["code"] == RejectCode.OPEN_ORDERS_LIMIT
+        assert send(symbol=2)["code"] == 0
+        assert send(symbol=2)["code"] == RejectCode.OPEN_ORDERS_LIMIT
         assert admin.cancel_all(account=1) == 3
         assert {int(event["reason"]) for event in lane.events()} == {CancelReason.ADMINISTRATOR}
         symbol = admin.add_instrument("NEWCO", tick=5)
@@ -67,17 +75,20 @@ def test_every_act_decides_and_is_replayed(tmp_path: Path) -> None:
         stop = send(account=6, order_type=OrderType.STOP, price=0, stop_price="9.5")
         assert stop["state"] == OrderState.WAITING
         shown = send(account=6, display_quantity=2, price=900)
-        assert shown["code"] == 0 and client.book(1).bids["quantity"].tolist()[-1] == 2
+        assert shown["code"] == 0
+        assert client.book(1).bids["quantity"].tolist()[-1] == 2
         row = client.orders(6).orders
-        assert row["stop_price"].tolist() == [0, 95_000] and row["display_quantity"].tolist() == [2, 0]
+        assert row["stop_price"].tolist() == [0, 95_000]
+        assert row["display_quantity"].tolist() == [2, 0]
         everything = send(op="CANCEL_ALL", symbol=0, account=0, flags=OrderFlag.THIS_LANE, price=0, quantity=0)
-        assert everything["fill_count"] >= 5 and client.state().resting == 0
+        assert everything["fill_count"] >= 5
+        assert client.state().resting == 0
         admin.disconnect(lane.number)
         with pytest.raises(ringlane.RinglaneError):
             for _ in range(100):
                 send(account=7)
-        expected = client.state().state_hash
-    assert state_hash_of(tmp_path) != "" and expected
+        # A time record may come between question and replay: once they must agree.
+        assert any(client.state().state_hash == state_hash_of(tmp_path) for _ in range(5))
     with ringlane.Sidecar(journal=tmp_path) as sidecar, ringlane.connect(sidecar.address) as client:
         assert client.symbols["NEWCO"] == symbol, "what was added live is there after a start"
         assert client.state().sequence > 0
