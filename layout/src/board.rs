@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! +0       BoardHeader (256 bytes), written once at start, `health` and `heartbeat` after
-//! +4096    LANES_MAX lane rows of 256 bytes; a row is a seqlock: `version` odd while it is being written
+//! +4096    ROWS_MAX lane rows of 256 bytes, order lanes first; a row is a seqlock: `version` odd while it is being written
 //! ```
 //! Readers map it read-only and never disturb the writer; each word has one writer.
 
-use crate::limits::{LANES_MAX, PAGE_BYTES};
+use crate::limits::{JOB_LANES_MAX, LANES_MAX, PAGE_BYTES};
 
 /// First eight bytes of a board.
 pub const BOARD_MAGIC: u64 = u64::from_le_bytes(*b"RLBRD001");
@@ -14,8 +14,10 @@ pub const BOARD_MAGIC: u64 = u64::from_le_bytes(*b"RLBRD001");
 pub const ROWS_OFFSET: usize = PAGE_BYTES;
 /// Size of one lane row, bytes.
 pub const ROW_BYTES: usize = 256;
+/// Lane rows: `LANES_MAX` of order lanes, then those of kernels that run as jobs.
+pub const ROWS_MAX: usize = LANES_MAX + JOB_LANES_MAX;
 /// Size of a board, bytes.
-pub const BOARD_BYTES: usize = ROWS_OFFSET + LANES_MAX * ROW_BYTES;
+pub const BOARD_BYTES: usize = ROWS_OFFSET + ROWS_MAX * ROW_BYTES;
 /// Most attempts of a reader to get one consistent row.
 pub const READ_ATTEMPTS_MAX: u32 = 1000;
 
@@ -61,6 +63,8 @@ pub mod header {
     pub const ADDRESS: usize = 24;
     /// Times the sequencer went to sleep.
     pub const SLEEPS: usize = 40;
+    /// Lanes of other kernels than orders closed by a fault since start.
+    pub const JOB_FAULTS: usize = 41;
     /// What the control socket refused since start: connections, lanes, questions, messages.
     pub const REFUSED: usize = 41;
     /// Requests since start for accounts that their lane was not granted.

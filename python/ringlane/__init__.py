@@ -16,6 +16,7 @@ from ._shim import (
 )
 from .batch import Instrument, Instruments
 from .client import Client, connect, shared
+from .digests import DigestLane, DigestTicket
 from .enums import (
     CancelReason,
     EventKind,
@@ -43,6 +44,8 @@ __all__ = [
     "Book",
     "CancelReason",
     "Client",
+    "DigestLane",
+    "DigestTicket",
     "EventKind",
     "Field",
     "Instrument",

@@ -10,8 +10,8 @@ use std::time::Duration;
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
-use ringlane_layout::board::{BOARD_BYTES, BOARD_MAGIC, READ_ATTEMPTS_MAX, ROW_BYTES, ROWS_OFFSET, board_name, header, row};
-use ringlane_layout::limits::{LANES_MAX, LAYOUT_VERSION};
+use ringlane_layout::board::{BOARD_BYTES, BOARD_MAGIC, READ_ATTEMPTS_MAX, ROW_BYTES, ROWS_MAX, ROWS_OFFSET, board_name, header, row};
+use ringlane_layout::limits::LAYOUT_VERSION;
 use ringlane_layout::primitive::{Ordering, fence};
 use ringlane_layout::shared::SharedBytes;
 use shared_memory::{Shmem, ShmemConf};
@@ -77,6 +77,8 @@ pub struct Board {
 
 // SAFETY: Shmem holds the mapping by raw pointer and is only kept to be dropped; all access goes through `bytes`.
 unsafe impl Send for Board {}
+// SAFETY: as above; `bytes` may be shared, and each word and row has one writer at a time by the rules of those who write.
+unsafe impl Sync for Board {}
 
 /// What the board says of the sidecar itself.
 #[derive(Debug, Clone)]
@@ -124,6 +126,11 @@ impl Board {
         self.bytes.word(word * 8).store(value, Ordering::Relaxed);
     }
 
+    /// Counts one more in a header word that has several writers.
+    pub fn count(&self, word: usize) {
+        self.bytes.word(word * 8).fetch_add(1, Ordering::Relaxed);
+    }
+
     fn set_text(&self, offset: usize, len: usize, text: &str) {
         let mut bytes = vec![0; len];
         let used = text.len().min(len);
@@ -164,7 +171,7 @@ impl Board {
 }
 
 fn row_offset(index: usize) -> usize {
-    assert!(index < LANES_MAX);
+    assert!(index < ROWS_MAX);
     ROWS_OFFSET + index * ROW_BYTES
 }
 

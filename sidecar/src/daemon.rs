@@ -23,7 +23,9 @@ use crate::board::{AddressLock, Board, Identity, text_of};
 use crate::config::{Config, JournalConfig};
 use crate::control::{Control, Host, Ledger, Lifetime, Policy, Refusals};
 use crate::engine::{ENGINE_VERSION, Engine};
+use crate::jobs::{Heat, Jobs};
 use crate::journal::{Epoch, FrameKind, FrameMeta, JournalLock, LaneClose, LaneOpen, Writer, WriterConfig};
+use crate::kernels::door::Kernels;
 use crate::recovery::{self, Recovered};
 use crate::sequencer::{Sequencer, SnapshotNews, wall_clock_ns};
 use crate::service;
@@ -32,7 +34,8 @@ use crate::service;
 pub const SYSTEM_SOCKET: &str = "/run/ringlane/ringlane.sock";
 
 /// Runs a sidecar until it is told to stop. An error says in words why it cannot run.
-pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
+/// `kernels` are those beside that of orders.
+pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(), String> {
     let signals = block_signals()?;
     let policy = Policy::new(&config.access)?;
     raise_descriptor_limit();
@@ -46,9 +49,11 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let lock = config.journal.directory.as_deref().map(JournalLock::take).transpose()?;
     let Start { engine, journal, epoch, snapshot } = recover(&config)?;
     let lane_last = engine.lane_last();
-    let board = Board::create(&Identity { address: address.clone(), epoch, started_ns: wall_clock_ns() }, &address_lock)?;
+    let heat = Arc::new(Heat::default());
+    let board = Arc::new(Board::create(&Identity { address: address.clone(), epoch, started_ns: wall_clock_ns() }, &address_lock)?);
     let listener = inherited.map_or_else(|| open_socket(&socket_path), Ok)?;
-    let (mut sequencer, commands) = Sequencer::new(engine, journal, board, config.sequencer.clone())?;
+    let (mut sequencer, commands) = Sequencer::new(engine, journal, Arc::clone(&board), Arc::clone(&heat), config.sequencer.clone())?;
+    let (jobs, jobs_thread) = Jobs::start(board, heat, config.jobs.threads)?;
     let refused = commands.refused();
     let snapshots = Arc::new(SnapshotNews::default());
     if let Some(directory) = &config.journal.directory {
@@ -57,6 +62,8 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let journal_directory = config.journal.directory.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
     let host = Host {
         commands,
+        jobs: jobs.clone(),
+        kernels,
         board: board_name(&address),
         address: address.clone(),
         journal: journal_directory,
@@ -76,6 +83,8 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     service::ready(&format!("serving at {address}"));
     let engine = sequencer.run();
     let ended = control.join().map_err(|_| "the control thread panicked".to_owned());
+    jobs.stop();
+    let _ = jobs_thread.join();
     // A socket unit keeps its socket: clients queue there until the next start.
     if !is_inherited {
         let _ = std::fs::remove_file(&socket_path);

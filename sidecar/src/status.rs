@@ -2,8 +2,7 @@
 
 use std::fmt::Write;
 
-use ringlane_layout::board::{header, row};
-use ringlane_layout::limits::LANES_MAX;
+use ringlane_layout::board::{ROWS_MAX, header, row};
 use serde_json::{Value, json};
 
 use crate::board::{BoardReader, Row, text_of};
@@ -12,7 +11,7 @@ use crate::sequencer::wall_clock_ns;
 /// What the board says, as JSON. Counts are totals since start; times are nanoseconds.
 #[must_use]
 pub fn status(board: &BoardReader) -> Value {
-    let lanes: Vec<Value> = (0..LANES_MAX).filter_map(|index| board.row(index)).map(|words| lane_status(&words)).collect();
+    let lanes: Vec<Value> = (0..ROWS_MAX).filter_map(|index| board.row(index)).map(|words| lane_status(&words)).collect();
     let alive = board.owner_lives();
     let health = match board.word(header::HEALTH) {
         _ if !alive => "dead",
@@ -35,7 +34,7 @@ pub fn status(board: &BoardReader) -> Value {
         "trades": board.word(header::TRADES),
         "resting_orders": board.word(header::RESTING),
         "clients": board.word(header::CLIENTS),
-        "faults": board.word(header::FAULTS),
+        "faults": board.word(header::FAULTS) + board.word(header::JOB_FAULTS),
         "sleeps": board.word(header::SLEEPS),
         "refused": board.word(header::REFUSED),
         "not_permitted": board.word(header::NOT_PERMITTED),
