@@ -13,6 +13,7 @@ use crate::manual::write_manual;
 use crate::replay::book::{self, BookArguments};
 use crate::replay::command::{self, ReplayArguments};
 use crate::replay::export::{self, ExportArguments};
+use crate::replay::import::{self, ImportArguments};
 use crate::status::{status, status_text};
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -62,6 +63,8 @@ enum Subcommands {
     Book(BookArguments),
     /// Write a recording's orders, results, events and trades as CSV, JSON lines, Parquet or numpy arrays.
     Export(ExportArguments),
+    /// Make a recording of orders from elsewhere: a LOBSTER day, or CSV.
+    Import(ImportArguments),
     /// Write man pages and shell completions (bash, fish, zsh) to a directory.
     Manual {
         /// Where they go; made if need be.
@@ -92,6 +95,7 @@ pub fn run(kernels: Kernels) -> ExitCode {
         Subcommands::Replay(arguments) => command::run(&arguments),
         Subcommands::Book(arguments) => book::run(&arguments),
         Subcommands::Export(arguments) => export::run(&arguments),
+        Subcommands::Import(arguments) => import::run(&arguments),
         Subcommands::Manual { directory } => write_manual(Arguments::command(), &directory).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|words| {

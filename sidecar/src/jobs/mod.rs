@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use ringlane_layout::limits::{COMMANDS_MAX, DOORBELLS_A_LOOK, JOB_LANES_MAX, JOBS_STOP_NS_MAX, LANES_MAX, SLEEP_NS_MAX};
+use ringlane_layout::board::{KERNEL, LANE, POOL, kernel, pool as pool_words};
+use ringlane_layout::limits::{COMMANDS_MAX, DOORBELLS_A_LOOK, JOB_LANES_MAX, JOBS_STOP_NS_MAX, KERNELS_MAX, LANES_MAX, SLEEP_NS_MAX};
 use ringlane_layout::region::LaneStatus;
 
-use crate::board::Board;
+use crate::board::{Board, BoardRow};
 use crate::kernels::door::OpenKernel;
 use crate::lanes::{JobCursors, JobLane};
 use hand::Hand;
@@ -86,7 +87,7 @@ pub struct Jobs {
 
 impl Jobs {
     /// Starts the thread, and the pool of `threads` (none: as many as there are cores).
-    pub fn start(board: Arc<Board>, heat: Arc<Heat>, threads: Option<usize>) -> Result<(Self, JoinHandle<()>), String> {
+    pub fn start(rows: JobRows, heat: Arc<Heat>, threads: Option<usize>) -> Result<(Self, JoinHandle<()>), String> {
         let say = |error: nix::errno::Errno| format!("cannot prepare the jobs: {error}");
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(say)?;
         let wake = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(say)?;
@@ -98,15 +99,15 @@ impl Jobs {
         let over = Over { ended, wake: Arc::clone(&wake) };
         let room = Room {
             pool: Pool::new(threads, heat)?,
-            board,
             epoll,
             wake,
             asked,
             over,
             ends,
             lanes: HashMap::new(),
-            free: Vec::new(),
-            rows: 0,
+            free: (0..JOB_LANES_MAX).rev().collect(),
+            rows,
+            counts: Vec::new(),
         };
         let thread = std::thread::Builder::new().name("jobs".into()).spawn(move || room.run());
         Ok((jobs, thread.map_err(|error| format!("cannot start the jobs' thread: {error}"))?))
@@ -142,13 +143,13 @@ impl Jobs {
 /// How the pool says that a lane is over.
 #[derive(Clone)]
 struct Over {
-    ended: Sender<u32>,
+    ended: Sender<(u32, Option<LaneStatus>)>,
     wake: Arc<EventFd>,
 }
 
 impl Over {
-    fn tell(&self, lane: u32) {
-        let _ = self.ended.send(lane);
+    fn tell(&self, lane: u32, failed: Option<LaneStatus>) {
+        let _ = self.ended.send((lane, failed));
         let _ = self.wake.write(1);
     }
 }
@@ -156,17 +157,17 @@ impl Over {
 /// What the thread owns. It takes no lock that a thread of the pool may hold.
 struct Room {
     pool: Arc<Pool>,
-    board: Arc<Board>,
     epoll: Epoll,
     wake: Arc<EventFd>,
     asked: Receiver<Command>,
     over: Over,
-    ends: Receiver<u32>,
+    ends: Receiver<(u32, Option<LaneStatus>)>,
     lanes: HashMap<u32, Arc<Served>>,
-    /// Board rows that were used and are free.
+    /// Lane rows that are free.
     free: Vec<usize>,
-    /// Board rows that were ever used.
-    rows: usize,
+    rows: JobRows,
+    /// Kernels in the order of their rows.
+    counts: Vec<KernelCount>,
 }
 
 impl Room {
@@ -184,7 +185,9 @@ impl Room {
                 }
             }
             self.forget_ended();
-            if self.obey() && stopping.is_none() {
+            let stop = self.obey();
+            self.publish();
+            if stop && stopping.is_none() {
                 stopping = Some(Instant::now());
                 for served in self.lanes.values() {
                     self.pool.submit(Hand::Close(Arc::clone(served), LaneStatus::ShuttingDown, None));
@@ -214,7 +217,7 @@ impl Room {
 
     fn open(&mut self, opening: Opening) -> Result<(), String> {
         let number = opening.lane.number;
-        let Some(row) = self.free.pop().or_else(|| (self.rows < JOB_LANES_MAX).then_some(self.rows)) else {
+        let Some(row) = self.free.pop() else {
             return Err(format!("all {JOB_LANES_MAX} lanes for kernels other than orders are open"));
         };
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, u64::from(number));
@@ -222,8 +225,8 @@ impl Room {
             self.free.push(row);
             return Err(format!("cannot watch the lane's doorbell: {error}"));
         }
-        self.rows = self.rows.max(row + 1);
-        let served = Served::new(opening, Arc::clone(&self.board), LANES_MAX + row, self.over.clone());
+        let served = Served::new(opening, (row, Arc::clone(&self.rows.lanes[row])), self.over.clone());
+        let _ = self.count_of(&served.kernel);
         self.lanes.insert(number, Arc::clone(&served));
         // Its first look parks it.
         self.pool.submit(Hand::Doorbell(served));
@@ -231,12 +234,73 @@ impl Room {
     }
 
     fn forget_ended(&mut self) {
-        while let Ok(number) = self.ends.try_recv() {
+        while let Ok((number, failed)) = self.ends.try_recv() {
             if let Some(served) = self.lanes.remove(&number) {
                 // Before the descriptor closes: a duplicate that the client keeps would leave a ghost in the set.
                 let _ = self.epoll.delete(served.lane.doorbell().as_fd());
-                self.free.push(served.row - LANES_MAX);
+                self.free.push(served.row);
+                if let Some(count) = self.count_of(&served.kernel) {
+                    count.requests += served.done_slots.load(Ordering::Relaxed);
+                    count.faults += u64::from(failed.is_some());
+                    count.panics += u64::from(failed == Some(LaneStatus::KernelPanicked));
+                }
             }
+        }
+    }
+
+    /// The count of a kernel; none when there are more of them than rows.
+    fn count_of(&mut self, name: &str) -> Option<&mut KernelCount> {
+        let known = self.counts.iter().position(|count| count.name == name);
+        if known.is_none() && self.counts.len() < self.rows.kernels.len() {
+            self.rows.kernels[self.counts.len()].write_texts(&[(kernel::NAME, name)]);
+            self.counts.push(KernelCount { name: name.to_owned(), requests: 0, faults: 0, panics: 0 });
+        }
+        self.counts.iter_mut().find(|count| count.name == name)
+    }
+
+    /// Tells the board what the kernels have done. Lanes tell of themselves.
+    fn publish(&mut self) {
+        for (count, row) in self.counts.iter().zip(&self.rows.kernels) {
+            let lanes = || self.lanes.values().filter(|served| served.kernel == count.name);
+            let open: u64 = lanes().map(|served| served.done_slots.load(Ordering::Relaxed)).sum();
+            let words = [
+                (kernel::USED, 1),
+                (kernel::LANES, lanes().count() as u64),
+                (kernel::REQUESTS, count.requests + open),
+                (kernel::FAULTS, count.faults),
+                (kernel::PANICS, count.panics),
+            ];
+            row.write(&words);
+        }
+        self.rows.pool.write(&self.pool.words());
+    }
+}
+
+/// What a kernel's closed lanes have done.
+struct KernelCount {
+    name: String,
+    requests: u64,
+    faults: u64,
+    panics: u64,
+}
+
+/// The rows of the board that jobs write.
+pub struct JobRows {
+    lanes: Vec<Arc<BoardRow>>,
+    kernels: Vec<BoardRow>,
+    pool: BoardRow,
+}
+
+impl JobRows {
+    /// Those of this board.
+    #[must_use]
+    pub fn of(board: &Board) -> Self {
+        let pool = board.row(&POOL, 0);
+        pool.write_texts(&[(pool_words::NAME, "jobs")]);
+        Self {
+            lanes: (LANES_MAX..LANE.rows).map(|row| Arc::new(board.row(&LANE, row))).collect(),
+            kernels: (1..KERNELS_MAX).map(|row| board.row(&KERNEL, row)).collect(),
+            pool,
         }
     }
 }

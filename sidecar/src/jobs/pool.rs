@@ -4,11 +4,13 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use crossbeam::queue::SegQueue;
 use nix::libc;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use ringlane_layout::board::pool;
 
 use super::Heat;
 use super::hand::{Hand, Scratch};
@@ -20,6 +22,8 @@ pub struct Pool {
     /// Threads that take work.
     active: AtomicUsize,
     threads: usize,
+    turns: AtomicU64,
+    busy_ns: AtomicU64,
     /// Behind everybody.
     idle: ThreadPool,
     /// As anybody.
@@ -37,7 +41,16 @@ impl Pool {
             pool.start_handler(start).build().map_err(|error| format!("cannot start the threads of jobs: {error}"))
         };
         let (idle, plain) = (build("jobs-idle", |_| stand_last())?, build("jobs", |_| {})?);
-        Ok(Arc::new(Self { queue: SegQueue::new(), active: AtomicUsize::new(0), threads, idle, plain, heat }))
+        Ok(Arc::new(Self {
+            queue: SegQueue::new(),
+            active: AtomicUsize::new(0),
+            threads,
+            turns: AtomicU64::new(0),
+            busy_ns: AtomicU64::new(0),
+            idle,
+            plain,
+            heat,
+        }))
     }
 
     /// Threads that may work now.
@@ -48,6 +61,17 @@ impl Pool {
     /// Whether work waits.
     pub fn is_busy(&self) -> bool {
         !self.queue.is_empty()
+    }
+
+    /// What the board tells of it.
+    pub fn words(&self) -> [(usize, u64); 5] {
+        [
+            (pool::THREADS, self.threads as u64),
+            (pool::QUEUED, self.queue.len() as u64),
+            (pool::RUNNING, self.active.load(Ordering::Relaxed) as u64),
+            (pool::JOBS, self.turns.load(Ordering::Relaxed)),
+            (pool::BUSY_NS, self.busy_ns.load(Ordering::Relaxed)),
+        ]
     }
 
     /// Queues work, and sends a thread for it.
@@ -73,9 +97,12 @@ impl Pool {
         SCRATCH.with_borrow_mut(|scratch| {
             while self.active.load(Ordering::SeqCst) <= self.allowed() && behind == self.heat.has_orders() {
                 let Some(hand) = self.queue.pop() else { break };
+                let begin = Instant::now();
                 if let Some(again) = hand.turn(&self, scratch) {
                     self.queue.push(again);
                 }
+                self.turns.fetch_add(1, Ordering::Relaxed);
+                self.busy_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
                 if self.is_busy() {
                     self.staff();
                 }

@@ -2,16 +2,16 @@
 //! All of it changes under one lock that only threads of the pool take.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam::channel::Sender;
-use ringlane_layout::board::{header, row};
+use ringlane_layout::board::lane as row;
 use ringlane_layout::limits::{EMPTY_DOORBELLS_MAX, JOB_RUN_BYTES_MAX, JOB_RUN_NS, PAYLOADS_A_RUN, TILE_BYTES};
 use ringlane_layout::region::LaneStatus;
 
 use super::{Opening, Over};
-use crate::board::Board;
+use crate::board::BoardRow;
 use crate::jobs::hand::{OpenGroup, PayloadRun};
 use crate::kernels::door::{Compute, PayloadCompute};
 use crate::lanes::{JobCursors, JobLane};
@@ -28,12 +28,15 @@ pub struct Served {
     pub lane: JobLane,
     pub compute: Compute,
     pub kernel: String,
-    /// Its row of the board.
+    /// Which of the job lanes' rows on the board is its own.
     pub row: usize,
     /// Whether a doorbell waits in the queue.
     pub rung: AtomicBool,
     hands_max: usize,
-    board: Arc<Board>,
+    /// That row; written under the lock of `state`.
+    board: Arc<BoardRow>,
+    /// Slots that are done, for who only counts.
+    pub done_slots: AtomicU64,
     over: Over,
     state: Mutex<State>,
 }
@@ -84,7 +87,7 @@ pub enum Claim {
 }
 
 impl Served {
-    pub fn new(opening: Opening, board: Arc<Board>, row: usize, over: Over) -> Arc<Self> {
+    pub fn new(opening: Opening, (row, board): (usize, Arc<BoardRow>), over: Over) -> Arc<Self> {
         let Opening { lane, mut cursors, kernel, open } = opening;
         cursors.parked = true; // until its first turn
         let state = State {
@@ -107,6 +110,7 @@ impl Served {
             rung: AtomicBool::new(true),
             hands_max,
             board,
+            done_slots: AtomicU64::new(0),
             over,
             state: Mutex::new(state),
         };
@@ -310,21 +314,20 @@ impl Served {
         let status = state.failed.or(closing.as_ref().map(|closing| closing.status)).unwrap_or(LaneStatus::Closed);
         if state.failed.is_some() {
             let (lane, kernel, owner) = (self.lane.number, self.kernel.as_str(), &self.lane.owner);
-            self.board.count(header::JOB_FAULTS);
             tracing::warn!(lane, kernel, pid = owner.pid, uid = owner.uid, ?status, "lane closed by a fault");
         }
         state.ended = true;
-        self.board.write_row(self.row, &[(row::LANE, 0)]);
+        self.board.write(&[(row::LANE, 0)]);
         state.cursors.close(&self.lane, status);
         if let Some(answer) = closing.and_then(|closing| closing.answer) {
             let _ = answer.send(true);
         }
-        self.over.tell(self.lane.number);
+        self.over.tell(self.lane.number, state.failed);
     }
 
     fn introduce(&self) {
         let (lane, owner) = (&self.lane, &self.lane.owner);
-        self.board.write_row_texts(self.row, &owner.name, &self.kernel);
+        self.board.write_texts(&[(row::NAME, &owner.name), (row::KERNEL, &self.kernel)]);
         let words = [
             (row::LANE, u64::from(lane.number)),
             (row::PID, u64::from(owner.pid)),
@@ -334,8 +337,10 @@ impl Served {
             (row::OPENED_NS, lane.opened_ns),
             (row::EVENTS, 0),
             (row::EVENTS_DROPPED, 0),
+            (row::FAULTS, 0),
+            (row::NOT_PERMITTED, 0),
         ];
-        self.board.write_row(self.row, &words);
+        self.board.write(&words);
         self.publish(&self.state());
     }
 
@@ -344,6 +349,7 @@ impl Served {
             return;
         }
         let (submitted, completed, released) = state.cursors.cursors();
+        self.done_slots.store(completed, Ordering::Relaxed);
         let words = [
             (row::SUBMITTED, submitted),
             (row::COMPLETED, completed),
@@ -351,6 +357,6 @@ impl Served {
             (row::PARKS, state.cursors.parks),
             (row::NOTIFIES, state.cursors.notifies),
         ];
-        self.board.write_row(self.row, &words);
+        self.board.write(&words);
     }
 }
