@@ -9,12 +9,11 @@ use ringlane_sidecar::board::BoardReader;
 use ringlane_sidecar::config::{Config, SYSTEM_CONFIG, Source};
 use ringlane_sidecar::control::Lifetime;
 use ringlane_sidecar::daemon::{SYSTEM_SOCKET, serve};
-use ringlane_sidecar::engine::Engine;
-use ringlane_sidecar::journal::JournalEnd;
 use ringlane_sidecar::manual::write_manual;
-use ringlane_sidecar::replay::replay;
+use ringlane_sidecar::replay::book::{self, BookArguments};
+use ringlane_sidecar::replay::command::{self, ReplayArguments};
+use ringlane_sidecar::replay::export::{self, ExportArguments};
 use ringlane_sidecar::status::{status, status_text};
-use serde_json::json;
 
 /// One shared, crash-safe accelerator for all Python workers of a host.
 #[derive(Parser)]
@@ -55,15 +54,13 @@ enum Subcommands {
         #[arg(long)]
         json: bool,
     },
-    /// Rebuild the state from a recording (a journal directory or a segment) and print its hash. Exit code: 0 whole, 1 with a torn
-    /// end, 2 damaged or not readable.
-    Replay {
-        /// Journal directory, or its first segment.
-        recording: PathBuf,
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Live through recordings again: state hash, records, report. Exit code: 0 whole, 1 `--verify` found a difference, 2 torn,
+    /// damaged or no recording.
+    Replay(ReplayArguments),
+    /// Show books, positions and open orders of a moment in a recording.
+    Book(BookArguments),
+    /// Write a recording's orders, results, events and trades as CSV, JSON lines, Parquet or numpy arrays.
+    Export(ExportArguments),
     /// Write man pages and shell completions (bash, fish, zsh) to a directory.
     Manual {
         /// Where they go; made if need be.
@@ -89,7 +86,9 @@ fn main() -> ExitCode {
         Subcommands::Serve { config, socket, journal, embedded } => run_serve(config.as_deref(), socket, journal, embedded),
         Subcommands::Config { command: ConfigCommands::Check { path } } => run_config_check(&path),
         Subcommands::Status { address, json } => run_status(address, json),
-        Subcommands::Replay { recording, json } => run_replay(&recording, json),
+        Subcommands::Replay(arguments) => command::run(&arguments),
+        Subcommands::Book(arguments) => book::run(&arguments),
+        Subcommands::Export(arguments) => export::run(&arguments),
         Subcommands::Manual { directory } => write_manual(Arguments::command(), &directory).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|words| {
@@ -124,33 +123,4 @@ fn run_status(address: Option<String>, as_json: bool) -> Result<ExitCode, String
         print!("{}", status_text(&status));
     }
     Ok(if status["health"] == "healthy" { ExitCode::SUCCESS } else { ExitCode::from(1) })
-}
-
-fn run_replay(recording: &Path, as_json: bool) -> Result<ExitCode, String> {
-    let mut engine = Engine::new(0);
-    let replayed = replay(recording, &mut engine, |_| {})?;
-    let counters = engine.orders.counters();
-    let torn = match &replayed.end {
-        JournalEnd::Clean => None,
-        JournalEnd::Torn { segment, offset, why } => {
-            Some(format!("ends in a torn frame at offset {offset} of {}: {why}", segment.display()))
-        }
-    };
-    let answer = json!({
-        "state_hash": format!("{:016x}", engine.orders.state_hash()), "output_hash": format!("{:016x}", engine.output_hash()),
-        "sequence": engine.next_sequence() - 1, "frames": replayed.frames, "records": replayed.records, "accepted": counters.accepted,
-        "rejected": counters.rejected, "trades": counters.trades, "resting": counters.resting, "torn": torn,
-    });
-    if as_json {
-        println!("{answer:#}");
-    } else {
-        println!("state hash   {}", answer["state_hash"].as_str().unwrap_or(""));
-        println!("sequence     {} ({} frames)", answer["sequence"], replayed.frames);
-        println!(
-            "orders       {} accepted, {} rejected, {} trades, {} resting",
-            counters.accepted, counters.rejected, counters.trades, counters.resting
-        );
-        torn.iter().for_each(|words| println!("recording    {words}"));
-    }
-    Ok(ExitCode::from(u8::from(torn.is_some())))
 }

@@ -6,6 +6,7 @@ enforced where the host leaves their controllers to cgroup v2.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -138,10 +139,8 @@ class Machine:
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             for directory, _, _ in os.walk(self.cgroup, topdown=False):
-                try:
+                with contextlib.suppress(OSError):
                     os.rmdir(directory)
-                except OSError:
-                    pass
             if not self.cgroup.exists():
                 break
             time.sleep(0.05)

@@ -75,6 +75,8 @@ pub struct Reader {
     next_sequence: Option<u64>,
     /// Whether the segment that was opened last said that it goes on in the next.
     goes_on: bool,
+    /// Where the last frame began, bytes.
+    frame_offset: u64,
 }
 
 #[derive(Debug)]
@@ -144,6 +146,7 @@ impl Reader {
             segment_header: SegmentHeader::zeroed(),
             next_sequence: None,
             goes_on: false,
+            frame_offset: 0,
         };
         reader.next_segment(JournalEnd::Clean)?;
         Ok(reader)
@@ -153,6 +156,12 @@ impl Reader {
     #[must_use]
     pub fn segment_header(&self) -> &SegmentHeader {
         &self.segment_header
+    }
+
+    /// Where the frame stands that was given last: the number of its segment, and the offset in it, bytes.
+    #[must_use]
+    pub fn frame_place(&self) -> (u64, u64) {
+        (self.segment_header.index, self.frame_offset)
     }
 
     /// How the recording ended; none before [`Reader::next_frame`] gave none.
@@ -259,6 +268,7 @@ impl Reader {
                 Look::Frame(header, length) => {
                     let kind = check_frame(&header, length / RECORD_BYTES, due).map_err(|words| format!("{at}: {words}"))?;
                     self.next_sequence = Some(due + (length / RECORD_BYTES) as u64);
+                    self.frame_offset = offset;
                     segment.offset += (FRAME_HEADER_BYTES + length) as u64;
                     return Ok(match kind {
                         FrameKind::End => Step::SegmentEnd,
