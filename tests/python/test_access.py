@@ -129,7 +129,7 @@ def test_config_check_names_line_and_nearest_key(tmp_path: Path) -> None:
         ('[access]\nsocket_mode = "999"\n', ":2: access.socket_mode: it must be three octal digits"),
     ]:
         done = check(text, tmp_path)
-        assert done.returncode == 2 and words in done.stderr, (text, done.stderr)
+        assert (done.returncode, words in done.stderr) == (2, True), (text, done.stderr)
     done = check(RULES, tmp_path)
     assert done.returncode == 0
     assert "accepted (4 access rules)" in done.stdout

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use ringlane_layout::limits::OVERFLOW_UID;
+
 use super::messages::Refusal;
 use super::peer::Peer;
 
@@ -39,6 +41,14 @@ impl Refusals {
         if let Some(untold) = self.due(peer.uid, Instant::now()) {
             let (uid, pid, code) = (peer.uid, peer.pid, refusal.code);
             tracing::warn!(uid, pid, code, untold, "refused: {}", refusal.words);
+        }
+    }
+
+    /// Counts a peer of whom nothing is known, and tells of it.
+    pub fn note_stranger(&mut self, why: &str) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        if let Some(untold) = self.due(OVERFLOW_UID, Instant::now()) {
+            tracing::warn!(untold, "a client was turned away: {why}");
         }
     }
 
