@@ -32,6 +32,7 @@ from plain_client import (
     PlainClient,
     PlainLane,
     Refused,
+    fence,
 )
 
 ACCOUNTS = (1000, 2000)
@@ -269,7 +270,7 @@ def misuse_fds(attacker: Attacker) -> None:
                     break
             os.set_blocking(fd, True)
         attacker.ring()[:] = attacker.template()
-        lane.publish(0)
+        fence()
         lane.mine[WAITING] = lane.submitted + 1
         lane.submitted += 1
         lane.mine[SUBMITTED] = lane.submitted
@@ -278,6 +279,7 @@ def misuse_fds(attacker: Attacker) -> None:
         os.set_blocking(lane.doorbell, False)
         with contextlib.suppress(OSError):
             os.read(lane.doorbell, 8)
+            os.write(lane.doorbell, struct.pack("<Q", 1))
         lane.release(lane.theirs[COMPLETED])
         if lane.status:
             attacker.fresh()

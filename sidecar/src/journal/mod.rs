@@ -18,6 +18,7 @@
 mod reader;
 mod search;
 mod segment;
+mod snapshot;
 mod writer;
 
 use ringlane_layout::limits::{BATCH_SLOTS_MAX, RECORD_BYTES};
@@ -26,6 +27,8 @@ use ringlane_layout::record::{Record, RecordSchema};
 use ringlane_layout::{codes, record};
 
 pub use reader::{Frame, JournalEnd, Reader, list_segments};
+pub use segment::stand_back;
+pub use snapshot::{Snapshot, SnapshotHeader, SnapshotWriter, clean_snapshots, list_snapshots};
 pub use writer::{Epoch, FrameMeta, JournalLock, Writer, WriterConfig};
 
 /// Version of the format that this build writes and the newest that it reads.

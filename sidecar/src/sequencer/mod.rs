@@ -4,8 +4,10 @@
 mod commands;
 mod counters;
 mod idle;
+mod snapshots;
 mod turns;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,7 +23,7 @@ use ringlane_layout::record::RecordBytes;
 use ringlane_layout::region::LaneStatus;
 
 use crate::board::Board;
-use crate::config::SequencerConfig;
+use crate::config::{SequencerConfig, SnapshotsConfig};
 use crate::engine::Engine;
 use crate::journal::{FrameKind, FrameMeta, Writer};
 use crate::kernels::orders::Outgoing;
@@ -29,9 +31,11 @@ use crate::lanes::Lane;
 use commands::Wake;
 use counters::publish_lane;
 use idle::{Idle, pin};
+use snapshots::Snapshots;
 use turns::Turn;
 
 pub use commands::{Command, Commands};
+pub use snapshots::SnapshotNews;
 
 /// Epoll data of the sequencer's own wake-up; lane numbers stay below.
 const WAKE: u64 = u64::MAX;
@@ -63,6 +67,8 @@ pub struct Sequencer {
     now_ns: u64,
     /// Rows of lanes that dropped events which their GAP has not told yet.
     gapped: Vec<u16>,
+    /// None: nothing is recorded.
+    snapshots: Option<Snapshots>,
     lane_count: u64,
     faults: u64,
     sleeps: u64,
@@ -97,6 +103,7 @@ impl Sequencer {
             notified: Vec::with_capacity(LANES_MAX),
             now_ns: wall_clock_ns(),
             gapped: Vec::new(),
+            snapshots: None,
             lane_count: 0,
             faults: 0,
             sleeps: 0,
@@ -104,6 +111,19 @@ impl Sequencer {
             stopping: false,
         };
         Ok((sequencer, Commands { refused, queue, wake }))
+    }
+
+    /// Makes snapshots in the journal's directory, of which the newest so far stands at `sequence`.
+    pub fn snapshot_into(
+        &mut self,
+        directory: &Path,
+        config: SnapshotsConfig,
+        (epoch, sequence): (u64, u64),
+        news: Arc<SnapshotNews>,
+    ) -> Result<(), String> {
+        let wake = Arc::clone(&self.wake);
+        self.snapshots = Some(Snapshots::start(config, directory.to_owned(), (epoch, sequence), wake, news)?);
+        Ok(())
     }
 
     /// Runs until it is told to stop; gives the engine back.
@@ -140,6 +160,7 @@ impl Sequencer {
                 idle.end();
             }
         }
+        self.finish_snapshots();
         if let Some(journal) = self.journal {
             journal.close();
         }
@@ -193,6 +214,7 @@ impl Sequencer {
         }
         self.publish_header();
         self.retry_gaps();
+        self.step_snapshot();
     }
 
     /// Tells lagging readers of their gaps as soon as they have made room.
@@ -227,6 +249,7 @@ impl Sequencer {
         self.now_ns = wall_clock_ns();
         // A reader that makes room rings no doorbell; it hears of its gap within one sleep.
         self.retry_gaps();
+        self.step_snapshot();
     }
 
     /// Takes the lanes whose doorbell rang back into the round.
