@@ -22,6 +22,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{SockFlag, accept4};
+use ringlane_layout::board::control;
 use ringlane_layout::limits::{ACCEPT_PAUSE_NS, ACCEPTS_A_TURN, HELLO_TIMEOUT_NS};
 
 use crate::sequencer::Command;
@@ -65,8 +66,6 @@ pub struct Control {
     watchdog: Watchdog,
     /// When connections are accepted again, if they are not now.
     listen_again: Option<Instant>,
-    /// Clients that the board was told of.
-    told_clients: usize,
     /// A descriptor to give up when there are no others, so that clients can still be turned away.
     spare: Option<File>,
 }
@@ -97,7 +96,6 @@ impl Control {
             ever_connected: false,
             watchdog: Watchdog::new(),
             listen_again: None,
-            told_clients: 0,
             spare,
         })
     }
@@ -134,7 +132,6 @@ impl Control {
             }
         }
         self.end_silent();
-        self.tell_clients();
         self.host.ledger.sweep();
         !self.is_over()
     }
@@ -149,7 +146,10 @@ impl Control {
             };
             match peer::identify(&socket) {
                 Ok(peer) => self.admit(socket, peer),
-                Err(words) => self.host.refusals.note_stranger(&words),
+                Err(words) => {
+                    self.host.counters.add(control::TURNED_AWAY, 1);
+                    self.host.refusals.note_stranger(&words);
+                }
             }
         }
         // As many as may come at once: nobody is listened to for a while, nor does the flood take the sequencer's core.
@@ -169,18 +169,12 @@ impl Control {
         patience
     }
 
-    /// Tells the sequencer, and so the board, how many clients there are: once a turn, however many came and went.
-    fn tell_clients(&mut self) {
-        if std::mem::replace(&mut self.told_clients, self.sessions.len()) != self.sessions.len() {
-            let _ = self.host.commands.send(Command::Clients(self.sessions.len() as u64));
-        }
-    }
-
     /// No descriptor is left for a client that waits: it is told so by the end of its connection. Left in the queue it
     /// would wake this thread for ever.
     #[cold]
     fn turn_away(&mut self) {
         self.spare = None;
+        self.host.counters.add(control::TURNED_AWAY, 1);
         let turned_away = accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC).map(session::own);
         tracing::warn!("a client was turned away: the sidecar may not open more descriptors; raise its limit (LimitNOFILE)");
         drop(turned_away);
@@ -212,7 +206,9 @@ impl Control {
             return self.host.ledger.dismiss(peer.uid);
         }
         self.ever_connected = true;
+        self.host.counters.add(control::CONNECTIONS, 1);
         self.sessions.insert(client, Session::new(client, socket, peer, grant));
+        self.host.counters.set(control::CLIENTS, self.sessions.len() as u64);
     }
 
     fn serve(&mut self, client: u64) {
@@ -238,6 +234,7 @@ impl Control {
         self.host.ledger.dismiss(session.peer.uid);
         session.close_lanes(&mut self.host);
         self.idle_since = Instant::now();
+        self.host.counters.set(control::CLIENTS, self.sessions.len() as u64);
     }
 
     /// Ends connections that never said hello.
