@@ -189,5 +189,4 @@ def test_a_neighbour_is_served_as_ever(
 def test_the_log_of_all_that_is_short(daemon: Daemon) -> None:
     lines = daemon.words().splitlines()
     assert len(lines) < 20_000, "a flood of clients floods the log"
-    assert any("code=" in line and f"uid={HOSTILE_UID if IS_ROOT else os.geteuid()}" in line for line in lines)
     assert not any("panicked" in line for line in lines)
