@@ -13,7 +13,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 use nix::sys::stat::{Mode, umask};
-use ringlane_layout::board::{CONTROL, board_name};
+use ringlane_layout::board::{CONTROL, SERVICE, board_name};
 use ringlane_layout::limits::BATCH_SLOTS_MAX;
 use ringlane_layout::orders::{AccountLimits, BookLimits, Instrument, OrderRequest};
 use ringlane_layout::record::{Record, RecordBytes};
@@ -24,6 +24,7 @@ use crate::config::{Config, JournalConfig};
 use crate::control::{Control, Host, Ledger, Lifetime, Policy, Refusals};
 use crate::engine::{ENGINE_VERSION, Engine};
 use crate::journal::{Epoch, FrameKind, FrameMeta, JournalLock, LaneClose, LaneOpen, Writer, WriterConfig};
+use crate::metrics::answer_scrapes;
 use crate::recovery::{self, Recovered};
 use crate::sequencer::{Sequencer, SnapshotNews, wall_clock_ns};
 use crate::service;
@@ -50,6 +51,8 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let identity = Identity { address: address.clone(), epoch, started_ns: wall_clock_ns(), config_hash: config.hash() };
     let board = Board::create(&identity, &address_lock)?;
     let (counters, refused) = (board.row(&CONTROL, 0), board.row(&CONTROL, 0));
+    let metrics_socket = config.metrics.socket.clone();
+    answer_scrapes(&config.metrics, &address, board.row(&SERVICE, 0), config.sequencer.cpu)?;
     let listener = inherited.map_or_else(|| open_socket(&socket_path), Ok)?;
     let (mut sequencer, commands) = Sequencer::new(engine, journal, board, config.sequencer.clone())?;
     let snapshots = Arc::new(SnapshotNews::default());
@@ -83,6 +86,7 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     if !is_inherited {
         let _ = std::fs::remove_file(&socket_path);
     }
+    metrics_socket.iter().for_each(|path| drop(std::fs::remove_file(path)));
     tracing::info!(sequence = engine.next_sequence() - 1, state_hash = format!("{:016x}", engine.orders.state_hash()), "stopped");
     drop((lock, address_lock));
     ended

@@ -5,6 +5,7 @@
 mod access;
 mod diagnosis;
 mod journal;
+mod metrics;
 mod orders;
 mod sequencer;
 mod snapshots;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 pub use access::{AccessConfig, AccessRule};
 pub use diagnosis::Wrong;
 pub use journal::JournalConfig;
+pub use metrics::MetricsConfig;
 pub use orders::{AccountsConfig, InstrumentConfig, OrdersConfig};
 pub use sequencer::{LanesConfig, SequencerConfig};
 pub use snapshots::SnapshotsConfig;
@@ -42,6 +44,8 @@ pub struct Config {
     pub sequencer: SequencerConfig,
     /// What lanes may cost.
     pub lanes: LanesConfig,
+    /// Where metrics can be scraped.
+    pub metrics: MetricsConfig,
     /// The order kernel.
     pub orders: OrdersConfig,
 }
@@ -94,6 +98,7 @@ impl Config {
         self.snapshots.check()?;
         self.sequencer.check()?;
         self.orders.check()?;
+        self.metrics.check()?;
         self.access.check()
     }
 
@@ -105,6 +110,7 @@ impl Config {
             ("[journal]", self.journal == other.journal),
             ("[snapshots]", self.snapshots == other.snapshots),
             ("[sequencer]", self.sequencer == other.sequencer),
+            ("[metrics]", self.metrics == other.metrics),
             ("[orders]", self.orders == other.orders),
         ];
         tables.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
