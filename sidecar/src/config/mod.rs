@@ -4,6 +4,7 @@
 
 mod access;
 mod diagnosis;
+mod jobs;
 mod journal;
 mod metrics;
 mod orders;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 pub use access::{AccessConfig, AccessRule};
 pub use diagnosis::Wrong;
+pub use jobs::JobsConfig;
 pub use journal::JournalConfig;
 pub use metrics::MetricsConfig;
 pub use orders::{AccountsConfig, InstrumentConfig, OrdersConfig};
@@ -48,6 +50,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// The order kernel.
     pub orders: OrdersConfig,
+    /// The threads of other kernels.
+    pub jobs: JobsConfig,
 }
 
 /// Where a configuration comes from: a file, and what the command line says instead.
@@ -97,6 +101,7 @@ impl Config {
         self.journal.check()?;
         self.snapshots.check()?;
         self.sequencer.check()?;
+        self.jobs.check()?;
         self.orders.check()?;
         self.metrics.check()?;
         self.access.check()
@@ -112,6 +117,7 @@ impl Config {
             ("[sequencer]", self.sequencer == other.sequencer),
             ("[metrics]", self.metrics == other.metrics),
             ("[orders]", self.orders == other.orders),
+            ("[jobs]", self.jobs == other.jobs),
         ];
         tables.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
     }
