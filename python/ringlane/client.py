@@ -22,8 +22,8 @@ from .lane import Lane
 from .queries import Book, OpenOrders, Positions, Rows, State
 from .schema import Schema
 from .sidecar import Sidecar
-from .stats import Board, Border
 from .snapshot import Snapshot, make_snapshot
+from .stats import Board, Border
 from .ticket import LoopWatch, nanoseconds
 from .wire import ControlSocket, close_all
 

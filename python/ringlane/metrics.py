@@ -23,7 +23,12 @@ _BOUND_POWERS = range(10, 34)
 _COUNTERS = (
     ("ringlane_client_batches", "Batches that this process submitted", "batches", 1.0),
     ("ringlane_client_records", "Records in them", "records", 1.0),
-    ("ringlane_client_fill_seconds", "Time spent copying batches into the ring, waits for room included", "fill_ns", 1e9),
+    (
+        "ringlane_client_fill_seconds",
+        "Time spent copying batches into the ring, waits for room included",
+        "fill_ns",
+        1e9,
+    ),
     ("ringlane_client_waits", "Waits for results", "waits", 1.0),
     ("ringlane_client_wait_seconds", "Time spent waiting for results", "wait_ns", 1e9),
     ("ringlane_client_read_seconds", "Time spent making arrays of results", "read_ns", 1e9),
@@ -65,7 +70,7 @@ def register(client: Client, registry: Any = None) -> Collector:
     Raises `ImportError` when `prometheus_client` is not installed.
     """
     if registry is None:
-        from prometheus_client import REGISTRY as registry  # noqa: N811
+        from prometheus_client import REGISTRY as registry
     collector = Collector(client)
     registry.register(collector)
     return collector

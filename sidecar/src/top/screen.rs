@@ -73,14 +73,27 @@ fn draw_lanes(frame: &mut Frame, area: Rect, history: &History, choice: &Choice)
     let lanes = history.sorted(choice.order, &choice.filter);
     // The last lane stays on the screen however far somebody scrolls.
     let first = choice.scroll.min(lanes.len().saturating_sub(1));
-    let rows = lanes[first.min(lanes.len())..].iter().map(|lane| line(lane));
-    let widths = [7, 10, 8, 6, 9, 9, 9, 9, 9, 9, 8].map(Constraint::Length).into_iter().chain([Constraint::Min(6)]);
-    let head = Row::new(["lane", "kernel", "pid", "uid", "depth", "load/s", "in flight", "waiting", "held", "held for", "dropped", "name"]);
-    frame.render_widget(Table::new(rows, widths).header(head.style(Style::new().add_modifier(Modifier::BOLD))), area);
+    // A narrow terminal loses the columns that can be looked up elsewhere.
+    let is_wide = area.width >= WIDE_COLUMNS;
+    let shown = |index: usize| is_wide || !NARROW_LOSES.contains(&index);
+    let pick = |cells: [String; 12]| Row::new(cells.into_iter().enumerate().filter(|(index, _)| shown(*index)).map(|(_, cell)| cell));
+    let head = ["lane", "kernel", "pid", "uid", "depth", "load/s", "in flight", "waiting", "held", "held for", "dropped", "name"];
+    let widths = [7, 10, 8, 6, 9, 9, 9, 9, 9, 9, 8, 6];
+    let widths = widths.into_iter().enumerate().filter(|(index, _)| shown(*index)).map(|(index, width)| match index {
+        11 => Constraint::Min(width),
+        _ => Constraint::Length(width),
+    });
+    let rows = lanes[first.min(lanes.len())..].iter().map(|lane| pick(line(lane)));
+    let head = pick(head.map(str::to_owned)).style(Style::new().add_modifier(Modifier::BOLD));
+    frame.render_widget(Table::new(rows, widths).header(head), area);
 }
 
-fn line(lane: &LaneLine) -> Row<'static> {
-    Row::new([
+/// Width from which all columns of the lanes are shown, and which are not on a narrower screen.
+const WIDE_COLUMNS: u16 = 110;
+const NARROW_LOSES: [usize; 5] = [1, 3, 4, 7, 10];
+
+fn line(lane: &LaneLine) -> [String; 12] {
+    [
         lane.number.to_string(),
         lane.kernel.clone(),
         lane.pid.to_string(),
@@ -93,7 +106,7 @@ fn line(lane: &LaneLine) -> Row<'static> {
         if lane.held > 0 { duration(lane.held_ns) } else { "-".into() },
         lane.dropped.to_string(),
         lane.name.clone(),
-    ])
+    ]
 }
 
 /// A time in the unit that suits it.
