@@ -36,10 +36,13 @@ def free_port() -> int:
 def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ringlane.Sidecar, str, Path]]:
     """A sidecar that has done some work, its TCP address and its Unix socket for scrapes."""
     path, listen = tmp_path_factory.mktemp("metrics") / "metrics.sock", f"127.0.0.1:{free_port()}"
-    with ringlane.Sidecar(config={"metrics": {"socket": path, "listen": listen}}) as sidecar:
-        with ringlane.connect(sidecar.address) as client, client.open("orders", depth=1024) as lane:
-            trade(lane, 1)
-            yield sidecar, listen, path
+    with (
+        ringlane.Sidecar(config={"metrics": {"socket": path, "listen": listen}}) as sidecar,
+        ringlane.connect(sidecar.address) as client,
+        client.open("orders", depth=1024) as lane,
+    ):
+        trade(lane, 1)
+        yield sidecar, listen, path
 
 
 def trade(lane: ringlane.Lane, first: int) -> None:
