@@ -20,7 +20,7 @@ use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_layout::region::LaneStatus;
 
 use crate::board::{AddressLock, Board, Identity, clear_leftovers, text_of};
-use crate::config::{Config, JournalConfig};
+use crate::config::{AccessConfig, Config, JournalConfig};
 use crate::control::{Control, Host, Ledger, Lifetime, Policy, Refusals};
 use crate::engine::{ENGINE_VERSION, Engine};
 use crate::jobs::{Heat, JobRows, Jobs};
@@ -56,7 +56,7 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     let (counters, refused) = (board.row(&CONTROL, 0), board.row(&CONTROL, 0));
     let metrics_socket = config.metrics.socket.clone();
     answer_scrapes(&config.metrics, &address, board.row(&SERVICE, 0), config.sequencer.cpu)?;
-    let listener = inherited.map_or_else(|| open_socket(&socket_path), Ok)?;
+    let listener = inherited.map_or_else(|| open_socket(&socket_path, &config.access), Ok)?;
     let heat = Arc::new(Heat::default());
     let (jobs, jobs_thread) = Jobs::start(JobRows::of(&board), Arc::clone(&heat), config.jobs.threads)?;
     let (mut sequencer, commands) = Sequencer::new(engine, journal, board, heat, config.sequencer.clone())?;
@@ -109,11 +109,15 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// SIGTERM, SIGINT and SIGHUP arrive as a descriptor, in every thread.
+/// SIGTERM, SIGINT and SIGHUP arrive as a descriptor, in every thread. SIGXFSZ arrives nowhere: a file or a lane that passes a
+/// limit of size is an error in words.
 fn block_signals() -> Result<SignalFd, String> {
-    let mut set = SigSet::empty();
+    let (mut set, mut unheard) = (SigSet::empty(), SigSet::empty());
+    unheard.add(Signal::SIGXFSZ);
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|signal| set.add(signal));
-    set.thread_block()
+    unheard
+        .thread_block()
+        .and_then(|()| set.thread_block())
         .and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK))
         .map_err(|error| format!("cannot take signals: {error}"))
 }
@@ -251,7 +255,7 @@ fn frame_meta(engine: &Engine, kind: FrameKind, lane: u32, schema_hash: u64) -> 
 }
 
 /// Binds the control socket. What a dead sidecar left there is removed; anything else is somebody's and stays.
-fn open_socket(path: &Path) -> Result<OwnedFd, String> {
+fn open_socket(path: &Path, access: &AccessConfig) -> Result<OwnedFd, String> {
     let say = |error: &dyn std::fmt::Display| format!("cannot listen at {}: {error}", path.display());
     let address = UnixAddr::new(path).map_err(|error| say(&error))?;
     let make = || {
@@ -275,7 +279,9 @@ fn open_socket(path: &Path) -> Result<OwnedFd, String> {
     let bound = bind(listener.as_raw_fd(), &address);
     umask(before);
     bound.map_err(|error| say(&error))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(|error| say(&error))?;
+    let gid = access.gid()?;
+    std::os::unix::fs::chown(path, None, gid).map_err(|error| say(&error))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(access.mode())).map_err(|error| say(&error))?;
     listen(&listener, Backlog::MAXALLOWABLE).map_err(|error| say(&error))?;
     Ok(listener)
 }

@@ -163,7 +163,7 @@ fn buckets(times: &Times) -> Vec<(f64, u64)> {
             (seconds(1 << power), times.buckets[below..from].iter().sum())
         })
         .collect();
-    buckets.push((f64::MAX, times.buckets[from..].iter().sum()));
+    buckets.push((f64::INFINITY, times.buckets[from..].iter().sum()));
     buckets
 }
 
