@@ -189,7 +189,9 @@ pub(crate) fn configure(engine: &mut Engine, config: &Config, journaled: &[Accou
     // A file that names none has nothing against what the journal has.
     let keep = config.orders.instruments.is_empty() && !known.is_empty();
     let instruments = if keep { known.clone() } else { config.orders.instrument_records() };
-    if let Some(missing) = known.get(instruments.len()) {
+    // What an administrator added while the sidecar ran need not stand in the file.
+    let behind = known.get(instruments.len()..).unwrap_or_default();
+    if let Some(missing) = behind.iter().find(|instrument| instrument.live == 0) {
         return Err(format!(
             "symbol {} is {} in the journal, and the configuration ends before it: instruments can be added behind the others, not \
              removed; restore the entry, or begin a new journal directory",
@@ -197,7 +199,11 @@ pub(crate) fn configure(engine: &mut Engine, config: &Config, journaled: &[Accou
             text_of(&missing.name)
         ));
     }
-    if let Some((known, configured)) = known.iter().zip(&instruments).find(|(known, configured)| known != configured) {
+    if let Some((known, configured)) = known
+        .iter()
+        .zip(&instruments)
+        .find(|(known, configured)| Instrument { live: 0, ..**known } != Instrument { live: 0, ..**configured })
+    {
         return Err(instrument_changed(known, configured));
     }
     for instruments in instruments.get(known.len()..).unwrap_or_default().chunks(BATCH_SLOTS_MAX) {
@@ -206,7 +212,9 @@ pub(crate) fn configure(engine: &mut Engine, config: &Config, journaled: &[Accou
     }
     let keep = config.orders.accounts.is_empty() && !journaled.is_empty();
     let accounts = if keep { Vec::new() } else { config.orders.account_records() };
-    if let Some(account) = journaled.iter().filter(|_| !keep).find_map(|range| first_unnamed(range, &accounts)) {
+    if let Some(account) =
+        journaled.iter().filter(|range| !keep && range.live == 0 && range.symbol == 0).find_map(|range| first_unnamed(range, &accounts))
+    {
         return Err(format!(
             "account {account} is in the journal, and the configuration does not name it any more: accounts can be added and their \
              limits changed, not removed; restore the entry, or begin a new journal directory"
