@@ -13,7 +13,7 @@ from typing import Any
 from ringlane.sidecar import find_binary
 
 from bench.measure import interleave, steady
-from bench.row import Bench, Measured, times_faster, at_most, row
+from bench.row import Bench, Measured, at_most, row, times_faster
 from bench.sidecars import neutral_batch, open_lane, saturate, sidecar
 
 BATCH, DEPTH = 256, 65_536
