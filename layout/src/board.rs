@@ -31,7 +31,7 @@ pub mod header {
     pub const STARTED_NS: usize = 3;
     /// Journal epoch: how often this journal was opened.
     pub const EPOCH: usize = 4;
-    /// 1 healthy, 2 the journal cannot be written, 3 stopping.
+    /// 1 healthy, 2 intake has stopped until the journal can be written, 3 stopping, 4 degraded: see `JOURNAL_TROUBLE`.
     pub const HEALTH: usize = 5;
     /// Last global sequence number.
     pub const SEQUENCE: usize = 6;
@@ -61,6 +61,22 @@ pub mod header {
     pub const ADDRESS: usize = 24;
     /// Times the sequencer went to sleep.
     pub const SLEEPS: usize = 40;
+    /// Bytes of all journal segments.
+    pub const JOURNAL_TOTAL_BYTES: usize = 41;
+    /// Most bytes that the journal keeps.
+    pub const JOURNAL_CAP_BYTES: usize = 42;
+    /// Bytes free on the journal's file system.
+    pub const JOURNAL_FREE_BYTES: usize = 43;
+    /// Bytes a second that are journaled, levelled over a minute.
+    pub const JOURNAL_RATE: usize = 44;
+    /// Seconds until that disk is full at this rate; all ones when that will not happen.
+    pub const JOURNAL_SECONDS_LEFT: usize = 45;
+    /// 0 none, 1 over the cap without a snapshot, 2 the disk is short, 3 the next segment cannot be had.
+    pub const JOURNAL_TROUBLE: usize = 46;
+    /// Why it cannot be had, errno.
+    pub const JOURNAL_ERRNO: usize = 47;
+    /// Journal segments that were used again since start.
+    pub const JOURNAL_RECYCLED: usize = 48;
     /// Words in the header.
     pub const WORDS: usize = 64;
 }

@@ -51,6 +51,8 @@ pub const RESTING_ORDERS_MAX: usize = 1 << 26;
 /// Most decimals of a price.
 pub const PRICE_DECIMALS_MAX: u32 = 9;
 
+/// Most journal segments that are kept ready.
+pub const SPARE_SEGMENTS_MAX: usize = 64;
 /// Most orders in one batch of the sequencer, slots. One batch is one journal frame.
 pub const BATCH_SLOTS_MAX: usize = 256;
 /// Work that a lane may take in one turn while others wait, orders or their equal in work: about 10 microseconds.

@@ -4,7 +4,9 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use ringlane_layout::limits::{ACCOUNT_MAX, ORDER_PRICE_MAX, ORDER_QUANTITY_MAX, PRICE_DECIMALS_MAX, RESTING_ORDERS_MAX, SYMBOLS_MAX};
+use ringlane_layout::limits::{
+    ACCOUNT_MAX, ORDER_PRICE_MAX, ORDER_QUANTITY_MAX, PRICE_DECIMALS_MAX, RESTING_ORDERS_MAX, SPARE_SEGMENTS_MAX, SYMBOLS_MAX,
+};
 use ringlane_layout::orders::{AccountLimits, Instrument};
 use serde::Deserialize;
 
@@ -48,11 +50,51 @@ pub struct JournalConfig {
     pub segment_bytes: u64,
     /// How far ahead of the writer pages are faulted in, bytes.
     pub prefault_bytes: u64,
+    /// Most bytes of all segments; the oldest ones that a snapshot covers are used again.
+    pub retention_bytes: u64,
+    /// Segments that are kept ready with all their pages in memory.
+    pub spare_segments: usize,
+    /// Hours until the disk is full below which the sidecar is degraded.
+    pub disk_hours_min: u64,
 }
 
 impl Default for JournalConfig {
     fn default() -> Self {
-        Self { directory: None, segment_bytes: 256 << 20, prefault_bytes: 16 << 20 }
+        Self {
+            directory: None,
+            segment_bytes: 256 << 20,
+            prefault_bytes: 16 << 20,
+            retention_bytes: 32 << 30,
+            spare_segments: 0,
+            disk_hours_min: 4,
+        }
+    }
+}
+
+impl JournalConfig {
+    /// What types cannot say.
+    fn check(&self) -> Result<(), String> {
+        if !(1 << 20..=1 << 36).contains(&self.segment_bytes) || !self.segment_bytes.is_multiple_of(4096) {
+            return Err("journal.segment_bytes must be 1 MiB to 64 GiB and a multiple of 4096".into());
+        }
+        if self.prefault_bytes > self.segment_bytes {
+            return Err("journal.prefault_bytes must be at most journal.segment_bytes".into());
+        }
+        if self.spare_segments > SPARE_SEGMENTS_MAX {
+            return Err(format!("journal.spare_segments must be 0 to {SPARE_SEGMENTS_MAX}"));
+        }
+        let segments_min = 3 + self.spare_segments as u64;
+        if self.retention_bytes < segments_min * self.segment_bytes || self.retention_bytes > 1 << 50 {
+            return Err(format!(
+                "journal.retention_bytes must be at least {segments_min} segments of journal.segment_bytes ({} bytes): one that is \
+                 written, one made ahead, one to use again, and the spares; and at most 1 PiB",
+                segments_min * self.segment_bytes
+            ));
+        }
+        if self.disk_hours_min > 10_000 {
+            return Err("journal.disk_hours_min must be 0 to 10000".into());
+        }
+        Ok(())
     }
 }
 
@@ -165,13 +207,7 @@ impl Config {
 
     /// What types cannot say.
     fn check(&self) -> Result<(), String> {
-        let journal = &self.journal;
-        if !(1 << 20..=1 << 36).contains(&journal.segment_bytes) || !journal.segment_bytes.is_multiple_of(4096) {
-            return Err("journal.segment_bytes must be 1 MiB to 64 GiB and a multiple of 4096".into());
-        }
-        if journal.prefault_bytes > journal.segment_bytes {
-            return Err("journal.prefault_bytes must be at most journal.segment_bytes".into());
-        }
+        self.journal.check()?;
         if self.sequencer.spin_us > WAIT_US_MAX || self.sequencer.park_after_us > WAIT_US_MAX {
             return Err(format!("sequencer.spin_us and sequencer.park_after_us must be 0 to {WAIT_US_MAX} (one minute)"));
         }

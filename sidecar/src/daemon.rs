@@ -22,7 +22,7 @@ use crate::board::{AddressLock, Board, Identity, text_of};
 use crate::config::{Config, JournalConfig};
 use crate::control::{Control, Host, Lifetime};
 use crate::engine::{ENGINE_VERSION, Engine};
-use crate::journal::{Epoch, FrameKind, FrameMeta, JournalEnd, JournalLock, LaneClose, Writer, WriterConfig, list_segments};
+use crate::journal::{Epoch, FrameKind, FrameMeta, Full, JournalEnd, JournalLock, LaneClose, Writer, WriterConfig, list_segments};
 use crate::replay::replay;
 use crate::sequencer::{Sequencer, wall_clock_ns};
 
@@ -79,6 +79,10 @@ fn raise_descriptor_limit() {
 /// SIGTERM, SIGINT and SIGHUP arrive as a descriptor, in every thread.
 fn block_signals() -> Result<SignalFd, String> {
     let mut set = SigSet::empty();
+    // A file that may not grow is an error where it is written, and no end.
+    let mut ignored = SigSet::empty();
+    ignored.add(Signal::SIGXFSZ);
+    ignored.thread_block().map_err(|error| format!("cannot block SIGXFSZ: {error}"))?;
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|signal| set.add(signal));
     set.thread_block()
         .and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK))
@@ -107,11 +111,13 @@ fn recover(config: &Config) -> Result<(Engine, Option<Writer>, u64), String> {
     let start = frame_meta(&engine, FrameKind::End, 0, 0);
     let added = configure(&mut engine, config, &accounts)?;
     let words = Epoch { number: epoch, engine_version: ENGINE_VERSION, request_schema_hash: OrderRequest::SCHEMA_HASH };
-    let JournalConfig { segment_bytes, prefault_bytes, .. } = config.journal;
-    let writer_config = WriterConfig { segment_bytes, prefault_bytes, avoid_cpu: config.sequencer.cpu };
+    let JournalConfig { segment_bytes, prefault_bytes, retention_bytes, spare_segments, disk_hours_min, .. } = config.journal;
+    let (is_mapped, avoid_cpu) = (true, config.sequencer.cpu);
+    let writer_config =
+        WriterConfig { segment_bytes, prefault_bytes, retention_bytes, spare_segments, disk_hours_min, is_mapped, avoid_cpu };
     let mut writer = Writer::open(directory, index, writer_config, words, &start)?;
     for (meta, records) in &added {
-        writer.append(meta, records.len(), |place| place.copy_from_slice(records))?;
+        append(&mut writer, meta, records)?;
     }
     close_abandoned(&mut engine, &mut writer)?;
     Ok((engine, Some(writer), epoch))
@@ -128,10 +134,17 @@ fn close_abandoned(engine: &mut Engine, writer: &mut Writer) -> Result<(), Strin
     for (lane, _) in engine.open_lanes().to_vec() {
         let close = LaneClose { lane, cancel_orders: 0, status: LaneStatus::ShuttingDown as u64, ..LaneClose::default() };
         let meta = frame_meta(engine, FrameKind::LaneClose, lane, LaneClose::SCHEMA_HASH);
-        writer.append(&meta, 1, |records| records[0] = bytemuck::must_cast(close))?;
+        append(writer, &meta, &[bytemuck::must_cast(close)])?;
         engine.close_lane(&close);
     }
     Ok(())
+}
+
+/// Appends a frame before the first client comes.
+fn append(writer: &mut Writer, meta: &FrameMeta, records: &[RecordBytes]) -> Result<(), String> {
+    writer.wait_for_room(meta, records.len())?;
+    let appended = writer.append(meta, records.len(), |place| place.copy_from_slice(records));
+    appended.map(|_| ()).map_err(|Full| "the journal has no room for its own beginning".into())
 }
 
 /// A frame that is still to be journaled.

@@ -157,7 +157,7 @@ impl Engine {
             FrameKind::LaneClose => records.for_each(|record| {
                 self.close_lane(bytemuck::cast_ref(record));
             }),
-            FrameKind::End => {}
+            FrameKind::End | FrameKind::Stop => {}
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use nix::errno::Errno;
 use ringlane_layout::board::{header, row};
 use ringlane_layout::limits::LANES_MAX;
 use serde_json::{Value, json};
@@ -17,7 +18,8 @@ pub fn status(board: &BoardReader) -> Value {
     let health = match board.word(header::HEALTH) {
         _ if !alive => "dead",
         1 => "healthy",
-        2 => "journal-failed",
+        2 => "journal-stalled",
+        4 => "degraded",
         _ => "stopping",
     };
     json!({
@@ -30,6 +32,7 @@ pub fn status(board: &BoardReader) -> Value {
         "epoch": board.word(header::EPOCH),
         "sequence": board.word(header::SEQUENCE),
         "journal_bytes": board.word(header::JOURNAL_BYTES),
+        "journal": journal_status(board),
         "accepted": board.word(header::ACCEPTED),
         "rejected": board.word(header::REJECTED),
         "trades": board.word(header::TRADES),
@@ -39,6 +42,50 @@ pub fn status(board: &BoardReader) -> Value {
         "sleeps": board.word(header::SLEEPS),
         "lanes": lanes,
     })
+}
+
+/// What the journal's helper says of its disk; null without a journal.
+fn journal_status(board: &BoardReader) -> Value {
+    if board.word(header::JOURNAL_CAP_BYTES) == 0 {
+        return Value::Null;
+    }
+    let seconds_left = board.word(header::JOURNAL_SECONDS_LEFT);
+    let errno = board.word(header::JOURNAL_ERRNO);
+    let why = (errno != 0).then(|| Errno::from_raw(errno as i32).desc());
+    let trouble = match (board.word(header::JOURNAL_TROUBLE), why) {
+        (_, Some(why)) => Some(format!("the next segment cannot be made: {why}; free space on the journal's disk")),
+        (1, _) => Some("over retention_bytes, and no snapshot covers the oldest segment".to_owned()),
+        (2, _) => Some("the disk will soon be full at this rate".to_owned()),
+        _ => None,
+    };
+    json!({
+        "total_bytes": board.word(header::JOURNAL_TOTAL_BYTES),
+        "retention_bytes": board.word(header::JOURNAL_CAP_BYTES),
+        "disk_free_bytes": board.word(header::JOURNAL_FREE_BYTES),
+        "bytes_per_second": board.word(header::JOURNAL_RATE),
+        "disk_hours_left": (seconds_left != u64::MAX).then_some(seconds_left as f64 / 3600.0),
+        "segments_recycled": board.word(header::JOURNAL_RECYCLED),
+        "trouble": trouble,
+    })
+}
+
+/// The same for people, one line.
+fn journal_text(status: &Value) -> String {
+    let journal = &status["journal"];
+    let mebibytes = |value: &Value| value.as_f64().unwrap_or(0.0) / f64::from(1 << 20);
+    if journal.is_null() {
+        return "none: nothing is recorded".into();
+    }
+    let hours = journal["disk_hours_left"].as_f64();
+    let left = hours.map_or_else(|| "retention keeps it in bounds".into(), |hours| format!("{hours:.1} hours of disk left"));
+    let trouble = journal["trouble"].as_str().map_or_else(String::new, |words| format!("; {words}"));
+    format!(
+        "{:.1} MiB since start, {:.0} of {:.0} MiB kept, {:.2} MiB/s, {left}{trouble}",
+        mebibytes(&status["journal_bytes"]),
+        mebibytes(&journal["total_bytes"]),
+        mebibytes(&journal["retention_bytes"]),
+        mebibytes(&journal["bytes_per_second"]),
+    )
 }
 
 fn lane_status(words: &Row) -> Value {
@@ -76,7 +123,7 @@ pub fn status_text(status: &Value) -> String {
     line(&mut text, "version", format!("{} (build {}), pid {}", plain("version"), plain("build"), plain("pid")));
     line(&mut text, "uptime", format!("{:.1} s, journal epoch {}", status["uptime_ns"].as_f64().unwrap_or(0.0) / 1e9, plain("epoch")));
     line(&mut text, "sequence", plain("sequence"));
-    line(&mut text, "journal", format!("{:.1} MiB since start", status["journal_bytes"].as_f64().unwrap_or(0.0) / f64::from(1 << 20)));
+    line(&mut text, "journal", journal_text(status));
     line(
         &mut text,
         "orders",

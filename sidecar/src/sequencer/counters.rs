@@ -24,6 +24,7 @@ impl Sequencer {
             (header::SLEEPS, self.sleeps),
         ];
         words.into_iter().for_each(|(word, value)| self.board.set(word, value));
+        self.publish_disk();
     }
 }
 

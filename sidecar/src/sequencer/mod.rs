@@ -3,6 +3,7 @@
 
 mod commands;
 mod counters;
+mod durability;
 mod idle;
 mod turns;
 
@@ -64,7 +65,8 @@ pub struct Sequencer {
     lane_count: u64,
     faults: u64,
     sleeps: u64,
-    journal_failed: bool,
+    /// Whether the journal had no room for the last batch.
+    is_blocked: bool,
     stopping: bool,
 }
 
@@ -96,7 +98,7 @@ impl Sequencer {
             lane_count: 0,
             faults: 0,
             sleeps: 0,
-            journal_failed: false,
+            is_blocked: false,
             stopping: false,
         };
         Ok((sequencer, Commands { queue, wake }))
@@ -112,6 +114,9 @@ impl Sequencer {
         while !self.stopping || self.lane_count > 0 {
             if self.wake.pending.load(Ordering::Relaxed) && !self.stopping {
                 self.obey();
+            }
+            if self.is_blocked {
+                self.try_unblock();
             }
             let mut work = 0;
             let mut index = 0;
@@ -137,7 +142,7 @@ impl Sequencer {
             }
         }
         if let Some(journal) = self.journal {
-            journal.close();
+            journal.close(&meta(&self.engine, FrameKind::Stop, 0, 0, 0, wall_clock_ns()));
         }
         self.engine
     }
