@@ -1,5 +1,5 @@
 # Ringlane: `make run` tries it, `make test` proves it, `make bench` measures it. Each does all of its own set-up.
-.PHONY: run test test-lobster bench loom torture build clean
+.PHONY: run test test-lobster bench loom torture build deb clean
 VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := $(shell find layout shim sidecar python/ringlane python/pyproject.toml -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi') Cargo.toml Cargo.lock
@@ -45,6 +45,16 @@ $(VENV)/created.stamp: python/make_venv.sh
 $(VENV)/test.stamp: $(VENV)/created.stamp python/pyproject.toml
 	$(PY) -m pip install --quiet $$($(PY) python/extra.py test)
 	@touch $@
+
+# The Debian package: daemon, units, configuration, man pages, completions.
+DEB_TOOL := target/tools/bin/cargo-deb
+deb: $(DEB_TOOL)
+	cargo build --release -p ringlane-sidecar
+	rm -rf target/manual && target/release/ringlane manual target/manual
+	$(DEB_TOOL) --package ringlane-sidecar --no-build --no-strip --quiet --output target/debian/
+
+$(DEB_TOOL):
+	cargo install --quiet --locked --no-default-features --root target/tools cargo-deb
 
 clean:
 	rm -rf target $(VENV) .venv-bench python/wheel-data

@@ -61,22 +61,26 @@ pub mod header {
     pub const ADDRESS: usize = 24;
     /// Times the sequencer went to sleep.
     pub const SLEEPS: usize = 40;
+    /// What the control socket refused since start: connections, lanes, questions, messages.
+    pub const REFUSED: usize = 41;
+    /// Requests since start for accounts that their lane was not granted.
+    pub const NOT_PERMITTED: usize = 42;
     /// Bytes of all journal segments.
-    pub const JOURNAL_TOTAL_BYTES: usize = 41;
+    pub const JOURNAL_TOTAL_BYTES: usize = 44;
     /// Most bytes that the journal keeps.
-    pub const JOURNAL_CAP_BYTES: usize = 42;
+    pub const JOURNAL_CAP_BYTES: usize = 45;
     /// Bytes free on the journal's file system.
-    pub const JOURNAL_FREE_BYTES: usize = 43;
+    pub const JOURNAL_FREE_BYTES: usize = 46;
     /// Bytes a second that are journaled, levelled over a minute.
-    pub const JOURNAL_RATE: usize = 44;
+    pub const JOURNAL_RATE: usize = 47;
     /// Seconds until that disk is full at this rate; all ones when that will not happen.
-    pub const JOURNAL_SECONDS_LEFT: usize = 45;
+    pub const JOURNAL_SECONDS_LEFT: usize = 48;
     /// 0 none, 1 over the cap without a snapshot, 2 the disk is short, 3 the next segment cannot be had.
-    pub const JOURNAL_TROUBLE: usize = 46;
+    pub const JOURNAL_TROUBLE: usize = 49;
     /// Why it cannot be had, errno.
-    pub const JOURNAL_ERRNO: usize = 47;
+    pub const JOURNAL_ERRNO: usize = 50;
     /// Journal segments that were used again since start.
-    pub const JOURNAL_RECYCLED: usize = 48;
+    pub const JOURNAL_RECYCLED: usize = 51;
     /// Words in the header.
     pub const WORDS: usize = 64;
 }
@@ -109,6 +113,8 @@ pub mod row {
     pub const PARKS: usize = 11;
     /// Notifications sent.
     pub const NOTIFIES: usize = 12;
+    /// Requests for accounts that the lane was not granted.
+    pub const NOT_PERMITTED: usize = 13;
     /// When the lane was opened, nanoseconds since 1970.
     pub const OPENED_NS: usize = 14;
     /// Client's name, text of 8 words.

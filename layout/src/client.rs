@@ -7,6 +7,7 @@ use crate::region::{LaneGeometry, REQUESTS_MAGIC, RESULTS_MAGIC, RING_OFFSET};
 use crate::ring::{self, ClientWords, SidecarWords};
 use crate::shared::{RecordRing, SharedBytes};
 use crate::slots::{Obstacle, Serial, Slots};
+use std::collections::BTreeMap;
 use std::hint::spin_loop;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -42,6 +43,8 @@ pub struct Look<M> {
     pub first: u64,
     /// How many slots.
     pub count: u64,
+    /// Size of one, bytes.
+    pub slot_bytes: u64,
     offset: usize,
 }
 
@@ -67,17 +70,17 @@ struct Desk<M> {
 pub struct Client<M> {
     geometry: LaneGeometry,
     /// For each word of a request record, the bits that belong to a field.
-    used_bits: [u64; RECORD_BYTES / 8],
+    used_bits: Box<[u64]>,
     requests: SharedBytes,
     results: SharedBytes,
-    /// The first mapping of `requests`: its header page is used for ever, its ring until the first replacement.
-    _header: Arc<M>,
+    /// The first mapping of `requests`: its header page and its arena are used for ever, its ring until the first replacement.
+    first_mapping: Arc<M>,
     results_mapping: Arc<M>,
     desk: Mutex<Desk<M>>,
     /// Slots came free, or the reservation ended.
     freed: Condvar,
-    /// Targets of all who sleep for `completed`; the smallest one is announced.
-    sleepers: Mutex<Vec<u64>>,
+    /// How many sleep for each value of `completed`; the smallest one that is not reached is announced.
+    sleepers: Mutex<BTreeMap<u64, u32>>,
     events_read: Mutex<u64>,
 }
 
@@ -88,7 +91,7 @@ impl<M: Mapping> Client<M> {
         geometry: LaneGeometry,
         lane: u64,
         hashes: (u64, u64),
-        used_bits: [u64; RECORD_BYTES / 8],
+        used_bits: Box<[u64]>,
         requests_mapping: M,
         results_mapping: M,
     ) -> Result<Self, String> {
@@ -102,11 +105,11 @@ impl<M: Mapping> Client<M> {
             used_bits,
             requests,
             results,
-            _header: header,
+            first_mapping: header,
             results_mapping: Arc::new(results_mapping),
             desk: Mutex::new(desk),
             freed: Condvar::new(),
-            sleepers: Mutex::new(Vec::new()),
+            sleepers: Mutex::new(BTreeMap::new()),
             events_read: Mutex::new(0),
         })
     }
@@ -158,7 +161,7 @@ impl<M: Mapping> Client<M> {
         let completed = self.completed();
         let mut desk = lock(&self.desk);
         let (serial, slot) = desk.slots.submit_one(completed)?;
-        desk.mapping.bytes().write(self.geometry.slot_offset(slot), &record[..RECORD_BYTES]);
+        desk.mapping.bytes().write(self.geometry.request_offset(slot), &record[..RECORD_BYTES]);
         Ok((serial, slot, self.publish(&mut desk.slots)))
     }
 
@@ -182,7 +185,7 @@ impl<M: Mapping> Client<M> {
     /// Copies the result of a completed slot out.
     #[inline]
     pub fn read_result(&self, slot: u64, into: &mut [u8]) {
-        self.results.read(self.geometry.slot_offset(slot), &mut into[..RECORD_BYTES]);
+        self.results.read(self.geometry.result_offset(slot), &mut into[..RECORD_BYTES]);
     }
 
     /// Opens a reservation for this thread: its serial, its first slot, and the number of the mapping that it stands in.
@@ -193,7 +196,8 @@ impl<M: Mapping> Client<M> {
         let open = desk.slots.reserve(count, completed, thread::current().id())?;
         let (serial, first) = (open.serial, open.first);
         if blank {
-            desk.mapping.bytes().blank(self.geometry.slot_offset(first), count as usize * RECORD_BYTES);
+            let bytes = (count * self.geometry.request_slot_bytes) as usize;
+            desk.mapping.bytes().blank(self.geometry.request_offset(first), bytes);
         }
         Ok((serial, first, desk.ring_number))
     }
@@ -204,16 +208,29 @@ impl<M: Mapping> Client<M> {
         let mapping = desk.mapping.clone();
         let open = desk.slots.open_as(serial)?;
         open.pins += 1;
-        Some(self.look(mapping, Some(open.serial), open.first, open.count))
+        Some(self.look(mapping, open.serial, open.first, open.count))
     }
 
     /// A look at the whole request ring, twice in a row, that pins nothing.
     pub fn look_at_ring(&self) -> Look<M> {
-        self.look(lock(&self.desk).mapping.clone(), None, 0, 2 * self.geometry.depth_slots)
+        let (count, slot_bytes) = (2 * self.geometry.depth_slots, self.geometry.request_slot_bytes);
+        Look { mapping: lock(&self.desk).mapping.clone(), serial: None, first: 0, count, slot_bytes, offset: RING_OFFSET }
     }
 
-    const fn look(&self, mapping: Arc<M>, serial: Option<Serial>, first: u64, count: u64) -> Look<M> {
-        Look { mapping, serial, first, count, offset: self.geometry.slot_offset(first) }
+    /// A look at the payload arena, or at the output arena, byte by byte, that pins nothing.
+    pub fn look_at_arena(&self, is_output: bool) -> Look<M> {
+        let geometry = self.geometry;
+        let (mapping, offset, count) = if is_output {
+            (&self.results_mapping, geometry.output_offset() + geometry.result_ring_bytes(), geometry.output_bytes)
+        } else {
+            (&self.first_mapping, geometry.arena_offset() + geometry.request_ring_bytes(), geometry.arena_bytes)
+        };
+        Look { mapping: mapping.clone(), serial: None, first: 0, count, slot_bytes: 1, offset }
+    }
+
+    const fn look(&self, mapping: Arc<M>, serial: Serial, first: u64, count: u64) -> Look<M> {
+        let (slot_bytes, offset) = (self.geometry.request_slot_bytes, self.geometry.request_offset(first));
+        Look { mapping, serial: Some(serial), first, count, slot_bytes, offset }
     }
 
     /// Submits the open reservation, if it is `serial`'s: a pinning look at its results (true only once completed), and
@@ -227,15 +244,17 @@ impl<M: Mapping> Client<M> {
         if desk.slots.waiters > 0 {
             self.freed.notify_all();
         }
-        Some((self.look(self.results_mapping.clone(), Some(open.serial), open.first, open.count), asleep))
+        let (slot_bytes, offset) = (self.geometry.result_slot_bytes, self.geometry.result_offset(open.first));
+        let mapping = self.results_mapping.clone();
+        Some((Look { mapping, serial: Some(open.serial), first: open.first, count: open.count, slot_bytes, offset }, asleep))
     }
 
     /// Clears the bits of records that belong to no field: padding of numpy's is not always zero.
     fn scrub(&self, bytes: &SharedBytes, first: u64, count: u64) {
-        let base = self.geometry.slot_offset(first);
+        let (base, slot_bytes) = (self.geometry.request_offset(first), self.geometry.request_slot_bytes as usize);
         for (index, &used) in self.used_bits.iter().enumerate().filter(|&(_, &used)| used != u64::MAX) {
             for slot in 0..count as usize {
-                let word = bytes.word(base + slot * RECORD_BYTES + index * 8);
+                let word = bytes.word(base + slot * slot_bytes + index * 8);
                 let value = word.load(Ordering::Relaxed);
                 if value & !used != 0 {
                     word.store(value & used, Ordering::Relaxed);
@@ -339,7 +358,7 @@ impl<M: Mapping> Client<M> {
     /// Notes that somebody is about to sleep for `goal`, until [`Client::withdraw`].
     pub fn enlist(&self, goal: Goal) {
         if let Goal::Completed(target) = goal {
-            lock(&self.sleepers).push(target);
+            *lock(&self.sleepers).entry(target).or_default() += 1;
         }
     }
 
@@ -353,9 +372,8 @@ impl<M: Mapping> Client<M> {
         let sleepers = lock(&self.sleepers);
         // Each turn, a nearer target was reached in between: at most as many turns as there are sleepers.
         while !self.reached(goal) && self.status() == 0 {
-            let completed = self.completed();
-            let ahead = sleepers.iter().copied().filter(|&sleeper| sleeper > completed);
-            let nearest = ahead.min().map_or(target, |nearest| nearest.min(target));
+            let ahead = sleepers.range(self.completed() + 1..).next();
+            let nearest = ahead.map_or(target, |(nearest, _)| target.min(*nearest));
             if !ring::announce_wait(self.mine(), self.peer(), nearest) {
                 return false;
             }
@@ -367,8 +385,11 @@ impl<M: Mapping> Client<M> {
     pub fn withdraw(&self, goal: Goal) {
         if let Goal::Completed(target) = goal {
             let mut sleepers = lock(&self.sleepers);
-            if let Some(index) = sleepers.iter().position(|&sleeper| sleeper == target) {
-                sleepers.swap_remove(index);
+            if let Some(count) = sleepers.get_mut(&target) {
+                *count -= 1;
+                if *count == 0 {
+                    sleepers.remove(&target);
+                }
             }
             // Others announce anew after each wake-up; nobody left means no more notifications.
             if sleepers.is_empty() {
@@ -389,10 +410,13 @@ impl<M: Mapping> Client<M> {
     /// Takes events out of their ring, at most as many as `into` holds, which may not be more than the ring; gives their number.
     pub fn take_events(&self, into: &mut [u8]) -> u64 {
         assert!(into.len() <= self.geometry.event_ring_bytes());
+        if into.is_empty() {
+            return 0;
+        }
         let mut read = lock(&self.events_read);
         let ahead = ring::events_published(self.peer()).wrapping_sub(*read);
         let taken = ahead.min((into.len() / RECORD_BYTES) as u64);
-        let offset = RING_OFFSET + 2 * self.geometry.ring_bytes();
+        let offset = self.geometry.event_ring_offset() + self.geometry.result_ring_bytes();
         let events = RecordRing::new(self.results, offset, self.geometry.event_capacity);
         events.read(*read, &mut into[..taken as usize * RECORD_BYTES]);
         *read += taken;

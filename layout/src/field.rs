@@ -103,16 +103,15 @@ impl NumberField {
     }
 }
 
-/// For each 8-byte word of a record, the bits that belong to some field; all others must be zero on the wire.
+/// For each 8-byte word of a record of `slot_bytes`, the bits that belong to some field; all others must be zero on the wire.
 #[must_use]
-pub fn used_bits(spans: &[(usize, usize)]) -> [u64; RECORD_BYTES / 8] {
-    let mut used = [0_u8; RECORD_BYTES];
+pub fn used_bits(spans: &[(usize, usize)], slot_bytes: u64) -> Box<[u64]> {
+    let mut used = vec![0_u8; slot_bytes as usize];
     for &(offset, size) in spans {
-        let end = (offset + size).min(RECORD_BYTES);
+        let end = offset.saturating_add(size).min(used.len());
         used[offset.min(end)..end].fill(0xff);
     }
-    let words = used.as_chunks::<8>().0;
-    std::array::from_fn(|index| u64::from_ne_bytes(words[index]))
+    used.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect()
 }
 
 #[cfg(test)]
@@ -148,9 +147,10 @@ mod tests {
         }
 
         #[test]
-        fn used_bits_are_those_of_the_spans(spans in prop::collection::vec((0usize..80, 0usize..20), 0..6)) {
-            let used = used_bits(&spans);
-            for byte in 0..RECORD_BYTES {
+        fn used_bits_are_those_of_the_spans(spans in prop::collection::vec((0usize..240, 0usize..90), 0..6), records in 1u64..4) {
+            let used = used_bits(&spans, records * RECORD_BYTES as u64);
+            prop_assert_eq!(used.len() as u64, records * 8);
+            for byte in 0..8 * used.len() {
                 let inside = spans.iter().any(|&(offset, size)| (offset..offset + size).contains(&byte));
                 prop_assert_eq!(used[byte / 8].to_ne_bytes()[byte % 8], if inside { 0xff } else { 0 });
             }

@@ -6,6 +6,7 @@ pub mod client;
 pub mod field;
 pub mod limits;
 pub mod lookout;
+pub mod order_codes;
 pub mod orders;
 pub mod patience;
 pub mod primitive;

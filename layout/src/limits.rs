@@ -1,10 +1,16 @@
 //! Every limit of the exchange, with its unit. A loop, queue or message without a maximum here has no place in Ringlane.
 
 /// Version of the regions' layout and of the control protocol; a peer of another version is refused in words.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
-/// Size of every record that travels in a lane's rings, bytes.
+/// Size of an order lane's records and of every event, bytes; the slots of other lanes are multiples of it.
 pub const RECORD_BYTES: usize = 64;
+/// Largest slot of a lane, bytes.
+pub const SLOT_BYTES_MAX: u64 = 64 * 1024;
+/// Largest payload or output arena of a lane, bytes.
+pub const ARENA_BYTES_MAX: u64 = 1 << 32;
+/// Largest region of a lane, bytes.
+pub const REGION_BYTES_MAX: u64 = 1 << 34;
 /// Page size that region offsets are multiples of, bytes.
 pub const PAGE_BYTES: usize = 4096;
 /// Distance between two hot words, bytes: two cache lines, because adjacent lines are fetched in pairs.
@@ -29,8 +35,16 @@ pub const REFUSAL_BYTES_MAX: usize = 1000;
 pub const CLIENT_NAME_BYTES_MAX: usize = 64;
 /// Most open client connections.
 pub const CLIENTS_MAX: usize = 1024;
+/// User id that every user of another user namespace arrives as, and of which nothing can be proven.
+pub const OVERFLOW_UID: u32 = 65_534;
+/// Most supplementary groups of a peer that are looked at; Linux allows no more (NGROUPS_MAX).
+pub const PEER_GROUPS_MAX: usize = 65_536;
 /// Most open lanes in one sidecar.
 pub const LANES_MAX: usize = 1024;
+/// Most closed lanes and replies of which clients still have the memory; more, and nothing new is handed out.
+pub const KEPT_MAX: usize = 4096;
+/// Most replies of rows of which one user still has the descriptors.
+pub const KEPT_REPLIES_MAX: usize = 256;
 /// Longest time a connection may take to say hello, nanoseconds.
 pub const HELLO_TIMEOUT_NS: u64 = 5_000_000_000;
 /// Most open orders, positions or levels in one query reply.
@@ -82,4 +96,6 @@ const _: () = {
     assert!(ORDER_PRICE_MAX.checked_mul(ORDER_QUANTITY_MAX).is_some());
     assert!(HOT_WORD_STRIDE_BYTES.is_multiple_of(64));
     assert!(PAGE_BYTES.is_multiple_of(RECORD_BYTES));
+    // No sum of sizes within these limits overflows.
+    assert!(DEPTH_SLOTS_MAX.checked_mul(SLOT_BYTES_MAX).is_some());
 };

@@ -1,7 +1,9 @@
 //! The order lane's records: what a worker asks, what it is told, what happens to its resting orders, and the rows that
 //! state queries and the journal's configuration frames hold. Rules about orders live in the kernel, not here.
 
-use crate::{codes, record};
+use crate::record;
+
+pub use crate::order_codes::*;
 
 record! {
     /// One instruction to the order kernel. Fields that an `op` does not name in its description are ignored; reserved bytes must be zero.
@@ -14,20 +16,26 @@ record! {
         order_type: u8 as OrderType,
         /// How long the order may rest; for `NEW`.
         time_in_force: u8 as TimeInForce,
-        /// Symbol number, from 1; 0 means every symbol, for `TAKE_OVER` only.
+        /// Symbol number, from 1; 0 means every symbol, for `TAKE_OVER` and `CANCEL_ALL` only.
         symbol: u32,
-        /// Account number, from 1.
+        /// Account number, from 1; 0 means every account of the lane, for `CANCEL_ALL` only.
         account: u32,
-        /// Sum of `OrderFlag` bits; for `NEW` and `REPLACE`.
+        /// Sum of `OrderFlag` bits; for `NEW`, `REPLACE` and `CANCEL_ALL`.
         flags: u32 as OrderFlag,
         /// The client's own order id, unique among the account's live orders in the symbol.
         client_order_id: u64,
-        /// Limit price in price units (10^-price_decimals of the symbol's currency); a multiple of the symbol's tick; 0 for a market order.
+        /// Limit price in price units (10^-price_decimals of the symbol's currency); a multiple of the symbol's tick; 0 for a market order and a `STOP`.
         price: i64,
         /// `NEW`: order quantity. `REDUCE`: how much to take off. `REPLACE`: the new open quantity. A multiple of the symbol's lot.
         quantity: i64,
+        /// Price whose trade triggers a `STOP` or `STOP_LIMIT`, price units; 0 for other types. `REPLACE` of a waiting stop states it anew.
+        stop_price: i64,
+        /// For `GTD`: the order ends when sequenced time reaches this, nanoseconds since 1970; 0 for other times in force. For `NEW`.
+        expires_ns: u64,
+        /// For `NEW` of a limit order that may rest: the most of it that the book shows at a time (an iceberg); 0 shows all. A multiple of the lot.
+        display_quantity: u32,
         /// Zero.
-        reserved: [u8; 24],
+        reserved: [u8; 4],
     }
 }
 
@@ -46,7 +54,7 @@ record! {
         filled_quantity: u32,
         /// Quantity of the order that rests in the book after this request.
         remaining_quantity: u32,
-        /// Fills of this request as taker; for `TAKE_OVER`, the orders taken over.
+        /// Fills of this request as taker; for `TAKE_OVER`, the orders taken over; for `CANCEL_ALL`, the orders cancelled.
         fill_count: u32,
         /// 0 when accepted, else why not; see `RejectCode`.
         code: u16 as RejectCode,
@@ -54,13 +62,17 @@ record! {
         state: u8 as OrderState,
         /// Zero.
         reserved0: u8,
+        /// Why an accepted order did not rest although it might have: `SELF_TRADE`; 0 otherwise.
+        reason: u16 as CancelReason,
         /// Zero.
-        reserved1: [u8; 16],
+        reserved1: [u8; 6],
+        /// Zero.
+        reserved2: [u8; 8],
     }
 }
 
 record! {
-    /// What happened to an order that this lane entered or took over, by somebody else's request.
+    /// What happened to an order that this lane entered or took over, by somebody else's request, a trigger, time or an administrator.
     pub struct OrderEvent: 64 {
         /// Event number within the lane, from 1, without gap; for `GAP`, the last number that was dropped.
         number: u64,
@@ -70,9 +82,9 @@ record! {
         order_id: u64,
         /// Client order id of the resting order.
         client_order_id: u64,
-        /// Price of the fill, or of the cancelled order, in price units.
+        /// Price of the fill or the prevented trade, or of the order that was cancelled or triggered (0 for a `STOP`), in price units.
         price: i64,
-        /// Quantity filled or cancelled.
+        /// Quantity filled, cancelled or triggered.
         quantity: u32,
         /// Quantity of the order that still rests.
         remaining_quantity: u32,
@@ -80,7 +92,7 @@ record! {
         kind: u8 as EventKind,
         /// Side of the resting order.
         side: u8 as Side,
-        /// Why a `CANCEL` happened; see `CancelReason`; 0 otherwise.
+        /// Why a `CANCEL` or `TRADE_PREVENTED` happened; see `CancelReason`; 0 otherwise.
         reason: u16 as CancelReason,
         /// Index k among the events of `sequence`, over all lanes; a trade's id is (sequence, k).
         k: u32,
@@ -93,15 +105,23 @@ record! {
 
 record! {
     /// An open order, as `orders` queries give it.
-    pub struct OpenOrder: 64 {
+    pub struct OpenOrder: 72 {
         /// Order id.
         order_id: u64,
         /// Client order id.
         client_order_id: u64,
-        /// Limit price, price units.
+        /// Limit price, price units; 0 for a `STOP`.
         price: i64,
-        /// Quantity that rests.
+        /// Stop price of a stop that still waits, price units; 0 for an order in the book.
+        stop_price: i64,
+        /// When a `GTD` order ends, nanoseconds since 1970; 0 for others.
+        expires_ns: u64,
+        /// Quantity that rests or waits, hidden quantity included.
         remaining_quantity: u32,
+        /// Quantity of it that the book shows; 0 for a waiting stop.
+        shown_quantity: u32,
+        /// The most that an iceberg shows; 0 for others.
+        display_quantity: u32,
         /// Cumulative quantity filled since the order was entered.
         filled_quantity: u32,
         /// Symbol number.
@@ -112,10 +132,12 @@ record! {
         lane: u32,
         /// Side.
         side: u8 as Side,
-        /// Zero.
-        reserved: [u8; 3],
-        /// Zero.
-        reserved1: [u8; 16],
+        /// What it is now: a stop that was triggered is `LIMIT`.
+        order_type: u8 as OrderType,
+        /// How long it may rest.
+        time_in_force: u8 as TimeInForce,
+        /// `REDUCE_ONLY`, or 0.
+        flags: u8 as OrderFlag,
     }
 }
 
@@ -128,9 +150,9 @@ record! {
         symbol: u32,
         /// Bought minus sold quantity.
         net_quantity: i64,
-        /// Quantity of the account's resting buy orders.
+        /// Quantity of the account's resting buy orders and waiting buy stops, hidden quantity included.
         open_buy_quantity: u64,
-        /// Quantity of the account's resting sell orders.
+        /// As `open_buy_quantity`, for sells.
         open_sell_quantity: u64,
         /// Low 64 bits of the cash flow: received minus paid, price units x quantity, two's complement of 128 bits.
         cash_low: u64,
@@ -146,7 +168,7 @@ record! {
     pub struct BookLevel: 32 {
         /// Price, price units.
         price: i64,
-        /// Sum of resting quantity.
+        /// Sum of resting quantity that is shown: what icebergs hide does not count.
         quantity: u64,
         /// Orders at this price.
         order_count: u32,
@@ -174,28 +196,85 @@ record! {
         reference_price: i64,
         /// Symbol name, ASCII, padded with zero bytes.
         name: [u8; 24],
+        /// 1 when an administrator added it while the sidecar ran, 0 when it came from the configuration file.
+        live: u32,
         /// Zero.
-        reserved: [u8; 8],
+        reserved: [u8; 4],
     }
 }
 
 record! {
-    /// A range of accounts that exist, with the limits of each: configuration that the journal records. A later record wins.
+    /// A range of accounts that exist, with the limits of each; or, with a `symbol`, more limits of such accounts in that symbol
+    /// alone. Configuration that the journal records; a later record wins. A limit of 0 is no limit.
     pub struct AccountLimits: 64 {
         /// First account number of the range, from 1.
         account_first: u32,
         /// Last account number of the range.
         account_last: u32,
-        /// Largest quantity of one order; 0 for no limit.
+        /// Largest quantity of one order.
         order_quantity_max: i64,
-        /// Largest absolute position in one symbol, resting orders counted as filled; 0 for no limit.
+        /// Largest absolute position in one symbol, resting orders of the order's side counted as filled.
         position_max: i64,
-        /// Farthest that a limit price may stand from the last trade (before one: the reference price), in basis points; 0 for no collar.
+        /// Largest price x quantity of one order. A market order counts at the last trade (before one: the reference price), a `STOP` at its stop price.
+        order_notional_max: i64,
+        /// Largest sum of price x open quantity over the account's open orders of one side, in all symbols (with `symbol`: in it).
+        exposure_max: i64,
+        /// Farthest that a limit price may stand from the last trade (before one: the reference price), in basis points.
         price_collar_bps: u32,
+        /// Most open orders in all symbols (with `symbol`: in it).
+        open_orders_max: u32,
+        /// Most `NEW` and `REPLACE` accepted in one second of sequenced time, in all symbols (with `symbol`: in it).
+        order_rate_max: u32,
+        /// 0; else these limits hold in this symbol only, beside those of the account.
+        symbol: u32,
+        /// Accounts of one group other than 0 do not trade with each other; with 0 an account is a group by itself. 0 with `symbol`.
+        group: u32,
+        /// What becomes of a trade within the group; see `SelfTrade`. 0 with `symbol`.
+        self_trade: u8 as SelfTrade,
+        /// 1 when an administrator set it while the sidecar ran, 0 when it came from the configuration file.
+        live: u8,
+        /// Zero.
+        reserved: [u8; 2],
+    }
+}
+
+record! {
+    /// Sequenced time: the journal's own record, and the only clock that orders know. It never goes back.
+    pub struct TimeRecord: 64 {
+        /// Nanoseconds since 1970; not below that of the record before.
+        time_ns: u64,
+        /// 1 when a trading day ends here: `DAY` orders expire.
+        ends_day: u32,
         /// Zero.
         reserved0: [u8; 4],
         /// Zero.
-        reserved1: [u8; 32],
+        reserved1: [u8; 16],
+        /// Zero.
+        reserved2: [u8; 32],
+    }
+}
+
+record! {
+    /// What an administrator did: a record of the journal. A field that is 0 restricts nothing.
+    pub struct AdminAction: 64 {
+        /// What to do; see `AdminOp`.
+        action: u8 as AdminOp,
+        /// Zero.
+        reserved0: [u8; 3],
+        /// Symbol number.
+        symbol: u32,
+        /// Account number; for `CANCEL_ALL`.
+        account: u32,
+        /// Lane that owns the orders; for `CANCEL_ALL`.
+        lane: u32,
+        /// User id of the administrator.
+        uid: u32,
+        /// Process id of the administrator.
+        pid: u32,
+        /// Zero.
+        reserved1: [u8; 8],
+        /// Zero.
+        reserved2: [u8; 32],
     }
 }
 
@@ -209,169 +288,6 @@ record! {
         /// Zero.
         reserved1: [u8; 32],
     }
-}
-
-codes! {
-    /// What a request asks for.
-    pub enum Op: u8 {
-        /// Enter an order.
-        New ("NEW") = 1,
-        /// Take the account's order `client_order_id` in `symbol` out of the book.
-        Cancel ("CANCEL") = 2,
-        /// Take `quantity` off a resting order; it keeps its priority. Taking off all that rests cancels it.
-        Reduce ("REDUCE") = 3,
-        /// Set price and open quantity of a resting order; it keeps its priority only if the price stays and the quantity does not grow.
-        Replace ("REPLACE") = 4,
-        /// Make this lane the owner of the account's orders whose lane is closed, in `symbol` or everywhere.
-        TakeOver ("TAKE_OVER") = 5,
-    }
-}
-
-codes! {
-    /// Side of an order.
-    pub enum Side: u8 {
-        /// Buy.
-        Buy ("BUY") = 1,
-        /// Sell.
-        Sell ("SELL") = 2,
-    }
-}
-
-codes! {
-    /// Type of an order.
-    pub enum OrderType: u8 {
-        /// Trades at its price or better.
-        Limit ("LIMIT") = 1,
-        /// Trades at any price; never rests. Its time in force must be IOC or FOK.
-        Market ("MARKET") = 2,
-    }
-}
-
-codes! {
-    /// How long an order may rest.
-    pub enum TimeInForce: u8 {
-        /// Good till cancelled.
-        Gtc ("GTC") = 1,
-        /// Immediate or cancel: what does not trade at once is cancelled.
-        Ioc ("IOC") = 2,
-        /// Fill or kill: trades in full at once, or is rejected.
-        Fok ("FOK") = 3,
-    }
-}
-
-codes! {
-    /// Where an order stands after a request.
-    pub enum OrderState: u8 {
-        /// The request was rejected; nothing changed.
-        Rejected ("REJECTED") = 0,
-        /// The order rests in the book.
-        Resting ("RESTING") = 1,
-        /// The order is filled in full.
-        Filled ("FILLED") = 2,
-        /// Nothing of the order rests, and it was not filled in full.
-        Cancelled ("CANCELLED") = 3,
-    }
-}
-
-codes! {
-    /// What an event tells.
-    pub enum EventKind: u8 {
-        /// A resting order traded as maker.
-        Fill ("FILL") = 1,
-        /// A resting order was cancelled by somebody other than this lane.
-        Cancel ("CANCEL") = 2,
-        /// The reader lagged and events were dropped: numbers `sequence` to `number`; resynchronise by a state query.
-        Gap ("GAP") = 3,
-    }
-}
-
-codes! {
-    /// Why a resting order was cancelled.
-    pub enum CancelReason: u16 {
-        /// Another lane that holds the account asked for it.
-        OtherLane ("OTHER_LANE") = 1,
-        // 2 stays reserved: it once meant that the order's lane ended, of which nobody is left to be told.
-    }
-}
-
-codes! {
-    /// Why a request was rejected. Banded by stage: 1xx structure, 2xx validate, 3xx risk, 4xx business rules. Numbers are never reused.
-    pub enum RejectCode: u16 {
-        /// The op number is not one of `Op`; use a member of `ringlane.Op`.
-        UnknownOp ("UNKNOWN_OP") = 101,
-        /// The side is neither BUY nor SELL; use a member of `ringlane.Side`.
-        UnknownSide ("UNKNOWN_SIDE") = 102,
-        /// The order type is not known; use a member of `ringlane.OrderType`.
-        UnknownOrderType ("UNKNOWN_ORDER_TYPE") = 103,
-        /// The time in force is not known; use a member of `ringlane.TimeInForce`.
-        UnknownTimeInForce ("UNKNOWN_TIME_IN_FORCE") = 104,
-        /// A flag bit is set that has no meaning; use sums of `ringlane.OrderFlag`.
-        UnknownFlag ("UNKNOWN_FLAG") = 105,
-        /// Reserved bytes of the record are not zero; fill records through the lane's dtype, starting from zeros.
-        ReservedNotZero ("RESERVED_NOT_ZERO") = 106,
-        /// These fields contradict each other: a market order must be IOC or FOK with price 0 and without POST_ONLY, and POST_ONLY must be GTC.
-        BadCombination ("BAD_COMBINATION") = 107,
-        /// No such symbol; `client.symbols` lists them.
-        UnknownSymbol ("UNKNOWN_SYMBOL") = 201,
-        /// No such account; accounts are configured in the sidecar.
-        UnknownAccount ("UNKNOWN_ACCOUNT") = 202,
-        /// This lane was not granted the account; open the lane with it, or ask the administrator.
-        AccountNotPermitted ("ACCOUNT_NOT_PERMITTED") = 203,
-        /// The quantity is zero or negative.
-        QuantityNotPositive ("QUANTITY_NOT_POSITIVE") = 204,
-        /// The quantity is above the largest that an order can have (134,217,727).
-        QuantityTooLarge ("QUANTITY_TOO_LARGE") = 205,
-        /// The quantity is not a multiple of the symbol's lot.
-        OffLot ("OFF_LOT") = 206,
-        /// The price is zero or negative.
-        PriceNotPositive ("PRICE_NOT_POSITIVE") = 207,
-        /// The price is above the largest that an order can have (68,719,476,735 price units).
-        PriceTooLarge ("PRICE_TOO_LARGE") = 208,
-        /// The price is not a multiple of the symbol's tick.
-        OffTick ("OFF_TICK") = 209,
-        /// The account already has a live order of this client order id in the symbol.
-        DuplicateOrderId ("DUPLICATE_ORDER_ID") = 210,
-        /// The account has no live order of this client order id in the symbol: never entered, filled, cancelled, or somebody else's.
-        UnknownOrderId ("UNKNOWN_ORDER_ID") = 211,
-        /// The reduction is larger than what rests; nothing was taken off.
-        OverReduction ("OVER_REDUCTION") = 212,
-        /// The side of a REPLACE is not the order's own; cancel it and enter a new one.
-        SideMismatch ("SIDE_MISMATCH") = 213,
-        /// The quantity is above the account's limit for one order.
-        OrderSizeLimit ("ORDER_SIZE_LIMIT") = 301,
-        /// The price stands farther from the last trade or reference price than the account's collar allows.
-        PriceCollar ("PRICE_COLLAR") = 302,
-        /// With this order filled, and the resting ones of its side too, the position would pass the account's limit.
-        PositionLimit ("POSITION_LIMIT") = 303,
-        /// The books hold as many resting orders as the sidecar was configured for.
-        BookFull ("BOOK_FULL") = 304,
-        /// A post-only order would have traded at once.
-        WouldCross ("WOULD_CROSS") = 401,
-        /// A fill-or-kill order could not be filled in full.
-        NotFillable ("NOT_FILLABLE") = 402,
-    }
-}
-
-/// Bits of `OrderRequest::flags`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OrderFlag;
-
-impl OrderFlag {
-    /// The order must not trade on entry; if it would, it is rejected.
-    pub const POST_ONLY: u32 = 1;
-    /// Every bit that has a meaning.
-    pub const ALL: u32 = Self::POST_ONLY;
-    /// The bits as sent to clients.
-    pub const SCHEMA: &'static crate::record::EnumSchema = &crate::record::EnumSchema {
-        name: "OrderFlag",
-        members: &[crate::record::EnumMember {
-            name: "POST_ONLY",
-            value: Self::POST_ONLY as u64,
-            doc: "The order must not trade on entry; if it would, it is rejected.",
-        }],
-        doc: "Bits of an order's flags field.",
-        is_flags: true,
-    };
 }
 
 /// Schemas of the order lane's request, result and event.
@@ -391,6 +307,8 @@ pub const ENUMS: &[&crate::record::EnumSchema] = &[
     EventKind::SCHEMA,
     CancelReason::SCHEMA,
     RejectCode::SCHEMA,
+    SelfTrade::SCHEMA,
+    AdminOp::SCHEMA,
 ];
 
 #[cfg(test)]
@@ -400,7 +318,15 @@ mod tests {
     #[test]
     fn every_enum_named_by_a_field_is_sent() {
         use crate::record::Record;
-        let schemas = [OrderRequest::SCHEMA, OrderResult::SCHEMA, OrderEvent::SCHEMA, OpenOrder::SCHEMA, BookLevel::SCHEMA];
+        let schemas = [
+            OrderRequest::SCHEMA,
+            OrderResult::SCHEMA,
+            OrderEvent::SCHEMA,
+            OpenOrder::SCHEMA,
+            BookLevel::SCHEMA,
+            AccountLimits::SCHEMA,
+            AdminAction::SCHEMA,
+        ];
         for field in schemas.iter().flat_map(|schema| schema.fields) {
             assert!(field.enum_name.is_empty() || ENUMS.iter().any(|e| e.name == field.enum_name), "{}", field.enum_name);
         }

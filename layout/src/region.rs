@@ -3,23 +3,28 @@
 //! ```text
 //! requests: written by the client only               results: written by the sidecar only
 //! +0      magic "RLREQ001"                            +0      magic "RLRES001"
-//! +8      layout version u32, record bytes u32        +8      layout version u32, record bytes u32
+//! +8      layout version u32, slot bytes u32          +8      layout version u32, slot bytes u32
 //! +16     depth u64 (slots)                           +16     depth u64 (slots)
 //! +24     lane number u64                             +24     lane number u64
 //! +32     schema hash of the request record u64       +32     schema hash of the result record u64
-//!                                                     +40     event ring capacity u64 (events)
+//! +40     event ring capacity u64 (events)            +40     event ring capacity u64 (events)
+//! +48     payload arena u64 (bytes)                   +48     output arena u64 (bytes)
 //! +128    submitted u64                               +128    completed u64
 //! +256    released u64                                +256    asleep u64 (0 or 1)
 //! +384    events_read u64                             +384    status u64 (0 open, else a LaneStatus)
 //! +512    waiting u64 (cursor target, 0 none)         +512    events_published u64
 //! +640    events_waiting u64 (cursor target, 0 none)
-//! +4096   depth request records                       +4096   depth result records
-//!                                                     +4096 + depth x 64   event ring
+//! +4096   depth request slots                         +4096   depth result slots
+//! behind  payload arena                               behind  event ring, then output arena
 //! ```
+//! The slots of each region have a size of their own, a multiple of 64 bytes; an order lane's are 64 bytes, without arenas.
+//! A client maps the slots of each region twice in a row, so that any run of slots is contiguous; what stands behind them in
+//! the region then stands behind their second copy.
 
 use crate::codes;
 use crate::limits::{
-    DEPTH_SLOTS_MAX, DEPTH_SLOTS_MIN, EVENTS_MAX, EVENTS_MIN, HOT_WORD_STRIDE_BYTES, LAYOUT_VERSION, PAGE_BYTES, RECORD_BYTES,
+    ARENA_BYTES_MAX, DEPTH_SLOTS_MAX, DEPTH_SLOTS_MIN, EVENTS_MAX, EVENTS_MIN, HOT_WORD_STRIDE_BYTES, LAYOUT_VERSION, PAGE_BYTES,
+    RECORD_BYTES, REGION_BYTES_MAX, SLOT_BYTES_MAX,
 };
 use crate::ring::{ClientWords, SidecarWords};
 use crate::shared::SharedBytes;
@@ -28,8 +33,10 @@ use crate::shared::SharedBytes;
 pub const REQUESTS_MAGIC: u64 = u64::from_le_bytes(*b"RLREQ001");
 /// First eight bytes of a `results` region.
 pub const RESULTS_MAGIC: u64 = u64::from_le_bytes(*b"RLRES001");
-/// Offset of the record ring in both regions, bytes.
+/// Offset of the slots in both regions, bytes.
 pub const RING_OFFSET: usize = PAGE_BYTES;
+/// Bytes at the start of a region that say what it is.
+pub const HEADER_BYTES: usize = 56;
 
 /// Offsets of the client's cursors in `requests`, bytes.
 pub mod requests_word {
@@ -91,7 +98,8 @@ impl<'a> SidecarWords<'a> {
 const _: () = assert!(requests_word::EVENTS_WAITING + HOT_WORD_STRIDE_BYTES <= PAGE_BYTES);
 
 codes! {
-    /// Why a lane is no longer open. 1xx: the client broke a rule of the protocol; 2xx: the lane was ended for it.
+    /// Why a lane is no longer open. 1xx: the client broke a rule of the protocol; 2xx: the lane was ended for it; 3xx: its
+    /// kernel failed.
     pub enum LaneStatus: u64 {
         /// `submitted` ran more than `depth` slots ahead of `completed`: slots would overwrite each other. Use one writer a lane.
         SubmittedTooFar ("SUBMITTED_TOO_FAR") = 101,
@@ -103,12 +111,18 @@ codes! {
         EventsReadOutOfRange ("EVENTS_READ_OUT_OF_RANGE") = 104,
         /// The doorbell rang too often without a new slot.
         DoorbellFlood ("DOORBELL_FLOOD") = 105,
+        /// A payload does not lie inside of the lane's arena. Only what was put into the arena can be worked on.
+        PayloadOutOfRange ("PAYLOAD_OUT_OF_RANGE") = 106,
         /// The client closed the lane.
         Closed ("CLOSED") = 201,
         /// The sidecar is shutting down.
         ShuttingDown ("SHUTTING_DOWN") = 202,
         /// The sidecar cannot write its journal, so it takes no more requests; see its log.
         JournalFailed ("JOURNAL_FAILED") = 203,
+        /// An administrator ended the lane; open another, or ask why.
+        Disconnected ("DISCONNECTED") = 204,
+        /// The kernel of this lane panicked over a batch of it; its log says where. Other lanes go on.
+        KernelPanicked ("KERNEL_PANICKED") = 301,
     }
 }
 
@@ -124,41 +138,104 @@ impl LaneStatus {
     }
 }
 
-/// The sizes and offsets of one lane, computed from depth and event capacity.
+/// What a lane needs beside its depth: the sizes of its slots, of its event ring and of its arenas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneSizes {
+    /// Size of a request slot, bytes; a multiple of 64.
+    pub request_slot_bytes: u64,
+    /// Size of a result slot, bytes; a multiple of 64.
+    pub result_slot_bytes: u64,
+    /// Places of the event ring; 0 for kernels without events.
+    pub event_capacity: u64,
+    /// Size of the payload arena in `requests`, bytes; 0 for none.
+    pub arena_bytes: u64,
+    /// Size of the output arena in `results`, bytes; 0 for none.
+    pub output_bytes: u64,
+}
+
+/// The sizes and offsets of one lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LaneGeometry {
     /// Slots; a power of two in `DEPTH_SLOTS_MIN..=DEPTH_SLOTS_MAX`.
     pub depth_slots: u64,
-    /// Events in the event ring; a power of two in `EVENTS_MIN..=EVENTS_MAX`.
+    /// Events in the event ring; 0, or a power of two in `EVENTS_MIN..=EVENTS_MAX`.
     pub event_capacity: u64,
+    /// Size of a request slot, bytes; a multiple of 64 up to `SLOT_BYTES_MAX`.
+    pub request_slot_bytes: u64,
+    /// Size of a result slot, bytes; a multiple of 64 up to `SLOT_BYTES_MAX`.
+    pub result_slot_bytes: u64,
+    /// Size of the payload arena, bytes; a multiple of the page up to `ARENA_BYTES_MAX`.
+    pub arena_bytes: u64,
+    /// Size of the output arena, bytes; as `arena_bytes`.
+    pub output_bytes: u64,
 }
 
 impl LaneGeometry {
-    /// Rounds both up to powers of two. An error names the allowed range.
+    /// An order lane: slots of one record, events, no arenas. Rounds both up to powers of two.
     pub fn new(depth_slots: u64, event_capacity: u64) -> Result<Self, String> {
+        if event_capacity == 0 {
+            return Err(format!("the event ring must hold 1 to {EVENTS_MAX} events, not 0"));
+        }
+        let slot = RECORD_BYTES as u64;
+        let sizes = LaneSizes { request_slot_bytes: slot, result_slot_bytes: slot, event_capacity, arena_bytes: 0, output_bytes: 0 };
+        Self::sized(depth_slots, sizes)
+    }
+
+    /// Rounds depth and events up to powers of two and arenas to pages. An error names the allowed range.
+    pub fn sized(depth_slots: u64, sizes: LaneSizes) -> Result<Self, String> {
+        let LaneSizes { request_slot_bytes, result_slot_bytes, event_capacity, arena_bytes, output_bytes } = sizes;
         if depth_slots == 0 || depth_slots > DEPTH_SLOTS_MAX {
             return Err(format!("depth must be 1 to {DEPTH_SLOTS_MAX} slots, not {depth_slots}"));
         }
-        if event_capacity == 0 || event_capacity > EVENTS_MAX {
+        if event_capacity > EVENTS_MAX {
             return Err(format!("the event ring must hold 1 to {EVENTS_MAX} events, not {event_capacity}"));
         }
-        Ok(Self {
+        for slot_bytes in [request_slot_bytes, result_slot_bytes] {
+            if slot_bytes == 0 || slot_bytes > SLOT_BYTES_MAX || !slot_bytes.is_multiple_of(RECORD_BYTES as u64) {
+                return Err(format!("a slot must have a multiple of 64 bytes up to {SLOT_BYTES_MAX}, not {slot_bytes}"));
+            }
+        }
+        if let Some(bytes) = [arena_bytes, output_bytes].into_iter().find(|bytes| *bytes > ARENA_BYTES_MAX) {
+            return Err(format!("an arena must have at most {ARENA_BYTES_MAX} bytes, not {bytes}"));
+        }
+        let geometry = Self {
             depth_slots: depth_slots.next_power_of_two().max(DEPTH_SLOTS_MIN),
-            event_capacity: event_capacity.next_power_of_two().max(EVENTS_MIN),
-        })
+            event_capacity: if event_capacity == 0 { 0 } else { event_capacity.next_power_of_two().max(EVENTS_MIN) },
+            request_slot_bytes,
+            result_slot_bytes,
+            arena_bytes: arena_bytes.next_multiple_of(PAGE_BYTES as u64),
+            output_bytes: output_bytes.next_multiple_of(PAGE_BYTES as u64),
+        };
+        let largest = geometry.requests_bytes().max(geometry.results_bytes()) as u64;
+        if largest > REGION_BYTES_MAX {
+            return Err(format!("a region must have at most {REGION_BYTES_MAX} bytes, not {largest}; open a shallower lane"));
+        }
+        Ok(geometry)
     }
 
-    /// Sizes that were granted, which are already what [`LaneGeometry::new`] makes of them.
-    pub fn granted(depth_slots: u64, event_capacity: u64) -> Result<Self, String> {
-        let granted = Self { depth_slots, event_capacity };
-        let made = Self::new(depth_slots, event_capacity)?;
-        if made == granted { Ok(made) } else { Err(format!("depth {depth_slots} and events {event_capacity} must be powers of two")) }
+    /// Sizes that were granted, which are already what [`LaneGeometry::sized`] makes of them: depth, events, bytes of a request
+    /// slot and of a result slot, of the payload arena and of the output arena.
+    pub fn granted(numbers: [u64; 6]) -> Result<Self, String> {
+        let [depth_slots, event_capacity, request_slot_bytes, result_slot_bytes, arena_bytes, output_bytes] = numbers;
+        let made =
+            Self::sized(depth_slots, LaneSizes { request_slot_bytes, result_slot_bytes, event_capacity, arena_bytes, output_bytes })?;
+        let granted = Self { depth_slots, event_capacity, request_slot_bytes, result_slot_bytes, arena_bytes, output_bytes };
+        if made == granted {
+            return Ok(made);
+        }
+        Err(format!("depth {depth_slots} and events {event_capacity} must be powers of two, and arenas whole pages"))
     }
 
-    /// Size of one copy of a record ring, bytes.
+    /// Size of one copy of the request ring, bytes.
     #[must_use]
-    pub const fn ring_bytes(&self) -> usize {
-        self.depth_slots as usize * RECORD_BYTES
+    pub const fn request_ring_bytes(&self) -> usize {
+        (self.depth_slots * self.request_slot_bytes) as usize
+    }
+
+    /// Size of one copy of the result ring, bytes.
+    #[must_use]
+    pub const fn result_ring_bytes(&self) -> usize {
+        (self.depth_slots * self.result_slot_bytes) as usize
     }
 
     /// Size of one copy of the event ring, bytes.
@@ -167,55 +244,75 @@ impl LaneGeometry {
         self.event_capacity as usize * RECORD_BYTES
     }
 
+    /// Offset of the payload arena in `requests`, bytes.
+    #[must_use]
+    pub const fn arena_offset(&self) -> usize {
+        RING_OFFSET + self.request_ring_bytes()
+    }
+
     /// Size of `requests`, bytes.
     #[must_use]
     pub const fn requests_bytes(&self) -> usize {
-        RING_OFFSET + self.ring_bytes()
+        self.arena_offset() + self.arena_bytes as usize
     }
 
     /// Offset of the event ring in `results`, bytes.
     #[must_use]
     pub const fn event_ring_offset(&self) -> usize {
-        RING_OFFSET + self.ring_bytes()
+        RING_OFFSET + self.result_ring_bytes()
+    }
+
+    /// Offset of the output arena in `results`, bytes.
+    #[must_use]
+    pub const fn output_offset(&self) -> usize {
+        self.event_ring_offset() + self.event_ring_bytes()
     }
 
     /// Size of `results`, bytes.
     #[must_use]
     pub const fn results_bytes(&self) -> usize {
-        self.event_ring_offset() + self.event_ring_bytes()
+        self.output_offset() + self.output_bytes as usize
     }
 
-    /// Offset of slot `first` in either region. Where the ring is mapped twice in a row, the slots behind it are contiguous.
+    /// Offset of request slot `first` in `requests`. Where the ring is mapped twice in a row, the slots behind it are contiguous.
     #[inline]
     #[must_use]
-    pub const fn slot_offset(&self, first: u64) -> usize {
-        RING_OFFSET + (first & (self.depth_slots - 1)) as usize * RECORD_BYTES
+    pub const fn request_offset(&self, first: u64) -> usize {
+        RING_OFFSET + ((first & (self.depth_slots - 1)) * self.request_slot_bytes) as usize
+    }
+
+    /// Offset of result slot `first` in `results`; as [`LaneGeometry::request_offset`].
+    #[inline]
+    #[must_use]
+    pub const fn result_offset(&self, first: u64) -> usize {
+        RING_OFFSET + ((first & (self.depth_slots - 1)) * self.result_slot_bytes) as usize
     }
 
     /// Refuses a mapped region whose header is not the one of this lane.
     pub fn check_header(&self, region: &SharedBytes, magic: u64, lane: u64, schema_hash: u64) -> Result<(), String> {
-        let (mut found, expected) = ([0; 48], self.header(magic, lane, schema_hash));
+        let mut found = [0; HEADER_BYTES];
         region.read(0, &mut found);
-        // The event capacity stands in both headers, but only the one of `results` must have it.
-        let counts = if magic == RESULTS_MAGIC { 48 } else { 40 };
-        if found[..counts] == expected[..counts] {
+        if found == self.header(magic, lane, schema_hash) {
             return Ok(());
         }
         let name = if magic == RESULTS_MAGIC { "results" } else { "requests" };
         Err(format!("the header of the {name} region is not the one that the sidecar described"))
     }
 
-    /// The first 48 bytes of a region's header page.
+    /// The first bytes of a region's header page.
     #[must_use]
-    pub fn header(&self, magic: u64, lane: u64, schema_hash: u64) -> [u8; 48] {
-        let mut header = [0; 48];
+    pub fn header(&self, magic: u64, lane: u64, schema_hash: u64) -> [u8; HEADER_BYTES] {
+        let is_results = magic == RESULTS_MAGIC;
+        let slot_bytes = if is_results { self.result_slot_bytes } else { self.request_slot_bytes };
+        let arena_bytes = if is_results { self.output_bytes } else { self.arena_bytes };
+        let mut header = [0; HEADER_BYTES];
         header[0..8].copy_from_slice(&magic.to_le_bytes());
         header[8..12].copy_from_slice(&LAYOUT_VERSION.to_le_bytes());
-        header[12..16].copy_from_slice(&(RECORD_BYTES as u32).to_le_bytes());
-        header[16..24].copy_from_slice(&self.depth_slots.to_le_bytes());
-        header[24..32].copy_from_slice(&lane.to_le_bytes());
-        header[32..40].copy_from_slice(&schema_hash.to_le_bytes());
-        header[40..48].copy_from_slice(&self.event_capacity.to_le_bytes());
+        header[12..16].copy_from_slice(&(slot_bytes as u32).to_le_bytes());
+        let words = [self.depth_slots, lane, schema_hash, self.event_capacity, arena_bytes];
+        for (place, word) in header[16..].chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
         header
     }
 }
@@ -225,15 +322,34 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn sizes() -> impl Strategy<Value = LaneSizes> {
+        let slot = prop_oneof![4 => (0..=SLOT_BYTES_MAX / 64 + 1).prop_map(|records| records * 64), 1 => any::<u64>()];
+        let arena = prop_oneof![4 => 0..=1_u64 << 33, 1 => any::<u64>()];
+        let events = prop_oneof![4 => 0..=EVENTS_MAX + 1, 1 => any::<u64>()];
+        (slot.clone(), slot, events, arena.clone(), arena).prop_map(|sizes| LaneSizes {
+            request_slot_bytes: sizes.0,
+            result_slot_bytes: sizes.1,
+            event_capacity: sizes.2,
+            arena_bytes: sizes.3,
+            output_bytes: sizes.4,
+        })
+    }
+
     proptest! {
         #[test]
-        fn any_size_is_a_page_aligned_geometry_or_words(depth: u64, events: u64) {
-            match LaneGeometry::new(depth, events) {
+        fn any_size_is_a_page_aligned_geometry_or_words(depth in prop_oneof![4 => 0..=DEPTH_SLOTS_MAX + 1, 1 => any::<u64>()], sizes in sizes()) {
+            match LaneGeometry::sized(depth, sizes) {
                 Ok(geometry) => {
                     prop_assert!(geometry.depth_slots.is_power_of_two() && geometry.depth_slots >= depth);
-                    prop_assert_eq!(geometry.requests_bytes() % PAGE_BYTES, 0);
-                    prop_assert_eq!(geometry.results_bytes() % PAGE_BYTES, 0);
-                    prop_assert_eq!(geometry.event_ring_offset() % PAGE_BYTES, 0);
+                    prop_assert!(geometry.arena_bytes >= sizes.arena_bytes && geometry.output_bytes >= sizes.output_bytes);
+                    let ends = [geometry.arena_offset(), geometry.requests_bytes(), geometry.event_ring_offset(), geometry.output_offset(), geometry.results_bytes()];
+                    prop_assert!(ends.iter().all(|end| end.is_multiple_of(PAGE_BYTES) && *end as u64 <= REGION_BYTES_MAX), "{:?}", ends);
+                    let last = geometry.depth_slots - 1;
+                    prop_assert_eq!(geometry.request_offset(last) + sizes.request_slot_bytes as usize, geometry.arena_offset());
+                    prop_assert_eq!(geometry.result_offset(last) + sizes.result_slot_bytes as usize, geometry.event_ring_offset());
+                    let g = geometry;
+                    let numbers = [g.depth_slots, g.event_capacity, g.request_slot_bytes, g.result_slot_bytes, g.arena_bytes, g.output_bytes];
+                    prop_assert_eq!(LaneGeometry::granted(numbers), Ok(geometry));
                 }
                 Err(words) => prop_assert!(words.contains("must")),
             }
@@ -243,5 +359,13 @@ mod tests {
         fn any_number_is_a_status_or_an_error(value: u64) {
             if let Ok(status) = LaneStatus::try_from(value) { prop_assert_eq!(status as u64, value); }
         }
+    }
+
+    #[test]
+    fn an_order_lane_has_slots_of_one_record_and_events() {
+        let geometry = LaneGeometry::new(100, 1).unwrap();
+        assert_eq!((geometry.depth_slots, geometry.event_capacity), (128, EVENTS_MIN));
+        assert_eq!((geometry.requests_bytes(), geometry.results_bytes()), (4096 + 128 * 64, 4096 + 128 * 64 + 64 * 64));
+        assert!(LaneGeometry::new(100, 0).is_err());
     }
 }

@@ -25,6 +25,7 @@ from .enums import (
     OrderState,
     OrderType,
     RejectCode,
+    SelfTrade,
     Side,
     TimeInForce,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "RinglaneError",
     "Schema",
     "SchemaMismatch",
+    "SelfTrade",
     "Side",
     "Sidecar",
     "SidecarLost",

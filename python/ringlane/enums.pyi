@@ -12,6 +12,7 @@ class Op(IntEnum):
     REDUCE = 3
     REPLACE = 4
     TAKE_OVER = 5
+    CANCEL_ALL = 6
 
 class Side(IntEnum):
     """Side of an order."""
@@ -24,6 +25,8 @@ class OrderType(IntEnum):
 
     LIMIT = 1
     MARKET = 2
+    STOP = 3
+    STOP_LIMIT = 4
 
 class TimeInForce(IntEnum):
     """How long an order may rest."""
@@ -31,11 +34,15 @@ class TimeInForce(IntEnum):
     GTC = 1
     IOC = 2
     FOK = 3
+    DAY = 4
+    GTD = 5
 
 class OrderFlag(IntFlag):
     """Bits of an order's flags field."""
 
     POST_ONLY = 1
+    REDUCE_ONLY = 2
+    THIS_LANE = 4
 
 class OrderState(IntEnum):
     """Where an order stands after a request."""
@@ -44,6 +51,7 @@ class OrderState(IntEnum):
     RESTING = 1
     FILLED = 2
     CANCELLED = 3
+    WAITING = 4
 
 class EventKind(IntEnum):
     """What an event tells."""
@@ -51,11 +59,20 @@ class EventKind(IntEnum):
     FILL = 1
     CANCEL = 2
     GAP = 3
+    TRADE_PREVENTED = 4
+    TRIGGERED = 5
+    TAKER_FILL = 6
 
 class CancelReason(IntEnum):
-    """Why a resting order was cancelled."""
+    """Why an order was cancelled without a request for it by the lane that owns it."""
 
     OTHER_LANE = 1
+    MASS_CANCEL = 3
+    ADMINISTRATOR = 4
+    EXPIRED = 5
+    SELF_TRADE = 6
+    REDUCE_ONLY = 7
+    IMMEDIATE = 8
 
 class RejectCode(IntEnum):
     """Why a request was rejected. Banded by stage: 1xx structure, 2xx validate, 3xx risk, 4xx business rules. Numbers are never reused."""
@@ -80,21 +97,49 @@ class RejectCode(IntEnum):
     UNKNOWN_ORDER_ID = 211
     OVER_REDUCTION = 212
     SIDE_MISMATCH = 213
+    TYPE_MISMATCH = 214
+    BAD_STOP_PRICE = 215
+    BAD_DISPLAY_QUANTITY = 216
+    ALREADY_EXPIRED = 217
     ORDER_SIZE_LIMIT = 301
     PRICE_COLLAR = 302
     POSITION_LIMIT = 303
     BOOK_FULL = 304
+    NOTIONAL_LIMIT = 305
+    EXPOSURE_LIMIT = 306
+    OPEN_ORDERS_LIMIT = 307
+    ORDER_RATE = 308
     WOULD_CROSS = 401
     NOT_FILLABLE = 402
+    SYMBOL_HALTED = 403
+    NOT_REDUCING = 404
+
+class SelfTrade(IntEnum):
+    """What becomes of a trade between two orders of one account group: it is prevented, and an order is cancelled. The choice is that of the account whose order arrives."""
+
+    ALLOW = 0
+    CANCEL_NEWEST = 1
+    CANCEL_OLDEST = 2
+    CANCEL_BOTH = 3
+
+class AdminOp(IntEnum):
+    """What an administrator does to books."""
+
+    HALT = 1
+    RESUME = 2
+    CANCEL_ALL = 3
 
 class LaneStatus(IntEnum):
-    """Why a lane is no longer open. 1xx: the client broke a rule of the protocol; 2xx: the lane was ended for it."""
+    """Why a lane is no longer open. 1xx: the client broke a rule of the protocol; 2xx: the lane was ended for it; 3xx: its kernel failed."""
 
     SUBMITTED_TOO_FAR = 101
     SUBMITTED_BACKWARDS = 102
     RELEASED_OUT_OF_RANGE = 103
     EVENTS_READ_OUT_OF_RANGE = 104
     DOORBELL_FLOOD = 105
+    PAYLOAD_OUT_OF_RANGE = 106
     CLOSED = 201
     SHUTTING_DOWN = 202
     JOURNAL_FAILED = 203
+    DISCONNECTED = 204
+    KERNEL_PANICKED = 301

@@ -25,6 +25,12 @@ _EVENTS_TAKEN_MAX = 1 << 20
 _ORDER_DEFAULTS = {"op": Op.NEW, "order_type": OrderType.LIMIT, "time_in_force": TimeInForce.GTC}
 
 
+def granted_sizes(reply: dict[str, Any]) -> tuple[int, int, int, int, int, int]:
+    """The sizes of a lane in the order in which the shim wants them."""
+    slots = (reply["request"]["size"], reply["result"]["size"])
+    return (reply["depth"], reply["events"], *slots, reply["arena_bytes"], reply["output_bytes"])
+
+
 def _waits(on_full: OnFull) -> bool:
     if on_full not in ("block", "raise"):
         raise ValueError(f'on_full is "block" or "raise", not {on_full!r}')
@@ -71,8 +77,7 @@ class Lane:
             results,
             doorbell,
             lane=self.number,
-            depth=self.depth,
-            events=self.events_capacity,
+            sizes=granted_sizes(reply),
             request_hash=int(self.request_schema.hash, 16),
             result_hash=int(self.result_schema.hash, 16),
             request_fields=self.request_schema.numbers,
@@ -80,8 +85,9 @@ class Lane:
             result_fields=self.result_schema.numbers,
             timeout_ns=self._timeout_ns,
         )
+        self._slot_words: int = self.request_schema.size // 8
         self._ring_number = -1
-        self._ring: npt.NDArray[np.uint64] = np.zeros((0, 8), np.uint64)
+        self._ring: npt.NDArray[np.uint64] = np.zeros((0, self._slot_words), np.uint64)
         self.call = self._shim.call
 
     # ---- building and submitting ----
@@ -162,7 +168,7 @@ class Lane:
         hold = _shim.Hold(self._shim, len(words), limit, _waits(on_full))
         with hold:
             if hold.ring_number != self._ring_number:
-                self._ring = np.asarray(self._shim.request_ring()).view(np.uint64).reshape(-1, 8)
+                self._ring = np.asarray(self._shim.request_ring()).view(np.uint64).reshape(-1, self._slot_words)
                 self._ring_number = hold.ring_number
             slot = hold.first & (self.depth - 1)
             self._ring[slot : slot + len(words)] = words
@@ -206,7 +212,7 @@ class Lane:
                 f"a batch holds 1 to {self.depth} records (the lane's depth), not {len(array)}; "
                 "split it, or open the lane deeper"
             )
-        return np.ascontiguousarray(array).view(np.uint64).reshape(-1, 8)
+        return np.ascontiguousarray(array).view(np.uint64).reshape(-1, self._slot_words)
 
     # ---- events ----
 
@@ -227,7 +233,7 @@ class Lane:
         """
         if timeout != 0:
             try:
-                self._shim.wait_events(nanoseconds(timeout))
+                self._shim.wait(0, nanoseconds(timeout))
             except TimeoutError:
                 return np.zeros(0, self.event_dtype)
         return self._taken_events()

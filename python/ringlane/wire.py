@@ -102,7 +102,8 @@ class ControlSocket:
         if len(data) > CONTROL_MESSAGE_BYTES_MAX:
             raise ValueError(f"a control message can have {CONTROL_MESSAGE_BYTES_MAX} bytes at most")
         self._sent = number
-        with self._waiting(deadline):
+        with self._waiting(deadline), contextlib.suppress(BrokenPipeError):
+            # A sidecar that turns a client away says why and is gone: its words are still to be read.
             self._socket.send(data)
         return number
 

@@ -58,7 +58,7 @@ impl Lane {
         }
         self.client.abandon(serial, |old| {
             let fresh = Region::requests(&self.requests_file, self.client.geometry())?;
-            old.detach_ring().map(|()| fresh)
+            old.detach_ring(self.client.geometry().request_ring_bytes()).map(|()| fresh)
         })
     }
 
@@ -89,7 +89,7 @@ impl Lane {
 #[pymethods]
 impl Lane {
     #[new]
-    #[pyo3(signature = (hub, requests, results, doorbell, *, lane, depth, events, request_hash, result_hash, request_fields, request_spans, result_fields, timeout_ns=None))]
+    #[pyo3(signature = (hub, requests, results, doorbell, *, lane, sizes, request_hash, result_hash, request_fields, request_spans, result_fields, timeout_ns=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         hub: Py<Hub>,
@@ -97,8 +97,7 @@ impl Lane {
         results: i32,
         doorbell: i32,
         lane: u64,
-        depth: u64,
-        events: u64,
+        sizes: [u64; 6],
         request_hash: u64,
         result_hash: u64,
         request_fields: Vec<FieldArgument>,
@@ -108,9 +107,10 @@ impl Lane {
     ) -> PyResult<Self> {
         let [requests, results, doorbell] = [requests, results, doorbell].map(Descriptor::adopt);
         let (requests_file, results_file, doorbell) = (requests?, results?, doorbell?);
-        let geometry = LaneGeometry::granted(depth, events).map_err(SchemaMismatch::new_err)?;
+        let geometry = LaneGeometry::granted(sizes).map_err(SchemaMismatch::new_err)?;
         let (requests, results) = (Region::requests(&requests_file, geometry)?, Region::results(&results_file, geometry)?);
-        let client = Client::new(geometry, lane, (request_hash, result_hash), used_bits(&request_spans), requests, results);
+        let used_bits = used_bits(&request_spans, geometry.request_slot_bytes);
+        let client = Client::new(geometry, lane, (request_hash, result_hash), used_bits, requests, results);
         let client = client.map_err(SchemaMismatch::new_err)?;
         let fields = |arguments: Vec<FieldArgument>| arguments.into_iter().map(NumberField::new).collect::<Result<_, String>>();
         let request_fields = fields(request_fields).map_err(PyValueError::new_err)?;
@@ -130,26 +130,24 @@ impl Lane {
         Ok(Lease { look: slf.get().client.look_at_ring(), lane: slf.unbind() })
     }
 
-    /// Waits until all slots below `target` are completed.
+    /// The payload arena, or the output arena, byte by byte; pins nothing.
+    fn arena(slf: Bound<'_, Self>, is_output: bool) -> Lease {
+        Lease { look: slf.get().client.look_at_arena(is_output), lane: slf.unbind() }
+    }
+
+    /// Waits until all slots below `target` are completed (0: until an event can be taken).
     #[pyo3(signature = (target, timeout_ns=None))]
     fn wait(&self, py: Python<'_>, target: u64, timeout_ns: Option<u64>) -> PyResult<()> {
         self.home.check()?;
         if !self.client.was_submitted(target) {
             return Err(PyValueError::new_err("the slot was never submitted"));
         }
-        self.wait_for(py, Goal::Completed(target), deadline_after(timeout_ns))
+        self.wait_for(py, self.goal(target), deadline_after(timeout_ns))
     }
 
     /// Whether waiting for `target` would be over at once, one way or the other.
     fn settled(&self, target: u64) -> bool {
         self.is_settled(Goal::Completed(target))
-    }
-
-    /// Waits until an event can be taken.
-    #[pyo3(signature = (timeout_ns=None))]
-    fn wait_events(&self, py: Python<'_>, timeout_ns: Option<u64>) -> PyResult<()> {
-        self.home.check()?;
-        self.wait_for(py, self.client.next_event(), deadline_after(timeout_ns))
     }
 
     /// Takes at most `max` events out of the event ring, as bytes.
@@ -307,7 +305,7 @@ impl Lease {
     fn __array_interface__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let interface = PyDict::new(py);
         interface.set_item("version", 3)?;
-        interface.set_item("typestr", "|V64")?;
+        interface.set_item("typestr", format!("|V{}", self.look.slot_bytes))?;
         interface.set_item("shape", (self.look.count,))?;
         interface.set_item("data", (self.look.address(), !self.look.mapping.writable))?;
         Ok(interface)

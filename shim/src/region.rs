@@ -28,13 +28,13 @@ impl Region {
     /// Maps a lane's `requests`, which this process writes.
     pub fn requests(file: &impl AsFd, geometry: LaneGeometry) -> PyResult<Self> {
         check("requests", file, geometry.requests_bytes(), SealFlag::empty())?;
-        Ok(Self::new(file, geometry.requests_bytes(), geometry.ring_bytes(), true)?)
+        Ok(Self::new(file, geometry.requests_bytes(), geometry.request_ring_bytes(), true)?)
     }
 
     /// Maps a lane's `results`, which nobody but the sidecar can write.
     pub fn results(file: &impl AsFd, geometry: LaneGeometry) -> PyResult<Self> {
         check("results", file, geometry.results_bytes(), SealFlag::F_SEAL_FUTURE_WRITE)?;
-        Ok(Self::new(file, geometry.results_bytes(), geometry.ring_bytes(), false)?)
+        Ok(Self::new(file, geometry.results_bytes(), geometry.result_ring_bytes(), false)?)
     }
 
     fn new(file: &impl AsFd, bytes: usize, ring_bytes: usize, writable: bool) -> io::Result<Self> {
@@ -50,9 +50,9 @@ impl Region {
         Ok(Self { _entry: Entry::register(range.as_ptr() as usize, range.len())?, range, writable })
     }
 
-    /// Cuts the ring off from the region: whoever still holds an array over it works on private memory from now on.
-    pub fn detach_ring(&self) -> PyResult<()> {
-        let (address, length) = (nonzero(self.range.as_ptr() as usize + RING_OFFSET), nonzero(self.range.len() - RING_OFFSET));
+    /// Cuts both copies of the ring off from the region: whoever still holds an array over it works on private memory from now on.
+    pub fn detach_ring(&self, ring_bytes: usize) -> PyResult<()> {
+        let (address, length) = (nonzero(self.range.as_ptr() as usize + RING_OFFSET), nonzero(2 * ring_bytes));
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: replaces, in one step of the kernel, a part of the range that this region owns.
         unsafe { mmap_anonymous(Some(address), length, protection, MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED) }

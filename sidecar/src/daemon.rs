@@ -20,11 +20,12 @@ use ringlane_layout::region::LaneStatus;
 
 use crate::board::{AddressLock, Board, Identity, text_of};
 use crate::config::{Config, JournalConfig};
-use crate::control::{Control, Host, Lifetime};
+use crate::control::{Control, Host, Ledger, Lifetime, Policy, Refusals};
 use crate::engine::{ENGINE_VERSION, Engine};
 use crate::journal::{Epoch, FrameKind, FrameMeta, Full, JournalEnd, JournalLock, LaneClose, Writer, WriterConfig, list_segments};
 use crate::replay::replay;
 use crate::sequencer::{Sequencer, wall_clock_ns};
+use crate::service;
 
 /// Where the system-wide sidecar listens.
 pub const SYSTEM_SOCKET: &str = "/run/ringlane/ringlane.sock";
@@ -32,18 +33,22 @@ pub const SYSTEM_SOCKET: &str = "/run/ringlane/ringlane.sock";
 /// Runs a sidecar until it is told to stop. An error says in words why it cannot run.
 pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let signals = block_signals()?;
+    let policy = Policy::new(&config.access)?;
     raise_descriptor_limit();
     // Another process of the same user could otherwise open a lane's memory through /proc.
     nix::sys::prctl::set_dumpable(false).map_err(|error| format!("cannot protect the process: {error}"))?;
-    let socket_path = config.socket.clone().unwrap_or_else(|| PathBuf::from(SYSTEM_SOCKET));
+    let (inherited, inherited_path) = service::inherited_socket()?.unzip();
+    let is_inherited = inherited.is_some();
+    let socket_path = inherited_path.or_else(|| config.socket.clone()).unwrap_or_else(|| PathBuf::from(SYSTEM_SOCKET));
     let address = socket_path.to_string_lossy().into_owned();
     let address_lock = AddressLock::take(&address)?;
     let lock = config.journal.directory.as_deref().map(JournalLock::take).transpose()?;
     let (engine, journal, epoch) = recover(&config)?;
     let lane_last = engine.lane_last();
     let board = Board::create(&Identity { address: address.clone(), epoch, started_ns: wall_clock_ns() }, &address_lock)?;
-    let listener = open_socket(&socket_path)?;
-    let (sequencer, commands) = Sequencer::new(engine, journal, board, config.sequencer)?;
+    let listener = inherited.map_or_else(|| open_socket(&socket_path), Ok)?;
+    let (sequencer, commands) = Sequencer::new(engine, journal, board, config.sequencer.clone())?;
+    let refused = commands.refused();
     let journal_directory = config.journal.directory.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
     let host = Host {
         commands,
@@ -51,8 +56,10 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
         address: address.clone(),
         journal: journal_directory,
         lane_last,
-        lane_bytes: 0,
-        lane_bytes_max: config.lanes.bytes_max,
+        policy,
+        ledger: Ledger::new(config.lanes.bytes_max),
+        refusals: Refusals::new(refused),
+        config,
     };
     let control = Control::new(listener, signals, host, lifetime)?;
     tracing::info!(address, version = env!("CARGO_PKG_VERSION"), build = ringlane_layout::BUILD_HASH, "serving");
@@ -60,9 +67,13 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
         .name("control".into())
         .spawn(move || control.run())
         .map_err(|error| format!("cannot start the control thread: {error}"))?;
+    service::ready(&format!("serving at {address}"));
     let engine = sequencer.run();
     let ended = control.join().map_err(|_| "the control thread panicked".to_owned());
-    let _ = std::fs::remove_file(&socket_path);
+    // A socket unit keeps its socket: clients queue there until the next start.
+    if !is_inherited {
+        let _ = std::fs::remove_file(&socket_path);
+    }
     tracing::info!(sequence = engine.next_sequence() - 1, state_hash = format!("{:016x}", engine.orders.state_hash()), "stopped");
     drop((lock, address_lock));
     ended
@@ -99,7 +110,8 @@ fn recover(config: &Config) -> Result<(Engine, Option<Writer>, u64), String> {
     let segments = list_segments(directory)?;
     let (mut epoch, mut accounts) = (1, Vec::new());
     if !segments.is_empty() {
-        let replayed = replay(directory, &mut engine, |records| tracing::info!(records, "recovering"))?;
+        let mut progress = service::Progress::default();
+        let replayed = replay(directory, &mut engine, |records| progress.recovered(records))?;
         if let JournalEnd::Torn { segment, offset, why } = &replayed.end {
             tracing::warn!(segment = %segment.display(), offset, why, "the journal ended in a torn frame, which was never acknowledged");
         }
@@ -225,7 +237,7 @@ fn instrument_changed(known: &Instrument, configured: &Instrument) -> String {
 
 fn frame_meta(engine: &Engine, kind: FrameKind, lane: u32, schema_hash: u64) -> FrameMeta {
     let (first_sequence, output_hash) = (engine.next_sequence(), engine.output_hash());
-    FrameMeta { kind, lane, first_sequence, first_slot: 0, schema_hash, output_hash, time_ns: wall_clock_ns() }
+    FrameMeta { kind, lane, first_sequence, first_slot: 0, schema_hash, output_hash, time_ns: wall_clock_ns(), waiting_slots: 0 }
 }
 
 /// Binds the control socket. What a dead sidecar left there is removed; anything else is somebody's and stays.

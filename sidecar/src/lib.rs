@@ -8,6 +8,8 @@ pub mod engine;
 pub mod journal;
 pub mod kernels;
 pub mod lanes;
+pub mod manual;
 pub mod replay;
 pub mod sequencer;
+pub mod service;
 pub mod status;

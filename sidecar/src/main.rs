@@ -3,16 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use ringlane_sidecar::board::BoardReader;
-use ringlane_sidecar::config::Config;
+use ringlane_sidecar::config::{Config, SYSTEM_CONFIG, Source};
 use ringlane_sidecar::control::Lifetime;
 use ringlane_sidecar::daemon::{SYSTEM_SOCKET, serve};
-use ringlane_sidecar::engine::Engine;
-use ringlane_sidecar::journal::JournalEnd;
-use ringlane_sidecar::replay::replay;
+use ringlane_sidecar::manual::write_manual;
+use ringlane_sidecar::replay::book::{self, BookArguments};
+use ringlane_sidecar::replay::command::{self, ReplayArguments};
+use ringlane_sidecar::replay::export::{self, ExportArguments};
 use ringlane_sidecar::status::{status, status_text};
-use serde_json::json;
 
 /// One shared, crash-safe accelerator for all Python workers of a host.
 #[derive(Parser)]
@@ -26,7 +26,7 @@ struct Arguments {
 enum Subcommands {
     /// Run a sidecar until SIGTERM.
     Serve {
-        /// TOML file; what it does not say has defaults.
+        /// TOML file; what it does not say has defaults [default: /etc/ringlane/ringlane.toml, if it is there].
         #[arg(long)]
         config: Option<PathBuf>,
         /// Path of the control socket [default: the file's, else /run/ringlane/ringlane.sock].
@@ -39,6 +39,11 @@ enum Subcommands {
         #[arg(long)]
         embedded: bool,
     },
+    /// Look at a configuration without running it.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommands,
+    },
     /// Say how a sidecar does, without asking it. Exit code: 0 healthy, 1 not healthy, 2 no sidecar.
     Status {
         /// Address of the sidecar [default: $RINGLANE_SOCKET, else the system's].
@@ -48,14 +53,28 @@ enum Subcommands {
         #[arg(long)]
         json: bool,
     },
-    /// Rebuild the state from a recording (a journal directory or a segment) and print its hash. Exit code: 0 whole, 1 with a torn
-    /// end, 2 damaged or not readable.
-    Replay {
-        /// Journal directory, or its first segment.
-        recording: PathBuf,
-        /// As JSON.
-        #[arg(long)]
-        json: bool,
+    /// Live through recordings again: state hash, records, report. Exit code: 0 whole, 1 `--verify` found a difference, 2 torn,
+    /// damaged or no recording.
+    Replay(ReplayArguments),
+    /// Show books, positions and open orders of a moment in a recording.
+    Book(BookArguments),
+    /// Write a recording's orders, results, events and trades as CSV, JSON lines, Parquet or numpy arrays.
+    Export(ExportArguments),
+    /// Write man pages and shell completions (bash, fish, zsh) to a directory.
+    Manual {
+        /// Where they go; made if need be.
+        directory: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommands {
+    /// Say whether a file would be accepted; an error names the line, and the valid key that is nearest to one that is not
+    /// known. Exit code: 0 accepted, 2 not.
+    Check {
+        /// TOML file.
+        #[arg(default_value = SYSTEM_CONFIG)]
+        path: PathBuf,
     },
 }
 
@@ -64,8 +83,12 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).init();
     let outcome = match Arguments::parse().command {
         Subcommands::Serve { config, socket, journal, embedded } => run_serve(config.as_deref(), socket, journal, embedded),
+        Subcommands::Config { command: ConfigCommands::Check { path } } => run_config_check(&path),
         Subcommands::Status { address, json } => run_status(address, json),
-        Subcommands::Replay { recording, json } => run_replay(&recording, json),
+        Subcommands::Replay(arguments) => command::run(&arguments),
+        Subcommands::Book(arguments) => book::run(&arguments),
+        Subcommands::Export(arguments) => export::run(&arguments),
+        Subcommands::Manual { directory } => write_manual(Arguments::command(), &directory).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|words| {
         eprintln!("ringlane: {words}");
@@ -74,10 +97,19 @@ fn main() -> ExitCode {
 }
 
 fn run_serve(path: Option<&Path>, socket: Option<PathBuf>, journal: Option<PathBuf>, embedded: bool) -> Result<ExitCode, String> {
-    let mut config = path.map_or_else(|| Ok(Config::default()), Config::read)?;
-    config.socket = socket.or(config.socket);
-    config.journal.directory = journal.or(config.journal.directory);
+    // A private sidecar is its client's, and nothing of the system's service is meant for it.
+    let system = (!embedded).then(|| PathBuf::from(SYSTEM_CONFIG)).filter(|path| path.exists());
+    let path = path.map(Path::to_owned).or(system);
+    let config = Config::load(Source { path, socket, journal })?;
     serve(config, if embedded { Lifetime::Embedded } else { Lifetime::Service })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_config_check(path: &Path) -> Result<ExitCode, String> {
+    let config = Config::read(path)?;
+    let rules = config.access.rules.len();
+    let access = if rules == 0 { "no access rules: everybody may do everything".into() } else { format!("{rules} access rules") };
+    println!("{}: accepted ({access})", path.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -90,33 +122,4 @@ fn run_status(address: Option<String>, as_json: bool) -> Result<ExitCode, String
         print!("{}", status_text(&status));
     }
     Ok(if status["health"] == "healthy" { ExitCode::SUCCESS } else { ExitCode::from(1) })
-}
-
-fn run_replay(recording: &Path, as_json: bool) -> Result<ExitCode, String> {
-    let mut engine = Engine::new(0);
-    let replayed = replay(recording, &mut engine, |_| {})?;
-    let counters = engine.orders.counters();
-    let torn = match &replayed.end {
-        JournalEnd::Clean => None,
-        JournalEnd::Torn { segment, offset, why } => {
-            Some(format!("ends in a torn frame at offset {offset} of {}: {why}", segment.display()))
-        }
-    };
-    let answer = json!({
-        "state_hash": format!("{:016x}", engine.orders.state_hash()), "output_hash": format!("{:016x}", engine.output_hash()),
-        "sequence": engine.next_sequence() - 1, "frames": replayed.frames, "records": replayed.records, "accepted": counters.accepted,
-        "rejected": counters.rejected, "trades": counters.trades, "resting": counters.resting, "torn": torn,
-    });
-    if as_json {
-        println!("{answer:#}");
-    } else {
-        println!("state hash   {}", answer["state_hash"].as_str().unwrap_or(""));
-        println!("sequence     {} ({} frames)", answer["sequence"], replayed.frames);
-        println!(
-            "orders       {} accepted, {} rejected, {} trades, {} resting",
-            counters.accepted, counters.rejected, counters.trades, counters.resting
-        );
-        torn.iter().for_each(|words| println!("recording    {words}"));
-    }
-    Ok(ExitCode::from(u8::from(torn.is_some())))
 }

@@ -40,6 +40,8 @@ pub fn status(board: &BoardReader) -> Value {
         "clients": board.word(header::CLIENTS),
         "faults": board.word(header::FAULTS),
         "sleeps": board.word(header::SLEEPS),
+        "refused": board.word(header::REFUSED),
+        "not_permitted": board.word(header::NOT_PERMITTED),
         "lanes": lanes,
     })
 }
@@ -106,6 +108,7 @@ fn lane_status(words: &Row) -> Value {
         "events_dropped": words[row::EVENTS_DROPPED],
         "parks": words[row::PARKS],
         "notifies": words[row::NOTIFIES],
+        "not_permitted": words[row::NOT_PERMITTED],
         "opened_ns": words[row::OPENED_NS],
     })
 }
@@ -136,6 +139,7 @@ pub fn status_text(status: &Value) -> String {
         ),
     );
     line(&mut text, "clients", format!("{}, lane faults since start: {}", plain("clients"), plain("faults")));
+    line(&mut text, "refused", format!("{}, orders for accounts not permitted: {}", plain("refused"), plain("not_permitted")));
     let lanes = status["lanes"].as_array().map_or(&[][..], Vec::as_slice);
     let _ = writeln!(
         text,

@@ -29,8 +29,7 @@ def shim_lane(
         hub,
         *files,
         lane=1,
-        depth=depth,
-        events=events,
+        sizes=(depth, events, 64, 64, 0, 0),
         request_hash=int(request.hash, 16),
         result_hash=int(result.hash, 16),
         request_fields=request.numbers,
@@ -59,8 +58,12 @@ class FakeLane:
         self.requests = mmap.mmap(self.requests_fd, 0)
         self.results = mmap.mmap(self.results_fd, 0)
         hashes = [int(BUILT_IN[name].hash, 16) for name in ("OrderRequest", "OrderResult")]
-        self.requests[0:48] = struct.pack("<8sIIQQQQ", b"RLREQ001", 1, 64, depth, 1, hashes[0], events)
-        self.results[0:48] = struct.pack("<8sIIQQQQ", b"RLRES001", 1, 64, depth, 1, hashes[1], events)
+        self.requests[0:56] = struct.pack(
+            "<8sIIQQQQQ", b"RLREQ001", _shim.LAYOUT_VERSION, 64, depth, 1, hashes[0], events, 0
+        )
+        self.results[0:56] = struct.pack(
+            "<8sIIQQQQQ", b"RLRES001", _shim.LAYOUT_VERSION, 64, depth, 1, hashes[1], events, 0
+        )
         before_seal(self)  # who wants to write results maps them now
         fcntl.fcntl(self.requests_fd, fcntl.F_ADD_SEALS, seals[0])
         fcntl.fcntl(self.results_fd, fcntl.F_ADD_SEALS, seals[1])

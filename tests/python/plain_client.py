@@ -17,6 +17,7 @@ import time
 
 MESSAGE_BYTES_MAX, FDS_MAX = 65_536, 4
 RECORD_BYTES = 64
+LAYOUT_VERSION = 2
 SLEEP_SECONDS_MAX = 1.0
 U64_MASK = 2**64 - 1
 # Words of `requests` and of `results`, as indices of u64.
@@ -94,7 +95,9 @@ class Record:
 class PlainClient:
     """A connection to the sidecar at `address`."""
 
-    def __init__(self, address: str, name: str = "plain", layout_version: int = 1, hello: bool = True) -> None:
+    def __init__(
+        self, address: str, name: str = "plain", layout_version: int = LAYOUT_VERSION, hello: bool = True
+    ) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(10)
         self.lanes: list[PlainLane] = []
@@ -107,7 +110,7 @@ class PlainClient:
             self.socket.close()
             raise
 
-    def hello(self, name: str = "plain", layout_version: int = 1) -> dict:
+    def hello(self, name: str = "plain", layout_version: int = LAYOUT_VERSION) -> dict:
         """Introduces the client; gives the reply."""
         self.info, fds = self.ask(op="hello", layout_version=layout_version, build="plain", name=name)
         self.notify = socket.socket(fileno=fds[0])
@@ -117,7 +120,8 @@ class PlainClient:
     def ask(self, **message: object) -> tuple[dict, list[int]]:
         """Sends one request; gives the reply and its file descriptors. Raises `Refused` or `Disconnected`."""
         try:
-            self.socket.send(json.dumps(message).encode())
+            with contextlib.suppress(BrokenPipeError):  # who is turned away finds the words that were left
+                self.socket.send(json.dumps(message).encode())
             data, fds, _, _ = socket.recv_fds(self.socket, MESSAGE_BYTES_MAX, FDS_MAX, socket.MSG_CMSG_CLOEXEC)
         except OSError as error:
             raise Disconnected(str(error)) from error
@@ -183,10 +187,10 @@ class PlainLane:
             raise ValueError(f"a region has {os.fstat(fd).st_size} bytes and seals {found:#x}")
 
     def _check_header(self, words: memoryview, magic: bytes, record: Record) -> None:
-        first = (int.from_bytes(magic, "little"), 1 | RECORD_BYTES << 32)
-        expected = (*first, self.depth, self.number, record.hash, self.events_capacity)
-        if tuple(words[:6]) != expected:
-            raise ValueError(f"a region's header is {tuple(words[:6])}, not {expected}")
+        first = (int.from_bytes(magic, "little"), LAYOUT_VERSION | RECORD_BYTES << 32)
+        expected = (*first, self.depth, self.number, record.hash, self.events_capacity, 0)
+        if tuple(words[:7]) != expected:
+            raise ValueError(f"a region's header is {tuple(words[:7])}, not {expected}")
 
     # ---- slots ----
 

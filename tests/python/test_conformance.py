@@ -4,6 +4,7 @@ Both talk to the real daemon. What only a client that holds its own cursors can 
 """
 
 import ctypes
+import errno
 import mmap
 import os
 import re
@@ -232,7 +233,7 @@ def test_wrong_version_is_refused_and_may_be_corrected(daemon, kind):
     with pytest.raises(Refused, match="layout version 99") as refused:
         kind.raw(daemon.address, op="hello", layout_version=99, build="", name="x")
     assert refused.value.code == "LAYOUT_VERSION"
-    assert kind.raw(daemon.address, op="hello", layout_version=1)["ok"]
+    assert kind.raw(daemon.address, op="hello", layout_version=2)["ok"]
 
 
 def test_the_first_message_is_hello(daemon, kind):
@@ -244,7 +245,7 @@ def test_the_first_message_is_hello(daemon, kind):
 def test_a_second_hello_ends_the_connection(daemon, connect):
     client = connect()
     with pytest.raises(Refused) as refused:
-        client.ask(op="hello", layout_version=1, build="", name="again")
+        client.ask(op="hello", layout_version=2, build="", name="again")
     assert refused.value.code == "PROTOCOL"
     with pytest.raises(Disconnected):
         client.ask(op="query", what="state")
@@ -435,6 +436,13 @@ def test_every_query(connect):
 # ---- regions ----
 
 
+def refused(call, *arguments):
+    """By the seals, or because the descriptor was handed out for reading only."""
+    with pytest.raises(OSError) as error:
+        call(*arguments)
+    assert error.value.errno in (errno.EPERM, errno.EBADF, errno.EINVAL)
+
+
 def test_results_cannot_be_written_by_anybody(daemon):
     client = PlainClient(daemon.address)
     lane = client.open(64)
@@ -446,11 +454,9 @@ def test_results_cannot_be_written_by_anybody(daemon):
     for fd in (lane.results_fd, os.open(f"/proc/self/fd/{lane.results_fd}", os.O_RDWR)):
         with pytest.raises(PermissionError):
             mmap.mmap(fd, size)
-        with pytest.raises(PermissionError):
-            os.pwrite(fd, b"x", 4096)
+        refused(os.pwrite, fd, b"x", 4096)
         for length in (0, size + 4096):
-            with pytest.raises(PermissionError):
-                os.ftruncate(fd, length)
+            refused(os.ftruncate, fd, length)
         readable = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
         assert readable not in (None, ctypes.c_void_p(-1).value)
         assert libc.mprotect(readable, size, mmap.PROT_READ | mmap.PROT_WRITE) == -1
@@ -463,9 +469,8 @@ def test_results_cannot_be_written_by_anybody(daemon):
 def test_rows_of_a_query_cannot_be_written(daemon):
     client = PlainClient(daemon.address)
     _, [fd] = client.ask(op="query", what="instruments")
-    with pytest.raises(PermissionError):
-        os.pwrite(fd, b"x", 0)
-    with pytest.raises(PermissionError):
-        os.ftruncate(fd, 0)
-    os.close(fd)
+    for each in (fd, os.open(f"/proc/self/fd/{fd}", os.O_RDWR)):
+        refused(os.pwrite, each, b"x", 0)
+        refused(os.ftruncate, each, 0)
+        os.close(each)
     client.close()

@@ -25,7 +25,9 @@ def small_disk(tmp_path):
         pytest.skip("only root may mount a file system")
     place = tmp_path / "disk"
     place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(place)], capture_output=True, text=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(place)], capture_output=True, text=True
+    )
     if done.returncode:
         pytest.skip(f"no file system can be mounted here: {done.stderr}")
     yield place
@@ -53,7 +55,9 @@ class Writer(threading.Thread):
             with ringlane.connect(self.address) as client, client.open("orders", depth=8192) as lane:
                 while self.going:
                     ids = range(self.answered + 1, self.answered + ORDERS + 1)
-                    batch = lane.batch(symbol="AAPL", side=1, account=1, client_order_id=list(ids), price="100.00", quantity=1)
+                    batch = lane.batch(
+                        symbol="AAPL", side=1, account=1, client_order_id=list(ids), price="100.00", quantity=1
+                    )
                     batch["time_in_force"] = 3
                     result = lane.process(batch)
                     assert len(result) == ORDERS
@@ -198,4 +202,4 @@ def test_a_clean_stop_leaves_an_end_mark_and_a_kill_none(tmp_path):
     assert daemon.stop() == 0
     segment = Path(daemon.journal) / "00000001.ringlane"
     # Kind STOP in the last frame header.
-    assert segment.read_bytes()[-64:][60] == 8
+    assert segment.read_bytes()[-64:][60] == 16

@@ -261,7 +261,7 @@ def test_bad_manners_on_the_control_socket(daemon, neighbour):
         client.connect(daemon.address)
         return client
 
-    hello = b'{"op":"hello","layout_version":1}'
+    hello = b'{"op":"hello","layout_version":2}'
     # A client that sends a file descriptor is disconnected, and the descriptor does not stay in the sidecar.
     for message in (hello, b"x"):
         client = raw()

@@ -137,8 +137,9 @@ def test_a_torn_tail_is_told_and_served_on(tmp_path):
     patch(segment, at, b"\x55")
     done = replay(tmp_path)
     torn = json.loads(done.stdout)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "ends in a torn frame" in torn["torn"]
+    assert "ends in a torn frame" in done.stderr
     assert torn["frames"] == whole["frames"] - 1
     daemon = start(tmp_path).ready()
     assert "the journal ended in a torn frame" in daemon.words()
@@ -163,7 +164,7 @@ def test_leftovers_of_a_full_disk_are_cleared(tmp_path):
 def test_sighup_ends_nothing(tmp_path):
     daemon = start(tmp_path).ready()
     daemon.process.send_signal(signal.SIGHUP)
-    until(lambda: "SIGHUP changes nothing" in daemon.words(), what="the log line")
+    until(lambda: "nothing has changed" in daemon.words(), what="the log line")
     PlainClient(daemon.address).close()
     assert daemon.stop() == 0
     assert not Path(daemon.address).exists()

@@ -47,7 +47,7 @@ const EPOCH: Epoch = Epoch { number: 1, engine_version: 1, request_schema_hash: 
 
 fn meta(first_sequence: u64) -> FrameMeta {
     let (kind, schema_hash) = (FrameKind::Orders, OrderRequest::SCHEMA_HASH);
-    FrameMeta { kind, lane: 3, first_sequence, first_slot: 0, schema_hash, output_hash: 0, time_ns: 1 }
+    FrameMeta { kind, lane: 3, first_sequence, first_slot: 0, schema_hash, output_hash: 0, time_ns: 1, waiting_slots: 0 }
 }
 
 /// Writes frames of 1, 2, ... records, all different.

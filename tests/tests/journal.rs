@@ -30,7 +30,7 @@ fn config(segments: u64, spare_segments: usize) -> WriterConfig {
 
 fn meta(first_sequence: u64) -> FrameMeta {
     let (kind, schema_hash) = (FrameKind::Orders, OrderRequest::SCHEMA_HASH);
-    FrameMeta { kind, lane: 3, first_sequence, first_slot: 0, schema_hash, output_hash: 0, time_ns: 1 }
+    FrameMeta { kind, lane: 3, first_sequence, first_slot: 0, schema_hash, output_hash: 0, time_ns: 1, waiting_slots: 0 }
 }
 
 /// A record that tells its sequence number and who wrote it.

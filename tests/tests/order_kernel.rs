@@ -47,7 +47,8 @@ fn request() -> impl Strategy<Value = OrderRequest> {
                 client_order_id,
                 price: if is_market { 0 } else { even(price, symbol == 2) },
                 quantity: even(quantity, symbol == 3),
-                reserved: [reserved; 24],
+                reserved: [reserved; 4],
+                ..OrderRequest::default()
             }
         },
     )

@@ -18,13 +18,13 @@ impl Mapping for Memory {
 }
 
 fn geometry() -> LaneGeometry {
-    LaneGeometry::granted(DEPTH, 64).unwrap()
+    LaneGeometry::new(DEPTH, 64).unwrap()
 }
 
 fn regions() -> (SharedBytes, SharedBytes) {
     let geometry = geometry();
-    let requests = SharedBytes::leaked(geometry.requests_bytes() + geometry.ring_bytes());
-    let results = SharedBytes::leaked(geometry.results_bytes() + geometry.ring_bytes());
+    let requests = SharedBytes::leaked(geometry.requests_bytes() + geometry.request_ring_bytes());
+    let results = SharedBytes::leaked(geometry.results_bytes() + geometry.result_ring_bytes());
     requests.write(0, &geometry.header(REQUESTS_MAGIC, LANE, 1));
     results.write(0, &geometry.header(RESULTS_MAGIC, LANE, 2));
     (requests, results)
@@ -32,7 +32,7 @@ fn regions() -> (SharedBytes, SharedBytes) {
 
 fn client_with(used_bits: [u64; 8]) -> Client<Memory> {
     let (requests, results) = regions();
-    Client::new(geometry(), LANE, (1, 2), used_bits, Memory(requests), Memory(results)).unwrap()
+    Client::new(geometry(), LANE, (1, 2), used_bits.into(), Memory(requests), Memory(results)).unwrap()
 }
 
 fn client() -> Client<Memory> {
@@ -48,8 +48,8 @@ fn record(number: u64) -> [u8; RECORD_BYTES] {
 /// Fills a look's slots with their numbers, in both copies of the ring.
 fn fill(client: &Client<Memory>, look: &Look<Memory>) {
     for slot in look.first..look.first + look.count {
-        let offset = client.geometry().slot_offset(slot);
-        for copy in [offset, offset + client.geometry().ring_bytes()] {
+        let offset = client.geometry().request_offset(slot);
+        for copy in [offset, offset + client.geometry().request_ring_bytes()] {
             look.mapping.bytes().write(copy, &record(slot));
         }
     }
@@ -74,7 +74,7 @@ impl Peer {
             let mut request = [0; RECORD_BYTES];
             ring.read(slot, &mut request);
             assert_eq!(request, record(slot), "slot {slot} was filled by somebody else");
-            client.results.write(client.geometry().slot_offset(slot), &request);
+            client.results.write(client.geometry().result_offset(slot), &request);
         }
         self.intake.take(waiting);
         let wake = ring::complete(client.peer(), client.mine(), &mut self.answered, self.intake.taken());
@@ -178,7 +178,7 @@ fn headers_of_another_lane_are_refused() {
     for (region, offset) in [(0, 0), (0, 8), (0, 16), (0, 24), (0, 32), (1, 24), (1, 40)] {
         let (requests, results) = regions();
         [requests, results][region].write(offset, &[0xff; 8]);
-        let refused = Client::new(geometry(), LANE, (1, 2), [0; 8], Memory(requests), Memory(results));
+        let refused = Client::new(geometry(), LANE, (1, 2), [0; 8].into(), Memory(requests), Memory(results));
         assert!(refused.err().unwrap().contains(["requests", "results"][region]));
     }
 }
@@ -188,10 +188,10 @@ fn bits_of_no_field_never_leave() {
     let client = client_with([u64::MAX, 0xff, 0, u64::MAX, 0, 0, 0, 0]);
     let (serial, ..) = client.reserve(2, true).unwrap();
     let look = client.look_at_open(serial).unwrap();
-    look.mapping.bytes().write(client.geometry().slot_offset(0), &[0x5a; 2 * RECORD_BYTES]);
+    look.mapping.bytes().write(client.geometry().request_offset(0), &[0x5a; 2 * RECORD_BYTES]);
     let _ = client.commit(serial).unwrap();
     for slot in 0..2 {
-        let word = |index| client.requests.word(client.geometry().slot_offset(slot) + 8 * index).load(Ordering::Relaxed);
+        let word = |index| client.requests.word(client.geometry().request_offset(slot) + 8 * index).load(Ordering::Relaxed);
         let all = u64::from_ne_bytes([0x5a; 8]);
         assert_eq!(std::array::from_fn(word), [all, 0x5a, 0, all, 0, 0, 0, 0]);
     }
@@ -226,7 +226,7 @@ fn ends_are_seen_by_who_would_sleep() {
 #[test]
 fn events_are_taken_once_and_in_order() {
     let (client, mut room, mut written, mut expected) = (client(), EventRoom::new(64), 0, 0);
-    let ring = RecordRing::new(client.results, RING_OFFSET + 2 * client.geometry().ring_bytes(), 64);
+    let ring = RecordRing::new(client.results, RING_OFFSET + 2 * client.geometry().result_ring_bytes(), 64);
     for round in 0..50 {
         while room.room(client.mine(), written, 1).unwrap() > 0 && written < expected + 1 + round {
             ring.write(written, &record(written));

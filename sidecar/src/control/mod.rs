@@ -1,13 +1,19 @@
 //! The control thread: accepts clients, opens and closes their lanes, answers their questions, and notices their end.
 //! Nothing that a client does or leaves undone can block it: every socket is non-blocking and every message has a maximum.
 
+mod access;
+mod ledger;
+mod memory;
 mod messages;
 mod peer;
+mod refusals;
+mod reload;
 mod session;
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -15,12 +21,18 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{SockFlag, accept4};
-use ringlane_layout::limits::{CLIENTS_MAX, HELLO_TIMEOUT_NS};
+use ringlane_layout::limits::HELLO_TIMEOUT_NS;
 
 use crate::sequencer::Command;
+use crate::service::{Watchdog, stopping};
 use session::Session;
 
-pub use session::Host;
+pub use access::{Grant, Policy};
+pub use ledger::Ledger;
+pub use messages::parse;
+pub use peer::Peer;
+pub use refusals::Refusals;
+pub use session::{Host, own};
 
 /// Epoll data of the listening socket.
 const LISTENER: u64 = u64::MAX;
@@ -49,10 +61,13 @@ pub struct Control {
     lifetime: Lifetime,
     idle_since: Instant,
     ever_connected: bool,
+    watchdog: Watchdog,
     /// A descriptor to give up when there are no others, so that clients can still be turned away.
     spare: Option<File>,
 }
 
+/// How long the control thread waits for something to happen, at most.
+const TURN: Duration = Duration::from_secs(1);
 /// How long an embedded sidecar waits for its first client.
 const EMBEDDED_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -65,26 +80,41 @@ impl Control {
         epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS)).map_err(say)?;
         let sessions = HashMap::new();
         let (idle_since, spare) = (Instant::now(), File::open("/dev/null").ok());
-        Ok(Self { listener, signals, epoll, sessions, next_client: 1, host, lifetime, idle_since, ever_connected: false, spare })
+        Ok(Self {
+            listener,
+            signals,
+            epoll,
+            sessions,
+            next_client: 1,
+            host,
+            lifetime,
+            idle_since,
+            ever_connected: false,
+            watchdog: Watchdog::new(),
+            spare,
+        })
     }
 
     /// Serves until a signal or the end of its lifetime; then stops the sequencer.
     pub fn run(mut self) {
         while self.turn() {}
+        stopping();
         let _ = self.host.commands.send(Command::Stop);
     }
 
     /// Waits for something to happen and handles it. False: it is time to end.
     fn turn(&mut self) -> bool {
         let mut events = [EpollEvent::empty(); 64];
-        let count = self.epoll.wait(&mut events, EpollTimeout::from(1000_u16)).unwrap_or(0);
+        let patience = self.watchdog.patience(TURN);
+        let count = self.epoll.wait(&mut events, EpollTimeout::from(patience.as_millis() as u16)).unwrap_or(0);
+        self.watchdog.feed(self.host.commands.pulse());
         for event in &events[..count] {
             match event.data() {
                 LISTENER => self.accept(),
                 SIGNALS => {
                     if let Ok(Some(signal)) = self.signals.read_signal() {
                         if signal.ssi_signo == Signal::SIGHUP as u32 {
-                            tracing::info!("SIGHUP changes nothing: the configuration is read at start only");
+                            self.reload();
                             continue;
                         }
                         tracing::info!(signal = signal.ssi_signo, "stopping");
@@ -96,6 +126,7 @@ impl Control {
             }
         }
         self.end_silent();
+        self.host.ledger.sweep();
         !self.is_over()
     }
 
@@ -107,12 +138,8 @@ impl Control {
                 Err(Errno::EMFILE | Errno::ENFILE) => return self.turn_away(),
                 Err(_) => return,
             };
-            if self.sessions.len() >= CLIENTS_MAX {
-                tracing::warn!("a client was turned away: {CLIENTS_MAX} are connected");
-                continue;
-            }
             match peer::identify(&socket) {
-                Ok(peer) => self.watch(socket, peer),
+                Ok(peer) => self.admit(socket, peer),
                 Err(words) => tracing::warn!("a client was turned away: {words}"),
             }
         }
@@ -129,7 +156,20 @@ impl Control {
         self.spare = File::open("/dev/null").ok();
     }
 
-    fn watch(&mut self, socket: OwnedFd, peer: peer::Peer) {
+    /// Lets a peer in that may be here and has connections left; any other is told why, and nothing of it is kept.
+    fn admit(&mut self, socket: OwnedFd, peer: Peer) {
+        let unknown = || access::not_permitted(format!("user {} (groups {:?}) may not use this sidecar", peer.uid, peer.gids));
+        let granted = self.host.policy.grant(&peer).ok_or_else(unknown);
+        match granted.and_then(|grant| self.host.ledger.admit(peer.uid, &grant).map(|()| grant)) {
+            Ok(grant) => self.watch(socket, peer, grant),
+            Err(refusal) => {
+                self.host.refusals.note(&peer, &refusal);
+                session::refuse(&socket, &refusal);
+            }
+        }
+    }
+
+    fn watch(&mut self, socket: OwnedFd, peer: Peer, grant: Arc<Grant>) {
         let client = self.next_client;
         self.next_client += 1;
         let watched = self.epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, client)).and_then(|()| match &peer.pidfd {
@@ -138,10 +178,10 @@ impl Control {
         });
         if let Err(error) = watched {
             tracing::warn!(%error, "a client was turned away: it cannot be watched");
-            return;
+            return self.host.ledger.dismiss(peer.uid);
         }
         self.ever_connected = true;
-        self.sessions.insert(client, Session::new(client, socket, peer));
+        self.sessions.insert(client, Session::new(client, socket, peer, grant));
         let _ = self.host.commands.send(Command::Clients(self.sessions.len() as u64));
     }
 
@@ -156,12 +196,16 @@ impl Control {
     /// Ends a client on proof: its lanes are completed and closed.
     fn end(&mut self, client: u64, why: &str) {
         let Some(session) = self.sessions.remove(&client) else { return };
-        tracing::info!(client, pid = session.peer.pid, why, "client gone");
+        // Who never said a word gets none: whoever connects and goes again, ten thousand times a second, fills no log.
+        if session.greeted {
+            tracing::info!(client, pid = session.peer.pid, why, "client gone");
+        }
         // Before the descriptors close: a child of the client may hold duplicates of the socket.
         let _ = self.epoll.delete(session.socket.as_fd());
         if let Some(pidfd) = &session.peer.pidfd {
             let _ = self.epoll.delete(pidfd);
         }
+        self.host.ledger.dismiss(session.peer.uid);
         session.close_lanes(&mut self.host);
         self.idle_since = Instant::now();
         let _ = self.host.commands.send(Command::Clients(self.sessions.len() as u64));

@@ -3,11 +3,10 @@
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-
-/// User id that a peer of another user namespace arrives as; nothing can be proven of it.
-const OVERFLOW_UID: u32 = 65534;
+use ringlane_layout::limits::{OVERFLOW_UID, PEER_GROUPS_MAX};
 
 /// A peer's identity.
 #[derive(Debug)]
@@ -16,6 +15,8 @@ pub struct Peer {
     pub pid: u32,
     /// User id.
     pub uid: u32,
+    /// Group ids: the primary one, then the supplementary ones.
+    pub gids: Vec<u32>,
     /// Readable once the process has ended, even while a forked child still holds the socket.
     pub pidfd: Option<OwnedFd>,
 }
@@ -27,7 +28,34 @@ pub fn identify(socket: &impl AsFd) -> Result<Peer, String> {
     if uid == OVERFLOW_UID {
         return Err("it comes from another user namespace (uid 65534), where user ids prove nothing".into());
     }
-    Ok(Peer { pid: pid.unsigned_abs(), uid, pidfd: peer_pidfd(socket, pid) })
+    let mut gids = vec![credentials.gid()];
+    gids.extend(peer_groups(socket).map_err(|error| format!("its groups cannot be had: {error}"))?);
+    Ok(Peer { pid: pid.unsigned_abs(), uid, gids, pidfd: peer_pidfd(socket, pid) })
+}
+
+/// The peer's supplementary groups as they were when it connected (Linux 4.13).
+fn peer_groups(socket: &impl AsFd) -> Result<Vec<u32>, Errno> {
+    const SO_PEERGROUPS: libc::c_int = 59;
+    let mut gids = vec![0_u32; 64];
+    loop {
+        let mut bytes = (gids.len() * size_of::<u32>()) as libc::socklen_t;
+        // SAFETY: the kernel writes at most `bytes` bytes into `gids`, which are that many.
+        let got = unsafe {
+            libc::getsockopt(socket.as_fd().as_raw_fd(), libc::SOL_SOCKET, SO_PEERGROUPS, gids.as_mut_ptr().cast(), &raw mut bytes)
+        };
+        let count = bytes as usize / size_of::<u32>();
+        match Errno::result(got) {
+            Ok(_) => {
+                gids.truncate(count);
+                return Ok(gids);
+            }
+            // Too little room: the kernel has said how much it needs.
+            Err(Errno::ERANGE) if gids.len() < count && count <= PEER_GROUPS_MAX => gids.resize(count, 0),
+            // A socket that knows no groups, such as one end of a pair.
+            Err(Errno::ENODATA) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// A descriptor of the peer's process: from the socket itself (Linux 6.5), which cannot name a later process of the same
@@ -44,4 +72,23 @@ fn peer_pidfd(socket: &impl AsFd, pid: i32) -> Option<OwnedFd> {
     }
     // SAFETY: a non-negative result is a fresh descriptor that nobody else owns.
     (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_known_by_user_groups_and_process() {
+        let (mine, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let peer = identify(&mine).unwrap();
+        assert_eq!((peer.pid, peer.uid), (std::process::id(), nix::unistd::geteuid().as_raw()));
+        assert_eq!(peer.gids[0], nix::unistd::getegid().as_raw());
+        let mut groups: Vec<u32> = nix::unistd::getgroups().unwrap().iter().map(|gid| gid.as_raw()).collect();
+        let mut found = peer.gids[1..].to_vec();
+        groups.sort_unstable();
+        found.sort_unstable();
+        assert_eq!(found, groups);
+        assert!(peer.pidfd.is_some());
+    }
 }

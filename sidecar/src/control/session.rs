@@ -16,11 +16,15 @@ use ringlane_layout::limits::{
 use ringlane_layout::region::{LaneGeometry, LaneStatus, RING_OFFSET};
 use serde_json::{Value, json};
 
+use super::access::{Grant, Policy};
+use super::ledger::{Charge, Ledger};
 use super::messages::{Number, Query, Refusal, Request, id_of, order_lane_schemas, parse, row_schemas};
 use super::peer::Peer;
+use super::refusals::Refusals;
+use crate::config::Config;
 use crate::engine::Engine;
 use crate::journal::LaneOpen;
-use crate::lanes::{Lane, Owner, sealed_rows};
+use crate::lanes::{Lane, Memory, Owner, sealed_rows};
 use crate::sequencer::{Command, Commands, wall_clock_ns};
 
 /// What sessions need of the sidecar.
@@ -35,10 +39,14 @@ pub struct Host {
     pub journal: String,
     /// Number of the lane that was opened last.
     pub lane_last: u32,
-    /// Memory of all open lanes, bytes.
-    pub lane_bytes: u64,
-    /// Most that it may be, bytes.
-    pub lane_bytes_max: u64,
+    /// Who may do what.
+    pub policy: Policy,
+    /// Who holds what.
+    pub ledger: Ledger,
+    /// Counts and tells what was refused.
+    pub refusals: Refusals,
+    /// The configuration in force.
+    pub config: Config,
 }
 
 /// A connected client.
@@ -49,6 +57,8 @@ pub struct Session {
     pub socket: OwnedFd,
     /// Who it is.
     pub peer: Peer,
+    /// What it may do.
+    pub grant: Arc<Grant>,
     /// When it connected.
     pub since: Instant,
     /// Whether it said hello.
@@ -62,7 +72,9 @@ pub struct Session {
 struct OpenLane {
     number: u32,
     kernel: String,
-    bytes: u64,
+    accounts: (u32, u32),
+    charge: Charge,
+    memory: [Memory; 2],
 }
 
 /// A reply and the descriptors that travel with it.
@@ -81,14 +93,14 @@ impl From<Value> for Reply {
 
 /// Takes ownership of a descriptor that a system call has just made.
 pub fn own(fd: RawFd) -> OwnedFd {
-    // SAFETY: callers pass what accept4 returned; nobody else owns it.
+    // SAFETY: callers pass what accept4 returned or the service manager passed on; nobody else owns it.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 impl Session {
     /// A connection that has not said anything yet.
-    pub fn new(client: u64, socket: OwnedFd, peer: Peer) -> Self {
-        Self { client, socket, peer, since: Instant::now(), greeted: false, name: String::new(), notify: None, lanes: Vec::new() }
+    pub fn new(client: u64, socket: OwnedFd, peer: Peer, grant: Arc<Grant>) -> Self {
+        Self { client, socket, peer, grant, since: Instant::now(), greeted: false, name: String::new(), notify: None, lanes: Vec::new() }
     }
 
     /// Reads one message and answers it. An error ends the connection.
@@ -120,6 +132,7 @@ impl Session {
         match answer {
             Ok(reply) => self.send(reply, id),
             Err(refusal) => {
+                host.refusals.note(&self.peer, &refusal);
                 self.send(refusal.reply().into(), id)?;
                 if refusal.code == "PROTOCOL" { Err(format!("it broke the protocol: {}", refusal.words)) } else { Ok(()) }
             }
@@ -136,7 +149,7 @@ impl Session {
                 self.open(host, kernel, (depth, events.unwrap_or(depth)), cancel_on_disconnect, accounts)
             }
             Request::Close { lane } => self.close(lane, host),
-            Request::Query(query) => ask(Question::new(query)?, host),
+            Request::Query(query) => self.query(Question::new(query)?, host),
         }
     }
 
@@ -185,23 +198,39 @@ impl Session {
             let words = format!("this client has an open {kernel:?} lane already; share it between threads, or connect once more");
             return Err(Refusal::new("LANE_EXISTS", words));
         }
+        self.grant.kernel(&kernel)?;
         let depth = depth.within("depth", 1, DEPTH_SLOTS_MAX as u32)?;
         let events = events.within("events", 1, EVENTS_MAX as u32)?;
         let geometry = LaneGeometry::new(depth.into(), events.into()).map_err(|words| Refusal::new("BAD_VALUE", words))?;
         let (first, last) = match accounts {
             Some((first, last)) => (first.within("accounts", 1, ACCOUNT_MAX)?, last.within("accounts", 1, ACCOUNT_MAX)?),
-            None => (1, ACCOUNT_MAX),
+            None => self.grant.only_accounts()?,
         };
         if last < first {
             return Err(Refusal::new("BAD_VALUE", format!("accounts must ascend within 1 to {ACCOUNT_MAX}, not {first} to {last}")));
         }
-        let bytes = (geometry.requests_bytes() + geometry.results_bytes()) as u64;
-        if host.lane_bytes + bytes > host.lane_bytes_max {
-            let (held, max) = (host.lane_bytes, host.lane_bytes_max);
-            let words =
-                format!("the lane needs {bytes} bytes, and {held} of the {max} of lanes.bytes_max are taken; open a shallower lane");
+        self.grant.accounts(first, last)?;
+        let deepest = geometry.depth_slots.max(geometry.event_capacity);
+        if deepest > self.grant.depth_max {
+            let words = format!("a lane of this user may have {} slots and events (depth_max), not {deepest}", self.grant.depth_max);
             return Err(Refusal::new("QUOTA", words));
         }
+        let bytes = (geometry.requests_bytes() + geometry.results_bytes()) as u64;
+        let charge = host.ledger.charge_lane(self.peer.uid, bytes, &self.grant)?;
+        let opened = self.open_charged(host, kernel, geometry, cancel_on_disconnect, (first, last), charge);
+        opened.inspect_err(|_| host.ledger.refund(charge))
+    }
+
+    /// Opens a lane that is permitted and paid for.
+    fn open_charged(
+        &mut self,
+        host: &mut Host,
+        kernel: String,
+        geometry: LaneGeometry,
+        cancel_on_disconnect: bool,
+        (first, last): (u32, u32),
+        charge: Charge,
+    ) -> Result<Reply, Refusal> {
         let number = host.lane_last + 1;
         let token = random_token().map_err(|words| Refusal::new("MEMORY", words))?;
         let notify = self.notify.clone().ok_or_else(|| Refusal::new("PROTOCOL", "hello comes first"))?;
@@ -220,6 +249,7 @@ impl Session {
             token_hash: xxhash_rust::xxh3::xxh3_64(&token),
             ..LaneOpen::default()
         };
+        let memory = lane.memory();
         let (answer, opened) = bounded(1);
         let stopping = || Refusal::new("STOPPING", "the sidecar is stopping");
         if !host.commands.send(Command::Open(Box::new(lane), open, answer)) {
@@ -228,13 +258,13 @@ impl Session {
         opened.recv().map_err(|_| stopping())?.map_err(|words| Refusal::new("QUOTA", words))?;
         host.lane_last = number;
         tracing::info!(lane = number, client = self.client, pid = self.peer.pid, kernel, depth = geometry.depth_slots, "lane open");
-        host.lane_bytes += bytes;
-        self.lanes.push(OpenLane { number, kernel: kernel.clone(), bytes });
+        self.lanes.push(OpenLane { number, kernel: kernel.clone(), accounts: (first, last), charge, memory });
         let mut body = order_lane_schemas();
         let granted = json!({
             "ok": true, "lane": number, "kernel": kernel, "depth": geometry.depth_slots, "events": geometry.event_capacity,
             "accounts": [first, last], "token": hex(&token), "requests_bytes": geometry.requests_bytes(),
             "results_bytes": geometry.results_bytes(), "ring_offset": RING_OFFSET, "event_ring_offset": geometry.event_ring_offset(),
+            "arena_bytes": geometry.arena_bytes, "output_bytes": geometry.output_bytes,
         });
         if let (Some(body), Value::Object(granted)) = (body.as_object_mut(), granted) {
             body.extend(granted);
@@ -247,7 +277,7 @@ impl Session {
             return Err(Refusal::new("UNKNOWN_LANE", format!("lane {lane} is not an open lane of this client")));
         };
         let closing = self.lanes.swap_remove(index);
-        host.lane_bytes -= closing.bytes;
+        host.ledger.keep(closing.charge, closing.memory);
         let (answer, closed) = bounded(1);
         if host.commands.send(Command::Close(closing.number, LaneStatus::Closed, Some(answer))) {
             // A deep lane of dear requests ends later, in its turns; other clients must not wait for it here.
@@ -257,11 +287,26 @@ impl Session {
     }
 
     /// Closes what the client left open; what it submitted is completed first.
-    pub fn close_lanes(&self, host: &mut Host) {
-        for lane in &self.lanes {
-            host.lane_bytes -= lane.bytes;
+    pub fn close_lanes(self, host: &mut Host) {
+        for lane in self.lanes {
+            host.ledger.keep(lane.charge, lane.memory);
             let _ = host.commands.send(Command::Close(lane.number, LaneStatus::Closed, None));
         }
+    }
+
+    /// Whether everything that it has open is permitted by this grant.
+    pub fn is_within(&self, grant: &Grant) -> bool {
+        let (may_use, may_trade) =
+            (|lane: &OpenLane| grant.kernel(&lane.kernel), |lane: &OpenLane| grant.accounts(lane.accounts.0, lane.accounts.1));
+        self.lanes.iter().all(|lane| may_use(lane).and_then(|()| may_trade(lane)).is_ok())
+    }
+
+    /// Asks about the state what this user may know.
+    fn query(&self, question: Question, host: &mut Host) -> Result<Reply, Refusal> {
+        if let Question::Orders(account) | Question::Positions(account) = question {
+            self.grant.accounts(account, account)?;
+        }
+        ask(question, host, self.peer.uid)
     }
 
     /// A client that does not read its replies is not worth waiting for.
@@ -279,8 +324,22 @@ impl Session {
     }
 }
 
+/// Tells a peer that is not let in why, as the answer to what it may have said already; its connection then ends.
+pub fn refuse(socket: &OwnedFd, refusal: &Refusal) {
+    let mut message = [0; CONTROL_MESSAGE_BYTES_MAX];
+    let mut parts = [IoSliceMut::new(&mut message)];
+    // Read first: with a message unread, the end of the connection would overtake the words.
+    let said = recvmsg::<()>(socket.as_raw_fd(), &mut parts, None, MsgFlags::MSG_DONTWAIT).map_or(0, |said| said.bytes);
+    let mut body = refusal.reply();
+    if let Some(id) = id_of(&message[..said]) {
+        body["id"] = json!(id);
+    }
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    let _ = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(body.to_string().as_bytes())], &[], flags, None);
+}
+
 /// Asks the sequencer's engine between two turns.
-fn ask(question: Question, host: &Host) -> Result<Reply, Refusal> {
+fn ask(question: Question, host: &mut Host, uid: u32) -> Result<Reply, Refusal> {
     let (answer, answered) = bounded(1);
     let asking = Box::new(move |engine: &Engine| {
         let _ = answer.send(look_up(question, engine));
@@ -292,7 +351,9 @@ fn ask(question: Question, host: &Host) -> Result<Reply, Refusal> {
     let (mut body, rows) = answered.recv().map_err(|_| stopping())??;
     body["ok"] = json!(true);
     let Some(rows) = rows else { return Ok(body.into()) };
-    let memfd = sealed_rows(&rows).map_err(|words| Refusal::new("MEMORY", words))?;
+    let memory = sealed_rows(&rows).map_err(|words| Refusal::new("MEMORY", words))?;
+    let memfd = memory.hand_out(false).map_err(|error| Refusal::new("MEMORY", format!("no descriptor can be had: {error}")))?;
+    host.ledger.charge_reply(uid, rows.len() as u64, memory)?;
     Ok(Reply { body, fds: vec![memfd.as_raw_fd()], _owned: vec![memfd] })
 }
 

@@ -32,8 +32,8 @@ mod supply;
 mod writer;
 
 use ringlane_layout::limits::{BATCH_SLOTS_MAX, RECORD_BYTES};
-use ringlane_layout::orders::{AccountLimits, BookLimits, Instrument, OrderRequest};
-use ringlane_layout::record::Record;
+use ringlane_layout::orders::{AccountLimits, AdminAction, BookLimits, Instrument, OrderRequest, TimeRecord};
+use ringlane_layout::record::{Record, RecordSchema};
 use ringlane_layout::{codes, record};
 
 pub use lock::JournalLock;
@@ -139,7 +139,9 @@ record! {
         /// What the records are; see `FrameKind`.
         kind: u8 as FrameKind,
         /// Zero.
-        reserved: [u8; 3],
+        reserved: u8,
+        /// Slots of the lane that were submitted and waited behind this frame when it was begun; 65,535 for that many or more.
+        waiting_slots: u16,
     }
 }
 
@@ -160,8 +162,12 @@ codes! {
         End ("END") = 6,
         /// One `BookLimits` record.
         BookLimits ("BOOK_LIMITS") = 7,
+        /// One `TimeRecord`.
+        Time ("TIME") = 8,
+        /// One `AdminAction` record.
+        Admin ("ADMIN") = 9,
         /// The sidecar ended cleanly: nothing of this epoch is missing; no payload.
-        Stop ("STOP") = 8,
+        Stop ("STOP") = 16,
     }
 }
 
@@ -221,15 +227,26 @@ pub fn segment_crc(header: &SegmentHeader) -> u32 {
 
 /// Schema of the records in frames of this kind; none for frames without records.
 #[must_use]
-pub const fn schema_hash(kind: FrameKind) -> Option<u64> {
+pub const fn schema(kind: FrameKind) -> Option<&'static RecordSchema> {
     match kind {
-        FrameKind::Orders => Some(OrderRequest::SCHEMA_HASH),
-        FrameKind::Instruments => Some(Instrument::SCHEMA_HASH),
-        FrameKind::Accounts => Some(AccountLimits::SCHEMA_HASH),
-        FrameKind::BookLimits => Some(BookLimits::SCHEMA_HASH),
-        FrameKind::LaneOpen => Some(LaneOpen::SCHEMA_HASH),
-        FrameKind::LaneClose => Some(LaneClose::SCHEMA_HASH),
+        FrameKind::Orders => Some(OrderRequest::SCHEMA),
+        FrameKind::Instruments => Some(Instrument::SCHEMA),
+        FrameKind::Accounts => Some(AccountLimits::SCHEMA),
+        FrameKind::BookLimits => Some(BookLimits::SCHEMA),
+        FrameKind::Time => Some(TimeRecord::SCHEMA),
+        FrameKind::Admin => Some(AdminAction::SCHEMA),
+        FrameKind::LaneOpen => Some(LaneOpen::SCHEMA),
+        FrameKind::LaneClose => Some(LaneClose::SCHEMA),
         FrameKind::End | FrameKind::Stop => None,
+    }
+}
+
+/// Hash of the schema of the records in frames of this kind; none for frames without records.
+#[must_use]
+pub const fn schema_hash(kind: FrameKind) -> Option<u64> {
+    match schema(kind) {
+        Some(schema) => Some(schema.hash()),
+        None => None,
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
 pub const WAY_OUT: &str = "restore the file from a copy, or begin a new journal directory";
 
 /// One whole, checked frame.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Frame<'a> {
     /// Its header.
     pub header: FrameHeader,
@@ -79,6 +79,8 @@ pub struct Reader {
     held_again: Option<u64>,
     /// Whether the last segment has an end mark.
     is_closed: bool,
+    /// Where the last frame began, bytes.
+    frame_offset: u64,
 }
 
 #[derive(Debug)]
@@ -108,6 +110,23 @@ impl Reader {
     /// Opens a journal directory or a single segment. A missing, empty or foreign recording is an error in words.
     pub fn open(path: &Path) -> Result<Self, String> {
         let segments = list_segments(path)?;
+        Self::open_segments(path, path.is_dir().then(|| path.to_owned()), segments)
+    }
+
+    /// Opens a segment and those that follow it in its directory.
+    pub fn open_from(path: &Path) -> Result<Self, String> {
+        let directory = path.parent().filter(|_| path.is_file()).map(Path::to_owned);
+        let Some(directory) = directory else { return Self::open(path) };
+        let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory };
+        let name = path.file_name().unwrap_or_default();
+        let mut segments = list_segments(&directory)?;
+        match segments.iter().position(|(_, segment)| segment.file_name() == Some(name)) {
+            Some(at) => Self::open_segments(path, Some(directory), segments.split_off(at)),
+            None => Self::open(path),
+        }
+    }
+
+    fn open_segments(path: &Path, directory: Option<PathBuf>, segments: Vec<(u64, PathBuf)>) -> Result<Self, String> {
         if segments.is_empty() {
             return Err(format!("{} holds no recording: there is no *.ringlane file in it", path.display()));
         }
@@ -115,7 +134,7 @@ impl Reader {
             return Err(format!("segment {} is missing behind {}", pair[0].0.wrapping_add(1), pair[0].1.display()));
         }
         let mut reader = Self {
-            directory: path.is_dir().then(|| path.to_owned()),
+            directory,
             segments: segments.into_iter(),
             current: None,
             payload: vec![RecordBytes::zeroed(); PAYLOAD_BYTES_MAX / RECORD_BYTES].into(),
@@ -125,6 +144,7 @@ impl Reader {
             goes_on: false,
             held_again: None,
             is_closed: false,
+            frame_offset: 0,
         };
         reader.next_segment(JournalEnd::Clean)?;
         Ok(reader)
@@ -134,6 +154,12 @@ impl Reader {
     #[must_use]
     pub fn segment_header(&self) -> &SegmentHeader {
         &self.segment_header
+    }
+
+    /// Where the frame stands that was given last: the number of its segment, and the offset in it, bytes.
+    #[must_use]
+    pub fn frame_place(&self) -> (u64, u64) {
+        (self.segment_header.index, self.frame_offset)
     }
 
     /// How the recording ended; none before [`Reader::next_frame`] gave none.
@@ -271,6 +297,7 @@ impl Reader {
                 Look::Frame(header, length) => {
                     let kind = check_frame(&header, length / RECORD_BYTES, due).map_err(|words| format!("{at}: {words}"))?;
                     self.next_sequence = Some(due + (length / RECORD_BYTES) as u64);
+                    self.frame_offset = offset;
                     segment.offset += (FRAME_HEADER_BYTES + length) as u64;
                     return Ok(match kind {
                         FrameKind::End => Step::SegmentEnd,

@@ -33,6 +33,8 @@ pub struct FrameMeta {
     pub output_hash: u64,
     /// Wall clock, nanoseconds since 1970.
     pub time_ns: u64,
+    /// Slots of the lane that wait behind this frame.
+    pub waiting_slots: u16,
 }
 
 /// What a writer needs beside its directory.
@@ -327,7 +329,8 @@ fn sealed_header(frame_seed: u32, meta: &FrameMeta, payload: &[u8]) -> FrameHead
         time_ns: meta.time_ns,
         lane: meta.lane,
         kind: meta.kind as u8,
-        reserved: [0; 3],
+        reserved: 0,
+        waiting_slots: meta.waiting_slots,
     };
     header.crc32c = frame_crc(frame_seed, &header, payload);
     header

@@ -15,7 +15,7 @@ use ringlane_layout::region::{LaneGeometry, LaneStatus, REQUESTS_MAGIC, RESULTS_
 use ringlane_layout::ring::{self, Answered, ClientWords, EventRoom, Intake, SidecarWords};
 use ringlane_layout::shared::RecordRing;
 
-pub use region::{Region, sealed_rows};
+pub use region::{Memory, Region, sealed_rows};
 
 /// Who opened a lane, proven by the kernel.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +29,9 @@ pub struct Owner {
     /// Name that the client gave itself.
     pub name: String,
 }
+
+/// Time between two lines of the log about one lane, nanoseconds.
+const LINE_EVERY_NS: u64 = 1_000_000_000;
 
 /// One open lane.
 #[derive(Debug)]
@@ -57,6 +60,10 @@ pub struct Lane {
     pub parks: u64,
     /// Notifications sent.
     pub notifies: u64,
+    /// Requests for accounts that the lane was not granted.
+    pub not_permitted: u64,
+    /// How many of them the log has told of, and when it did last, nanoseconds since 1970.
+    told: (u64, u64),
     requests: Region,
     results: Region,
     doorbell: EventFd,
@@ -128,6 +135,8 @@ impl Lane {
             opened_ns,
             parks: 0,
             notifies: 0,
+            not_permitted: 0,
+            told: (0, 0),
             requests,
             results,
             doorbell,
@@ -142,9 +151,14 @@ impl Lane {
 
     /// Duplicates of what the client gets at open: requests, results, doorbell.
     pub fn fds(&self) -> std::io::Result<[OwnedFd; 3]> {
-        let [requests, results, doorbell] =
-            [self.requests.fd(), self.results.fd(), self.doorbell.as_fd()].map(|fd| fd.try_clone_to_owned());
-        Ok([requests?, results?, doorbell?])
+        let [requests, results] = [self.requests.memory(), self.results.memory()];
+        Ok([requests.hand_out(true)?, results.hand_out(false)?, self.doorbell.as_fd().try_clone_to_owned()?])
+    }
+
+    /// The memory of both regions, to be watched until nobody has it any more.
+    #[must_use]
+    pub fn memory(&self) -> [Memory; 2] {
+        [self.requests.memory(), self.results.memory()].map(Clone::clone)
     }
 
     /// The eventfd that the client writes when the lane is parked.
@@ -276,6 +290,18 @@ impl Lane {
     pub fn close(&mut self, status: LaneStatus) {
         ring::close(SidecarWords::of(&self.results.bytes()), status);
         self.notify();
+    }
+
+    /// Counts requests for accounts that the lane was not granted, and tells of them once a second at most.
+    #[cold]
+    pub fn note_not_permitted(&mut self, count: u64, now_ns: u64) {
+        self.not_permitted += count;
+        let (told, at_ns) = self.told;
+        if told == 0 || now_ns.saturating_sub(at_ns) >= LINE_EVERY_NS {
+            let (lane, uid, pid, untold) = (self.number, self.owner.uid, self.owner.pid, self.not_permitted - told);
+            tracing::warn!(lane, uid, pid, requests = untold, "refused: its lane was not granted the account of these requests");
+            self.told = (self.not_permitted, now_ns);
+        }
     }
 
     /// One byte on the client's notify socket. A full socket means that a wake is already pending.

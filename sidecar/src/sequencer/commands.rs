@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use crossbeam::channel::{Sender, TryRecvError};
 use crossbeam::utils::CachePadded;
@@ -36,6 +36,8 @@ pub enum Command {
 /// The control thread's end of the command queue.
 #[derive(Clone)]
 pub struct Commands {
+    /// Refusals of the control thread, which the sequencer shows on the board.
+    pub(super) refused: Arc<AtomicU64>,
     pub(super) queue: Sender<Command>,
     pub(super) wake: Arc<Wake>,
 }
@@ -44,9 +46,17 @@ pub struct Commands {
 pub(super) struct Wake {
     pub(super) pending: CachePadded<AtomicBool>,
     pub(super) eventfd: EventFd,
+    /// Counts the times at which the sequencer looked around or went to sleep; only it writes.
+    pub(super) pulse: CachePadded<AtomicU64>,
 }
 
 impl Commands {
+    /// Where the control thread counts what it refuses.
+    #[must_use]
+    pub fn refused(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.refused)
+    }
+
     /// Queues a command and wakes the sequencer. False: it has ended.
     #[must_use]
     pub fn send(&self, command: Command) -> bool {
@@ -56,6 +66,12 @@ impl Commands {
         // The counter is never near its end: the sequencer reads it at every wake-up.
         let _ = self.wake.eventfd.write(1);
         sent
+    }
+
+    /// Moves at least once within each of the sequencer's bounded sleeps, and while it works; a pulse that stands is a stuck one.
+    #[must_use]
+    pub fn pulse(&self) -> u64 {
+        self.wake.pulse.load(Ordering::Relaxed)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the sequencer tells the board: totals now and then, a lane's cursors after each of its batches.
 
+use std::sync::atomic::Ordering;
+
 use ringlane_layout::board::{header, row};
 
 use super::Sequencer;
@@ -22,6 +24,8 @@ impl Sequencer {
             (header::FAULTS, self.faults),
             (header::HEARTBEAT_NS, self.now_ns),
             (header::SLEEPS, self.sleeps),
+            (header::REFUSED, self.refused.load(Ordering::Relaxed)),
+            (header::NOT_PERMITTED, counters.not_permitted),
         ];
         words.into_iter().for_each(|(word, value)| self.board.set(word, value));
         self.publish_disk();
@@ -60,6 +64,7 @@ pub(super) fn publish_lane(board: &Board, row: usize, lane: &Lane) {
             (row::EVENTS_DROPPED, dropped),
             (row::PARKS, lane.parks),
             (row::NOTIFIES, lane.notifies),
+            (row::NOT_PERMITTED, lane.not_permitted),
         ],
     );
 }

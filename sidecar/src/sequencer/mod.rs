@@ -8,7 +8,7 @@ mod idle;
 mod turns;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::{Receiver, bounded};
@@ -54,6 +54,8 @@ pub struct Sequencer {
     epoll: Epoll,
     commands: Receiver<Command>,
     wake: Arc<Wake>,
+    /// What the control thread refused.
+    refused: Arc<AtomicU64>,
     /// Private copies of requests when nothing is journaled.
     scratch: Box<[RecordBytes]>,
     /// Rows whose events must be published at the end of the batch.
@@ -77,8 +79,9 @@ impl Sequencer {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(say)?;
         let eventfd = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(say)?;
         epoll.add(&eventfd, EpollEvent::new(EpollFlags::EPOLLIN, WAKE)).map_err(say)?;
-        let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd });
+        let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd, pulse: CachePadded::default() });
         let (queue, commands) = bounded(COMMANDS_MAX);
+        let refused = Arc::new(AtomicU64::new(0));
         let sequencer = Self {
             engine,
             journal,
@@ -91,6 +94,7 @@ impl Sequencer {
             epoll,
             commands,
             wake: Arc::clone(&wake),
+            refused: Arc::clone(&refused),
             scratch: vec![bytemuck::Zeroable::zeroed(); BATCH_SLOTS_MAX].into(),
             notified: Vec::with_capacity(LANES_MAX),
             now_ns: wall_clock_ns(),
@@ -101,7 +105,7 @@ impl Sequencer {
             is_blocked: false,
             stopping: false,
         };
-        Ok((sequencer, Commands { queue, wake }))
+        Ok((sequencer, Commands { refused, queue, wake }))
     }
 
     /// Runs until it is told to stop; gives the engine back.
@@ -163,9 +167,16 @@ impl Sequencer {
         }
     }
 
+    /// One beat of the pulse that the watchdog is fed by.
+    fn beat(&self) {
+        let pulse = &self.wake.pulse;
+        pulse.store(pulse.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
     /// Looks at the clock, the doorbells and the lanes that have become quiet.
     #[cold]
     fn look_around(&mut self) {
+        self.beat();
         self.now_ns = wall_clock_ns();
         self.collect_doorbells(EpollTimeout::ZERO);
         let park_after_ns = self.config.park_after_us * 1000;
@@ -211,6 +222,7 @@ impl Sequencer {
     #[cold]
     fn sleep(&mut self) {
         self.sleeps += 1;
+        self.beat();
         self.publish_header();
         fence(Ordering::SeqCst); // meets the fence in `Commands::send`
         if self.wake.pending.load(Ordering::Relaxed) {
@@ -275,7 +287,8 @@ fn send_events(lanes: &mut [Option<Box<Lane>>], rows: &[u16], notified: &mut Vec
 }
 
 fn meta(engine: &Engine, kind: FrameKind, lane: u32, first_slot: u64, schema_hash: u64, time_ns: u64) -> FrameMeta {
-    FrameMeta { kind, lane, first_sequence: engine.next_sequence(), first_slot, schema_hash, output_hash: engine.output_hash(), time_ns }
+    let (first_sequence, output_hash) = (engine.next_sequence(), engine.output_hash());
+    FrameMeta { kind, lane, first_sequence, first_slot, schema_hash, output_hash, time_ns, waiting_slots: 0 }
 }
 
 /// Wall clock, nanoseconds since 1970.

@@ -83,7 +83,7 @@ impl Sequencer {
         // Dear requests come in small batches, so several of them may fit into the share.
         while left > 0 && deficit > done as i64 {
             let count = self.turns[row].batch_slots(left, deficit - done as i64);
-            let work = self.batch(row, count);
+            let work = self.batch(row, count, left - count as u64);
             if self.is_blocked {
                 return done;
             }
@@ -115,10 +115,11 @@ impl Sequencer {
         if done == 0 { 1 } else { done + TURN_WORK }
     }
 
-    /// Journals, computes and publishes `count` waiting slots of a lane. Says how much work it was.
-    pub(super) fn batch(&mut self, row: usize, count: usize) -> u64 {
+    /// Journals, computes and publishes `count` slots of a lane, behind which `waiting` more wait. Says how much work it was.
+    pub(super) fn batch(&mut self, row: usize, count: usize, waiting: u64) -> u64 {
         let Some(lane) = &mut self.lanes[row] else { return 0 };
-        let meta = meta(&self.engine, FrameKind::Orders, lane.number, lane.next_slot(), OrderRequest::SCHEMA_HASH, self.now_ns);
+        let mut meta = meta(&self.engine, FrameKind::Orders, lane.number, lane.next_slot(), OrderRequest::SCHEMA_HASH, self.now_ns);
+        meta.waiting_slots = waiting.min(u64::from(u16::MAX)) as u16;
         let requests: &[RecordBytes] = match &mut self.journal {
             Some(journal) => match journal.append(&meta, count, |records| lane.copy_requests(records)) {
                 Ok(records) => records,
@@ -132,6 +133,7 @@ impl Sequencer {
                 &self.scratch[..count]
             }
         };
+        let not_permitted = self.engine.orders.counters().not_permitted;
         let output = self.engine.process_orders(lane.number, requests);
         lane.write_results(output.results);
         let work = output.work;
@@ -139,8 +141,12 @@ impl Sequencer {
             send_events(&mut self.lanes, &self.rows, &mut self.notified, &mut self.gapped, output.events);
             self.publish_events();
         }
+        let not_permitted = self.engine.orders.counters().not_permitted - not_permitted;
         if let Some(lane) = &mut self.lanes[row] {
             lane.complete();
+            if not_permitted > 0 {
+                lane.note_not_permitted(not_permitted, self.now_ns);
+            }
             publish_lane(&self.board, row, lane);
         }
         work

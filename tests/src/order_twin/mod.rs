@@ -399,7 +399,8 @@ fn structure(request: &OrderRequest) -> Result<(), RejectCode> {
         check(is_new && ![1, 2, 3].contains(&request.time_in_force), RejectCode::UnknownTimeInForce)?;
         check(request.flags > 1, RejectCode::UnknownFlag)?;
     }
-    check(request.reserved.iter().any(|byte| *byte != 0), RejectCode::ReservedNotZero)?;
+    let later = (request.stop_price, request.expires_ns, request.display_quantity) != (0, 0, 0);
+    check(later || request.reserved != [0; 4], RejectCode::ReservedNotZero)?;
     if is_new {
         let (post_only, gtc) = (request.flags == 1, request.time_in_force == TimeInForce::Gtc as u8);
         let market = request.order_type == OrderType::Market as u8;

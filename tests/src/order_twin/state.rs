@@ -152,6 +152,9 @@ fn row(order: &Live) -> OpenOrder {
         account: order.account,
         lane: order.lane,
         side: order.side as u8,
+        shown_quantity: order.open as u32,
+        order_type: 1,
+        time_in_force: 1,
         ..OpenOrder::default()
     }
 }

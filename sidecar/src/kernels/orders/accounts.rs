@@ -60,7 +60,7 @@ impl Accounts {
         if record.order_quantity_max < 0 || record.position_max < 0 {
             return Err(ConfigError::NegativeLimit { first });
         }
-        if record.reserved0 != [0; 4] || record.reserved1 != [0; 32] {
+        if record.reserved != [0; 2] {
             return Err(ConfigError::ReservedNotZero);
         }
         let limits = Limits {

@@ -121,20 +121,30 @@ impl TryFrom<&OrderRequest> for Shape {
     #[inline(always)]
     fn try_from(request: &OrderRequest) -> Result<Self, RejectCode> {
         let op = Op::try_from(request.op).map_err(|_| RejectCode::UnknownOp)?;
+        if op == Op::CancelAll {
+            return Err(RejectCode::UnknownOp);
+        }
         let mut shape = Self { op, side: Side::Buy, is_market: false, time_in_force: TimeInForce::Gtc, post_only: false };
         if matches!(op, Op::New | Op::Replace) {
             shape.side = Side::try_from(request.side).map_err(|_| RejectCode::UnknownSide)?;
             if op == Op::New {
                 let order_type = OrderType::try_from(request.order_type).map_err(|_| RejectCode::UnknownOrderType)?;
                 shape.is_market = order_type == OrderType::Market;
+                if matches!(order_type, OrderType::Stop | OrderType::StopLimit) {
+                    return Err(RejectCode::UnknownOrderType);
+                }
                 shape.time_in_force = TimeInForce::try_from(request.time_in_force).map_err(|_| RejectCode::UnknownTimeInForce)?;
+                if matches!(shape.time_in_force, TimeInForce::Day | TimeInForce::Gtd) {
+                    return Err(RejectCode::UnknownTimeInForce);
+                }
             }
-            if request.flags & !OrderFlag::ALL != 0 {
+            if request.flags & !OrderFlag::POST_ONLY != 0 {
                 return Err(RejectCode::UnknownFlag);
             }
             shape.post_only = request.flags & OrderFlag::POST_ONLY != 0;
         }
-        if request.reserved != [0; 24] {
+        let later = (request.stop_price, request.expires_ns, request.display_quantity) != (0, 0, 0);
+        if request.reserved != [0; 4] || later {
             return Err(RejectCode::ReservedNotZero);
         }
         let rests = shape.time_in_force == TimeInForce::Gtc;

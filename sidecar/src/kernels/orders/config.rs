@@ -122,7 +122,7 @@ pub(super) fn check_instrument(record: &Instrument, expected: u32) -> Result<(),
     if record.price_decimals > PRICE_DECIMALS_MAX {
         return Err(ConfigError::TooManyDecimals { symbol });
     }
-    if record.reserved != [0; 8] {
+    if record.reserved != [0; 4] {
         return Err(ConfigError::ReservedNotZero);
     }
     Ok(())

@@ -67,7 +67,7 @@ pub(super) fn trade(book: &mut Book, store: &mut Store, terms: &Terms, holding: 
         let quantity = (terms.quantity - fills.quantity).min(maker.open());
         let remaining = maker.open() - quantity;
         let notional = price * i64::from(quantity);
-        if maker.lane != 0 {
+        if maker.lane != 0 || store.tells_orphans {
             let event = fill_event(maker, book.symbol, sequence, fills.count, quantity, remaining);
             out.push(Outgoing { lane: maker.lane, event });
         }

@@ -87,7 +87,7 @@ const SEED: u64 = 0x5bd1_e995_9d1b_873c;
 /// An event and the lane that gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outgoing {
-    /// Lane that owns the resting order; never 0.
+    /// Lane that owns the resting order; 0 only after [`OrderKernel::tell_orphans`].
     pub lane: u32,
     /// The event; its `number` is 0 until the sequencer numbers it.
     pub event: OrderEvent,
@@ -100,6 +100,8 @@ pub struct Counters {
     pub accepted: u64,
     /// Requests that were rejected.
     pub rejected: u64,
+    /// Requests for accounts that their lane was not granted; among the rejected ones.
+    pub not_permitted: u64,
     /// Fills; each has one taker and one maker.
     pub trades: u64,
     /// Orders that rest now.
@@ -141,6 +143,11 @@ impl OrderKernel {
     /// Lets at most `resting_orders_max` orders rest from now on; orders that rest already stay.
     pub fn set_resting_orders_max(&mut self, resting_orders_max: u64) {
         self.store.set_resting_orders_max(resting_orders_max);
+    }
+
+    /// From now on fills of orders that no lane owns are told too, as events of lane 0: for who must see every trade.
+    pub fn tell_orphans(&mut self) {
+        self.store.tells_orphans = true;
     }
 
     /// Most orders that may rest.
@@ -298,6 +305,7 @@ impl OrderKernel {
             }
             Err(code) => {
                 self.counters.rejected += 1;
+                self.counters.not_permitted += u64::from(code == RejectCode::AccountNotPermitted);
                 result.code = code as u16;
             }
         }

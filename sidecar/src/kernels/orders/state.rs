@@ -114,6 +114,15 @@ impl OrderKernel {
         holdings.map(|at| self.store.holdings.get(at)).filter(|holding| !holding.is_zero()).map(Holding::row).collect()
     }
 
+    /// Every position in a symbol that is not zero in everything, ascending by account. Empty when there is no such symbol.
+    #[must_use]
+    pub fn positions_in(&self, symbol: u32) -> Vec<Position> {
+        let holdings = self.book_of(symbol).into_iter().flat_map(|book| book.holdings.iter()).map(|at| self.store.holdings.get(at));
+        let mut rows: Vec<Position> = holdings.filter(|holding| !holding.is_zero()).map(Holding::row).collect();
+        rows.sort_unstable_by_key(|row| row.account);
+        rows
+    }
+
     /// The best `levels_max` levels of each side: bids best first, then asks best first. `None` when there is no such symbol.
     #[must_use]
     pub fn book(&self, symbol: u32, levels_max: usize) -> Option<Vec<BookLevel>> {

@@ -1,7 +1,7 @@
 //! What the kernel remembers of an order and of a position, and the slabs that all books share. Prices are compared
 //! and lists linked elsewhere.
 
-use ringlane_layout::orders::{OpenOrder, Position, Side};
+use ringlane_layout::orders::{OpenOrder, OrderType, Position, Side, TimeInForce};
 
 use super::index::{account_hash, order_hash};
 use super::slab::{ENTRIES_MAX, Entry, NIL, Slab};
@@ -69,13 +69,19 @@ impl Order {
             order_id: self.order_id,
             client_order_id: self.client_order_id,
             price: self.price(),
+            stop_price: 0,
+            expires_ns: 0,
             remaining_quantity: self.open(),
+            shown_quantity: self.open(),
+            display_quantity: 0,
             filled_quantity: self.filled,
             symbol,
             account: self.account,
             lane: self.lane,
             side: self.side() as u8,
-            ..OpenOrder::default()
+            order_type: OrderType::Limit as u8,
+            time_in_force: TimeInForce::Gtc as u8,
+            flags: 0,
         }
     }
 }
@@ -155,6 +161,8 @@ pub(super) struct Store {
     /// Resting orders by owner lane. Lanes whose numbers differ by a multiple of `OWNERS` share a count, so it is an upper
     /// bound of a lane's own.
     owned: Box<[u32; OWNERS]>,
+    /// Whether fills of orders that nobody owns are told too, to lane 0.
+    pub(super) tells_orphans: bool,
     /// Seed of the id hashes; no result depends on it.
     pub(super) seed: u64,
 }
@@ -162,7 +170,15 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn new(resting_orders_max: usize, seed: u64) -> Self {
         let resting_orders_max = resting_orders_max.min(ENTRIES_MAX);
-        Self { orders: Slab::new(), holdings: Slab::new(), resting_orders_max, orphans: 0, owned: Box::new([0; OWNERS]), seed }
+        Self {
+            orders: Slab::new(),
+            holdings: Slab::new(),
+            resting_orders_max,
+            orphans: 0,
+            owned: Box::new([0; OWNERS]),
+            tells_orphans: false,
+            seed,
+        }
     }
 
     pub(super) fn set_resting_orders_max(&mut self, resting_orders_max: u64) {

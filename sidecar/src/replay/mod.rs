@@ -1,4 +1,18 @@
-//! Replay: a recording applied to a fresh engine. Recovery at start and `ringlane replay` are the same walk.
+//! Replay: a recording applied to a fresh engine. Recovery at start and the tools that look at a recording (`ringlane replay`,
+//! `book`, `export`, `import`) apply the same frames through the same engine.
+
+pub mod book;
+pub mod columns;
+pub mod command;
+pub mod export;
+pub mod filter;
+mod parquet;
+pub mod place;
+mod progress;
+mod sinks;
+pub mod tables;
+mod verify;
+pub mod walk;
 
 use std::path::Path;
 

@@ -1,0 +1,98 @@
+//! The sidecar's configuration: what stands in the TOML file, its defaults, and what is wrong with it in words. One file a table.
+//! Whatever decides a result is journaled as records, and replay never comes here. `[access]` and `[lanes]` are read again on
+//! SIGHUP, everything else at start only.
+
+mod access;
+mod diagnosis;
+mod journal;
+mod orders;
+mod sequencer;
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+pub use access::{AccessConfig, AccessRule};
+pub use diagnosis::Wrong;
+pub use journal::JournalConfig;
+pub use orders::{AccountsConfig, InstrumentConfig, OrdersConfig};
+pub use sequencer::{LanesConfig, SequencerConfig};
+
+/// Where the system-wide sidecar's configuration is, if there is one.
+pub const SYSTEM_CONFIG: &str = "/etc/ringlane/ringlane.toml";
+
+/// The whole configuration. Unknown keys are errors.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where it was read.
+    #[serde(skip)]
+    pub source: Source,
+    /// Path of the control socket.
+    pub socket: Option<PathBuf>,
+    /// Who may do what.
+    pub access: AccessConfig,
+    /// The recording.
+    pub journal: JournalConfig,
+    /// How the sequencer waits and where it runs.
+    pub sequencer: SequencerConfig,
+    /// What lanes may cost.
+    pub lanes: LanesConfig,
+    /// The order kernel.
+    pub orders: OrdersConfig,
+}
+
+/// Where a configuration comes from: a file, and what the command line says instead.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Source {
+    /// The file; none: defaults.
+    pub path: Option<PathBuf>,
+    /// Path of the control socket.
+    pub socket: Option<PathBuf>,
+    /// Directory of the journal.
+    pub journal: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads what `source` names; what it says itself wins over the file.
+    pub fn load(source: Source) -> Result<Self, String> {
+        let mut config = source.path.as_deref().map_or_else(|| Ok(Self::default()), Self::read)?;
+        config.socket = source.socket.clone().or(config.socket);
+        config.journal.directory = source.journal.clone().or(config.journal.directory);
+        config.source = source;
+        Ok(config)
+    }
+
+    /// Reads a TOML file. An error names the file, the line, what is wrong, and the key that was probably meant.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        Self::parse(&text).map_err(|words| format!("{}:{words}", path.display()))
+    }
+
+    /// Reads TOML text. An error begins with its line.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = toml::from_str(text).map_err(|error| diagnosis::of_syntax(text, &error))?;
+        config.check().map_err(|wrong| wrong.at_line(text))?;
+        Ok(config)
+    }
+
+    /// What types cannot say.
+    fn check(&self) -> Result<(), Wrong> {
+        self.journal.check()?;
+        self.sequencer.check()?;
+        self.orders.check()?;
+        self.access.check()
+    }
+
+    /// Tables of which `other` says something else and which are read at start only.
+    #[must_use]
+    pub fn differs_at_start(&self, other: &Self) -> Vec<&'static str> {
+        let tables = [
+            ("socket", self.socket == other.socket),
+            ("[journal]", self.journal == other.journal),
+            ("[sequencer]", self.sequencer == other.sequencer),
+            ("[orders]", self.orders == other.orders),
+        ];
+        tables.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
+    }
+}

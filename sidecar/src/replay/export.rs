@@ -1,0 +1,155 @@
+//! `ringlane export`: the tables of a recording as files that other tools read.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::filter::Filter;
+use super::parquet::Parquet;
+use super::place::Place;
+use super::sinks::{Csv, JsonLines, Npy, Sink};
+use super::tables::{Table, USUAL, frame_row, tables};
+use super::walk::Walk;
+use crate::journal::Reader;
+
+/// Options of `ringlane export`.
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// Journal directory, or its first segment, which is read with those that follow it.
+    recording: PathBuf,
+    /// Format of the files.
+    #[arg(long)]
+    to: Format,
+    /// Directory for the files, one a table; made if need be [default: RECORDING.export].
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Tables, with commas between; `all` for every one [default: orders,results,events,trades,instruments].
+    #[arg(long, value_delimiter = ',')]
+    tables: Vec<String>,
+    /// Nothing behind this sequence number or time.
+    #[arg(long, value_name = "SEQ|TIME")]
+    until: Option<Place>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Say what was written as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Formats of exported files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Comma-separated values with a header line.
+    Csv,
+    /// One JSON object a line.
+    Jsonl,
+    /// Apache Parquet.
+    Parquet,
+    /// A numpy structured array.
+    Npy,
+}
+
+impl Format {
+    fn sink(self, directory: &Path, table: &Table) -> Result<(PathBuf, Box<dyn Sink>), String> {
+        let extension = self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        let path = directory.join(format!("{}.{extension}", table.name));
+        let sink: Box<dyn Sink> = match self {
+            Self::Csv => Box::new(Csv::create(&path, table)?),
+            Self::Jsonl => Box::new(JsonLines::create(&path, table)?),
+            Self::Parquet => Box::new(Parquet::create(&path, table)?),
+            Self::Npy => Box::new(Npy::create(&path, table)?),
+        };
+        Ok((path, sink))
+    }
+}
+
+/// A table and where its rows go.
+struct Output {
+    table: Table,
+    path: PathBuf,
+    sink: Box<dyn Sink>,
+}
+
+/// Runs the command.
+pub fn run(arguments: &ExportArguments) -> Result<ExitCode, String> {
+    let wanted = choose(&arguments.tables)?;
+    let directory = arguments.out.clone().unwrap_or_else(|| {
+        let mut name = arguments.recording.file_name().unwrap_or_default().to_owned();
+        name.push(".export");
+        arguments.recording.with_file_name(name)
+    });
+    // The recording is opened first: what is none leaves no empty files behind.
+    let mut walk = Walk::open(&arguments.recording, arguments.until)?;
+    std::fs::create_dir_all(&directory).map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
+    let mut outputs = Vec::new();
+    for table in wanted {
+        let (path, sink) = arguments.to.sink(&directory, &table)?;
+        outputs.push(Output { table, path, sink });
+    }
+    frames(arguments, &mut outputs)?;
+    let outcome = if outputs.iter().any(|output| !output.table.is_frames()) { rows(arguments, &mut walk, &mut outputs) } else { Ok(()) };
+    let mut written = Vec::new();
+    for Output { table, path, sink } in outputs {
+        written.push(json!({"table": table.name, "file": path, "rows": sink.finish()?}));
+    }
+    outcome?;
+    if arguments.json {
+        println!("{:#}", json!({"files": written, "torn": walk.torn()}));
+    } else {
+        for file in &written {
+            println!("{:>12} rows  {}", file["rows"], file["file"].as_str().unwrap_or(""));
+        }
+    }
+    let torn = walk.torn();
+    torn.iter().for_each(|words| eprintln!("ringlane: {}: {words}", arguments.recording.display()));
+    Ok(if torn.is_some() { ExitCode::from(2) } else { ExitCode::SUCCESS })
+}
+
+fn choose(names: &[String]) -> Result<Vec<Table>, String> {
+    let all = tables();
+    if names.iter().any(|name| name == "all") {
+        return Ok(all);
+    }
+    let known = || all.iter().map(|table| table.name.as_str()).collect::<Vec<_>>().join(", ");
+    if let Some(unknown) = names.iter().find(|name| all.iter().all(|table| table.name != **name)) {
+        return Err(format!("there is no table {unknown:?}; a recording has {}", known()));
+    }
+    let is_wanted = |table: &Table| if names.is_empty() { USUAL.contains(&table.name.as_str()) } else { names.contains(&table.name) };
+    Ok(all.iter().filter(|table| is_wanted(table)).cloned().collect())
+}
+
+fn rows(arguments: &ExportArguments, walk: &mut Walk, outputs: &mut [Output]) -> Result<(), String> {
+    let path = walk.path().to_owned();
+    let mut numbers = Vec::new();
+    let filter = &arguments.filter;
+    let all = !filter.names_any() && filter.from.is_none();
+    while let Some(step) = walk.step().map_err(|halt| halt.words(&path))? {
+        for Output { table, sink, .. } in &mut *outputs {
+            let subject = table.subject();
+            table.rows(&step, &mut numbers, |place, parts| {
+                if all || filter.wants(step.engine, place, subject, parts[parts.len() - 1]) { sink.row(parts) } else { Ok(()) }
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Frames are told as they stand in the files; no engine sees them.
+fn frames(arguments: &ExportArguments, outputs: &mut [Output]) -> Result<(), String> {
+    let Some(output) = outputs.iter_mut().find(|output| output.table.is_frames()) else { return Ok(()) };
+    let mut reader = Reader::open_from(&arguments.recording)?;
+    while let Some(frame) = reader.next_frame()? {
+        let (header, count) = (frame.header, frame.records.len());
+        if arguments.until.is_some_and(|until| until.is_before(header.first_sequence, header.time_ns)) {
+            break;
+        }
+        let last = header.first_sequence + (count as u64).saturating_sub(1);
+        if arguments.filter.from.is_none_or(|from| from.is_reached(last, header.time_ns)) {
+            let (segment, offset) = reader.frame_place();
+            output.sink.row(&[bytemuck::bytes_of(&frame_row(segment, offset)), bytemuck::bytes_of(&header)])?;
+        }
+    }
+    Ok(())
+}
