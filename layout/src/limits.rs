@@ -65,6 +65,15 @@ pub const RESTING_ORDERS_MAX: usize = 1 << 26;
 /// Most decimals of a price.
 pub const PRICE_DECIMALS_MAX: u32 = 9;
 
+/// Most components of a vector.
+pub const VECTOR_COMPONENTS_MAX: usize = 1 << 16;
+/// Most rows that a search gives for one query.
+pub const TOP_K_MAX: usize = 1000;
+/// Most rows of one corpus.
+pub const CORPUS_ROWS_MAX: usize = 1 << 31;
+/// Longest header of a .npy file, bytes.
+pub const NPY_HEADER_BYTES_MAX: usize = 64 * 1024;
+
 /// Most journal segments that are kept ready.
 pub const SPARE_SEGMENTS_MAX: usize = 64;
 /// Most orders in one batch of the sequencer, slots. One batch is one journal frame.

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -22,9 +23,9 @@ use crate::board::{AddressLock, Board, Identity, text_of};
 use crate::config::{Config, JournalConfig};
 use crate::control::{Control, Host, Ledger, Lifetime, Policy, Refusals};
 use crate::engine::{ENGINE_VERSION, Engine};
-use crate::journal::{Epoch, FrameKind, FrameMeta, Full, JournalEnd, JournalLock, LaneClose, Writer, WriterConfig, list_segments};
-use crate::replay::replay;
-use crate::sequencer::{Sequencer, wall_clock_ns};
+use crate::journal::{Epoch, FrameKind, FrameMeta, Full, JournalLock, LaneClose, LaneOpen, Writer, WriterConfig};
+use crate::recovery::{self, Recovered};
+use crate::sequencer::{Sequencer, SnapshotNews, wall_clock_ns};
 use crate::service;
 
 /// Where the system-wide sidecar listens.
@@ -43,18 +44,23 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let address = socket_path.to_string_lossy().into_owned();
     let address_lock = AddressLock::take(&address)?;
     let lock = config.journal.directory.as_deref().map(JournalLock::take).transpose()?;
-    let (engine, journal, epoch) = recover(&config)?;
+    let Start { engine, journal, epoch, snapshot } = recover(&config)?;
     let lane_last = engine.lane_last();
     let board = Board::create(&Identity { address: address.clone(), epoch, started_ns: wall_clock_ns() }, &address_lock)?;
     let listener = inherited.map_or_else(|| open_socket(&socket_path), Ok)?;
-    let (sequencer, commands) = Sequencer::new(engine, journal, board, config.sequencer.clone())?;
+    let (mut sequencer, commands) = Sequencer::new(engine, journal, board, config.sequencer.clone())?;
     let refused = commands.refused();
+    let snapshots = Arc::new(SnapshotNews::default());
+    if let Some(directory) = &config.journal.directory {
+        sequencer.snapshot_into(directory, config.snapshots.clone(), (epoch, snapshot), Arc::clone(&snapshots))?;
+    }
     let journal_directory = config.journal.directory.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
     let host = Host {
         commands,
         board: board_name(&address),
         address: address.clone(),
         journal: journal_directory,
+        snapshots,
         lane_last,
         policy,
         ledger: Ledger::new(config.lanes.bytes_max),
@@ -100,39 +106,40 @@ fn block_signals() -> Result<SignalFd, String> {
         .map_err(|error| format!("cannot take signals: {error}"))
 }
 
+/// What a start has to begin with.
+struct Start {
+    engine: Engine,
+    journal: Option<Writer>,
+    /// How often the journal was opened, this time included; and where its newest snapshot stands.
+    epoch: u64,
+    snapshot: u64,
+}
+
 /// The engine as the journal left it, and the journal opened behind its end.
-fn recover(config: &Config) -> Result<(Engine, Option<Writer>, u64), String> {
-    let mut engine = Engine::new(random_seed());
+fn recover(config: &Config) -> Result<Start, String> {
     let Some(directory) = config.journal.directory.as_deref() else {
+        let mut engine = Engine::new(random_seed());
         configure(&mut engine, config, &[])?;
-        return Ok((engine, None, 0));
+        return Ok(Start { engine, journal: None, epoch: 0, snapshot: 0 });
     };
-    let segments = list_segments(directory)?;
-    let (mut epoch, mut accounts) = (1, Vec::new());
-    if !segments.is_empty() {
-        let mut progress = service::Progress::default();
-        let replayed = replay(directory, &mut engine, |records| progress.recovered(records))?;
-        if let JournalEnd::Torn { segment, offset, why } = &replayed.end {
-            tracing::warn!(segment = %segment.display(), offset, why, "the journal ended in a torn frame, which was never acknowledged");
-        }
-        epoch = replayed.segment.epoch + 1;
-        accounts = replayed.accounts;
-        tracing::info!(records = replayed.records, sequence = engine.next_sequence() - 1, "recovered");
-    }
-    let index = segments.last().map_or(1, |(index, _)| index + 1);
+    let mut progress = service::Progress::default();
+    let Recovered { mut engine, epoch, next_index, snapshot, .. } =
+        recovery::recover(directory, random_seed(), config.snapshots.kept, |records| progress.recovered(records))?;
+    let epoch = epoch + 1;
     let start = frame_meta(&engine, FrameKind::End, 0, 0);
+    let accounts = engine.orders.account_limits();
     let added = configure(&mut engine, config, &accounts)?;
     let words = Epoch { number: epoch, engine_version: ENGINE_VERSION, request_schema_hash: OrderRequest::SCHEMA_HASH };
     let JournalConfig { segment_bytes, prefault_bytes, retention_bytes, spare_segments, disk_hours_min, .. } = config.journal;
     let (is_mapped, avoid_cpu) = (true, config.sequencer.cpu);
     let writer_config =
         WriterConfig { segment_bytes, prefault_bytes, retention_bytes, spare_segments, disk_hours_min, is_mapped, avoid_cpu };
-    let mut writer = Writer::open(directory, index, writer_config, words, &start)?;
+    let mut writer = Writer::open(directory, next_index, writer_config, words, &start)?;
     for (meta, records) in &added {
         append(&mut writer, meta, records)?;
     }
     close_abandoned(&mut engine, &mut writer)?;
-    Ok((engine, Some(writer), epoch))
+    Ok(Start { engine, journal: Some(writer), epoch, snapshot })
 }
 
 /// A seed that std draws from the kernel's randomness.
@@ -143,7 +150,7 @@ fn random_seed() -> u64 {
 /// Lanes that were open when the last sidecar died are closed. That was not their clients' end: orders stay, without an owner,
 /// as they do when a sidecar is stopped.
 fn close_abandoned(engine: &mut Engine, writer: &mut Writer) -> Result<(), String> {
-    for (lane, _) in engine.open_lanes().to_vec() {
+    for LaneOpen { lane, .. } in engine.open_lanes().to_vec() {
         let close = LaneClose { lane, cancel_orders: 0, status: LaneStatus::ShuttingDown as u64, ..LaneClose::default() };
         let meta = frame_meta(engine, FrameKind::LaneClose, lane, LaneClose::SCHEMA_HASH);
         append(writer, &meta, &[bytemuck::must_cast(close)])?;

@@ -24,8 +24,8 @@ pub struct Engine {
     events: Vec<Outgoing>,
     /// Highest lane number that was opened.
     lane_last: u32,
-    /// Lanes that are open, with their cancel-on-disconnect choice.
-    open_lanes: Vec<(u32, bool)>,
+    /// Lanes that are open, as they were opened.
+    open_lanes: Vec<LaneOpen>,
 }
 
 /// What one batch gave.
@@ -73,10 +73,20 @@ impl Engine {
         self.lane_last
     }
 
-    /// Lanes that were opened and not closed, with their cancel-on-disconnect choice.
+    /// Lanes that were opened and not closed, as they were opened.
     #[must_use]
-    pub fn open_lanes(&self) -> &[(u32, bool)] {
+    pub fn open_lanes(&self) -> &[LaneOpen] {
         &self.open_lanes
+    }
+
+    /// Takes numbers over from a snapshot.
+    pub fn restore(&mut self, next_sequence: u64, output_hash: u64, lane_last: u32) {
+        (self.next_sequence, self.output_hash, self.lane_last) = (next_sequence.max(1), output_hash, lane_last);
+    }
+
+    /// Takes an open lane over from a snapshot; its grant is the kernel's and comes with the kernel's sections.
+    pub fn restore_lane(&mut self, open: LaneOpen) {
+        self.open_lanes.push(open);
     }
 
     /// Applies a batch of order requests, at most `BATCH_SLOTS_MAX`.
@@ -121,7 +131,7 @@ impl Engine {
     pub fn open_lane(&mut self, open: &LaneOpen) {
         self.next_sequence += 1;
         self.lane_last = self.lane_last.max(open.lane);
-        self.open_lanes.push((open.lane, open.cancel_on_disconnect != 0));
+        self.open_lanes.push(*open);
         self.orders.open_lane(open.lane, open.account_first, open.account_last);
     }
 
@@ -130,7 +140,7 @@ impl Engine {
         self.events.clear();
         let work = self.orders.close_lane(close.lane, close.cancel_orders != 0);
         self.next_sequence += 1;
-        self.open_lanes.retain(|(lane, _)| *lane != close.lane);
+        self.open_lanes.retain(|open| open.lane != close.lane);
         self.hash_events();
         Output { results: &[], events: &self.events, work }
     }

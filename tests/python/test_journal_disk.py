@@ -179,7 +179,8 @@ def test_over_the_cap_without_a_snapshot_is_degraded_and_loses_nothing(tmp_path)
     assert "over retention_bytes" in status["trouble"]
     assert status["total_bytes"] > status["retention_bytes"] == 4 * SEGMENT
     assert status["disk_hours_left"] is None or status["disk_hours_left"] > 0
-    assert daemon.stop() == 0
+    # No clean stop: it would leave a snapshot, and that lets old segments go.
+    daemon.kill()
     replayed = daemon.replay()
     assert replayed["accepted"] + replayed["rejected"] == answered
 

@@ -124,6 +124,9 @@ def test_damage_in_the_middle_is_never_taken_for_an_end(tmp_path, crash, what):
     patch(segment, at, bytes([segment.read_bytes()[at] ^ 4]) if what == "bit" else bytes(4096))
     done = replay(tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
+    # From the snapshot of a clean stop the start would go on, and what is before it is not needed.
+    for snapshot in (tmp_path / "journal").glob("*.snapshot"):
+        snapshot.unlink()
     words = refused(tmp_path)
     for said in (done.stderr, words):
         assert "00000001.ringlane at offset" in said

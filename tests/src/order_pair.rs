@@ -1,7 +1,8 @@
 //! The order kernel and its twin side by side: every request goes to both, every answer is compared.
 
 use ringlane_layout::orders::{AccountLimits, Instrument, Op, OrderEvent, OrderRequest, OrderResult, OrderType, Side, TimeInForce};
-use ringlane_sidecar::kernels::orders::{OrderKernel, Outgoing};
+use ringlane_sidecar::kernels::orders::{Frozen, OrderKernel, Outgoing};
+use ringlane_sidecar::section::{Section, SectionSink};
 
 use crate::order_twin::Twin;
 
@@ -31,11 +32,47 @@ pub fn limit(side: Side, account: u32, client_order_id: u64, price: i64, quantit
     }
 }
 
+#[derive(Default)]
+struct Sections(Vec<(u32, u32, u64, Vec<u8>)>);
+
+impl SectionSink for Sections {
+    fn begin(&mut self, kind: u32, version: u32, bytes: u64) -> Result<(), String> {
+        self.0.push((kind, version, bytes, Vec::new()));
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.0.last_mut().ok_or("a section was not begun")?.3.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// The kernel as a snapshot of it gives it back.
+#[must_use]
+pub fn through_snapshot(kernel: &OrderKernel, hash_seed: u64) -> OrderKernel {
+    let mut frozen = Frozen::prepare(kernel.copy_size());
+    kernel.freeze(&mut frozen);
+    let mut sections = Sections::default();
+    frozen.write(&mut sections).expect("memory takes everything");
+    let mut restored = OrderKernel::with_hash_seed(0, hash_seed);
+    for (kind, version, announced, bytes) in &sections.0 {
+        assert_eq!(*announced, bytes.len() as u64, "length of section {kind}");
+        let section = Section { kind: *kind, version: *version, bytes };
+        assert!(restored.restore(&section).expect("what was written can be read"), "section {kind} is the kernel's own");
+        let newer = Section { version: version + 1, ..section };
+        assert!(OrderKernel::new(0).restore(&newer).is_err(), "a newer section {kind} is refused");
+    }
+    assert_eq!(frozen.state_hash(), kernel.state_hash(), "state hash of the copy");
+    assert_eq!(restored.state_hash(), kernel.state_hash(), "state hash behind the snapshot");
+    assert_eq!(restored.counters(), kernel.counters());
+    restored
+}
+
 /// Kernels that see the same stream in different cuts and with different hash seeds, and the twin.
 pub struct Pair {
     /// The kernel under test.
     pub kernel: OrderKernel,
-    /// Another one, which takes every request as a batch of its own.
+    /// Another one, which takes every request as a batch of its own, and goes through a snapshot at each comparison.
     one_by_one: OrderKernel,
     /// The twin.
     pub twin: Twin,
@@ -110,7 +147,7 @@ impl Pair {
     }
 
     /// Compares everything that can be asked, and the state hash.
-    pub fn compare(&self) {
+    pub fn compare(&mut self) {
         for symbol in 1..=self.symbols {
             for side in [Side::Buy, Side::Sell] {
                 assert_eq!(self.kernel.fifo(symbol, side).collect::<Vec<_>>(), self.twin.fifo(symbol, side));
@@ -128,5 +165,6 @@ impl Pair {
         assert_eq!(counters.resting, self.twin.resting() as u64);
         assert_eq!(self.kernel.state_hash(), self.twin.state_hash(), "state hash");
         assert_eq!(self.one_by_one.state_hash(), self.twin.state_hash(), "state hash of other cuts and another hash seed");
+        self.one_by_one = through_snapshot(&self.one_by_one, self.sequence);
     }
 }

@@ -11,7 +11,7 @@ use ringlane_layout::orders::OrderRequest;
 use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_sidecar::journal::{
     Epoch, FORMAT_VERSION, FRAMES_OFFSET, FrameKind, FrameMeta, JournalEnd, RESERVE_OFFSET, Reader, SegmentHeader, Trouble, Writer,
-    WriterConfig, list_segments, newest_snapshot_sequence, segment_crc, snapshot_name,
+    WriterConfig, list_segments, newest_snapshot_sequence, segment_crc,
 };
 
 const SEGMENT_BYTES: u64 = 64 << 10;
@@ -89,7 +89,7 @@ fn segments_that_a_snapshot_covers_are_used_again() {
         let mut inodes = vec![inode(&name(directory.path(), 1))];
         for _ in 0..40 {
             write(&mut writer, &mut sequence, 150, 1);
-            std::fs::write(directory.path().join(snapshot_name(sequence - 1)), b"").unwrap();
+            std::fs::write(directory.path().join(format!("{}.snapshot", sequence - 1)), b"").unwrap();
             let segments = list_segments(directory.path()).unwrap();
             inodes.push(inode(&segments.last().unwrap().1));
             assert!(segments.len() <= 9, "{} segments are over the cap of 8", segments.len());
@@ -126,14 +126,14 @@ fn without_a_snapshot_nothing_goes_and_the_cap_is_told() {
     wait_for("the cap's trouble", || trouble() == Trouble::OverCap as u64);
     assert_eq!(read(directory.path(), 1).unwrap().0.len() as u64, sequence - 1);
     // A snapshot that covers a part lets that part go, and not one segment more.
-    std::fs::write(directory.path().join(snapshot_name(1_000)), b"").unwrap();
-    std::fs::write(directory.path().join(snapshot_name(3)), b"").unwrap();
+    std::fs::write(directory.path().join("1000.snapshot"), b"").unwrap();
+    std::fs::write(directory.path().join("3.snapshot"), b"").unwrap();
     assert_eq!(newest_snapshot_sequence(directory.path()), Some(1_000));
     wait_for("retention", || !name(directory.path(), 1).exists());
     std::thread::sleep(Duration::from_millis(1_200));
     let first = read(directory.path(), 1).unwrap().0[0];
     assert!((2..=1_001).contains(&first), "recovery from 1,000 needs what follows it, and the recording begins at {first}");
-    std::fs::write(directory.path().join(snapshot_name(sequence - 1)), b"").unwrap();
+    std::fs::write(directory.path().join(format!("{}.snapshot", sequence - 1)), b"").unwrap();
     wait_for("the end of the trouble", || trouble() == Trouble::None as u64);
     assert_eq!(read(directory.path(), 1).unwrap().0.last(), Some(&(sequence - 1)));
 }

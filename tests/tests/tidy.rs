@@ -35,6 +35,8 @@ const UNSAFE_FILES: &[&str] = &[
     "sidecar/src/control/session.rs",
     "sidecar/src/journal/segment.rs",
     "sidecar/src/kernels/prefetch.rs",
+    "sidecar/src/kernels/vectors/isa/avx2.rs",
+    "sidecar/src/kernels/vectors/isa/avx512.rs",
     "sidecar/src/lanes/region.rs",
     "shim/src/call.rs",
     "shim/src/fork.rs",

@@ -7,6 +7,7 @@ mod diagnosis;
 mod journal;
 mod orders;
 mod sequencer;
+mod snapshots;
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ pub use diagnosis::Wrong;
 pub use journal::JournalConfig;
 pub use orders::{AccountsConfig, InstrumentConfig, OrdersConfig};
 pub use sequencer::{LanesConfig, SequencerConfig};
+pub use snapshots::SnapshotsConfig;
 
 /// Where the system-wide sidecar's configuration is, if there is one.
 pub const SYSTEM_CONFIG: &str = "/etc/ringlane/ringlane.toml";
@@ -34,6 +36,8 @@ pub struct Config {
     pub access: AccessConfig,
     /// The recording.
     pub journal: JournalConfig,
+    /// Snapshots of the state.
+    pub snapshots: SnapshotsConfig,
     /// How the sequencer waits and where it runs.
     pub sequencer: SequencerConfig,
     /// What lanes may cost.
@@ -79,6 +83,7 @@ impl Config {
     /// What types cannot say.
     fn check(&self) -> Result<(), Wrong> {
         self.journal.check()?;
+        self.snapshots.check()?;
         self.sequencer.check()?;
         self.orders.check()?;
         self.access.check()
@@ -90,6 +95,7 @@ impl Config {
         let tables = [
             ("socket", self.socket == other.socket),
             ("[journal]", self.journal == other.journal),
+            ("[snapshots]", self.snapshots == other.snapshots),
             ("[sequencer]", self.sequencer == other.sequencer),
             ("[orders]", self.orders == other.orders),
         ];

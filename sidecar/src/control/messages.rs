@@ -108,6 +108,8 @@ pub enum Request {
         /// Lane number.
         lane: Number,
     },
+    /// Ask for a snapshot, and how far the newest one is.
+    Snapshot {},
     /// Ask about the state.
     Query(Query),
 }

@@ -9,6 +9,7 @@ mod peer;
 mod refusals;
 mod reload;
 mod session;
+mod snapshot;
 
 use std::collections::HashMap;
 use std::fs::File;

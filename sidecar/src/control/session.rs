@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::journal::LaneOpen;
 use crate::lanes::{Lane, Memory, Owner, sealed_rows};
-use crate::sequencer::{Command, Commands, wall_clock_ns};
+use crate::sequencer::{Command, Commands, SnapshotNews, wall_clock_ns};
 
 /// What sessions need of the sidecar.
 pub struct Host {
@@ -37,6 +37,8 @@ pub struct Host {
     pub board: String,
     /// Journal directory, or "".
     pub journal: String,
+    /// How the snapshots fare.
+    pub snapshots: Arc<SnapshotNews>,
     /// Number of the lane that was opened last.
     pub lane_last: u32,
     /// Who may do what.
@@ -149,6 +151,7 @@ impl Session {
                 self.open(host, kernel, (depth, events.unwrap_or(depth)), cancel_on_disconnect, accounts)
             }
             Request::Close { lane } => self.close(lane, host),
+            Request::Snapshot {} => super::snapshot::ask(&self.grant, host).map(Reply::from),
             Request::Query(query) => self.query(Question::new(query)?, host),
         }
     }

@@ -28,6 +28,7 @@ mod reader;
 mod retention;
 mod search;
 mod segment;
+mod snapshot;
 mod supply;
 mod writer;
 
@@ -38,7 +39,9 @@ use ringlane_layout::{codes, record};
 
 pub use lock::JournalLock;
 pub use reader::{Frame, JournalEnd, Reader, list_segments};
-pub use retention::{newest_snapshot_sequence, snapshot_name};
+pub use retention::newest_snapshot_sequence;
+pub use segment::stand_back;
+pub use snapshot::{Snapshot, SnapshotHeader, SnapshotWriter, clean_snapshots, list_snapshots};
 pub use supply::{Disk, Trouble};
 pub use writer::{Epoch, FrameMeta, Full, Writer, WriterConfig};
 

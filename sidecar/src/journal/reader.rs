@@ -126,6 +126,24 @@ impl Reader {
         }
     }
 
+    /// Opens what a directory holds behind a snapshot: from `offset` in segment `index` on, where `sequence` is due.
+    pub fn open_behind(directory: &Path, index: u64, offset: u64, sequence: u64) -> Result<Self, String> {
+        let mut segments = list_segments(directory)?;
+        segments.retain(|(segment, _)| *segment >= index);
+        if segments.first().is_none_or(|(first, _)| *first != index) {
+            let name = segment_name(index);
+            return Err(format!("{}: {name} is missing, in which the journal goes on behind the snapshot; {WAY_OUT}", directory.display()));
+        }
+        let mut reader = Self::open_segments(directory, Some(directory.to_owned()), segments)?;
+        if let Some(segment) = reader.current.as_mut().filter(|_| reader.segment_header.index == index) {
+            let say = |error: Error| format!("cannot read {}: {error}", segment.path.display());
+            segment.file.seek(SeekFrom::Start(offset)).map_err(say)?;
+            segment.offset = offset;
+            reader.next_sequence = Some(sequence);
+        }
+        Ok(reader)
+    }
+
     fn open_segments(path: &Path, directory: Option<PathBuf>, segments: Vec<(u64, PathBuf)>) -> Result<Self, String> {
         if segments.is_empty() {
             return Err(format!("{} holds no recording: there is no *.ringlane file in it", path.display()));

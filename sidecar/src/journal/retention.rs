@@ -5,21 +5,13 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::{SEGMENT_MAGIC, SegmentHeader, list_segments, segment_crc};
-
-/// File name of the snapshot that holds everything up to this sequence number.
-#[must_use]
-pub fn snapshot_name(sequence: u64) -> String {
-    format!("{sequence}.snapshot")
-}
+use super::{SEGMENT_MAGIC, SegmentHeader, list_segments, list_snapshots, segment_crc};
 
 /// Sequence number of the newest snapshot in a journal directory; none when there is none. A snapshot has its name only when
 /// it is whole.
 #[must_use]
 pub fn newest_snapshot_sequence(directory: &Path) -> Option<u64> {
-    let sequence = |name: &str| name.strip_suffix(".snapshot")?.parse::<u64>().ok();
-    let entries = std::fs::read_dir(directory).ok()?;
-    entries.flatten().filter_map(|entry| sequence(entry.file_name().to_str()?)).max()
+    list_snapshots(directory).into_iter().map(|(sequence, _)| sequence).max()
 }
 
 /// A segment that lies in the directory.
@@ -65,7 +57,8 @@ fn first_sequence(path: &Path) -> Result<u64, std::io::Error> {
 /// which the journal is being written, never goes.
 #[must_use]
 pub fn first_may_go(kept: &VecDeque<Kept>, snapshot: Option<u64>) -> bool {
-    // A segment that was never begun holds nothing; the one behind it says where this one ends.
+    // A segment that was never begun holds nothing; the one behind it says where this one ends. It must hold a record that
+    // the snapshot covers: a recovery goes on in the very segment where the last of them stands.
     let next = kept.iter().skip(1).find(|segment| segment.first_sequence > 0);
-    matches!((next, snapshot), (Some(next), Some(snapshot)) if next.first_sequence - 1 <= snapshot)
+    matches!((next, snapshot), (Some(next), Some(snapshot)) if next.first_sequence <= snapshot)
 }

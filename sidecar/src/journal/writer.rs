@@ -160,6 +160,12 @@ impl Writer {
         Ok(writer)
     }
 
+    /// Where the next frame goes: number of the segment, and the offset in it, bytes.
+    #[must_use]
+    pub fn position(&self) -> (u64, u64) {
+        (self.segment.index, self.offset as u64)
+    }
+
     /// Bytes appended since this writer was opened.
     #[must_use]
     pub fn bytes(&self) -> u64 {

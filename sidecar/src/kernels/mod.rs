@@ -2,3 +2,4 @@
 
 pub mod orders;
 mod prefetch;
+pub mod vectors;

@@ -27,6 +27,8 @@ pub enum Command {
     Close(u32, LaneStatus, Option<Sender<bool>>),
     /// Answer a question about the state, at the sequence number that is given with it.
     Query(Box<dyn FnOnce(&Engine) + Send>),
+    /// Make a snapshot; the answer is the sequence number that it has at least, when it is written.
+    Snapshot(Sender<Option<u64>>),
     /// Number of connected clients, for the board.
     Clients(u64),
     /// Complete what was submitted, tell every client, and return.
@@ -61,10 +63,7 @@ impl Commands {
     #[must_use]
     pub fn send(&self, command: Command) -> bool {
         let sent = self.queue.send(command).is_ok();
-        self.wake.pending.store(true, Ordering::Release);
-        fence(Ordering::SeqCst); // meets the fence in `Sequencer::sleep`
-        // The counter is never near its end: the sequencer reads it at every wake-up.
-        let _ = self.wake.eventfd.write(1);
+        self.wake.ring();
         sent
     }
 
@@ -72,6 +71,16 @@ impl Commands {
     #[must_use]
     pub fn pulse(&self) -> u64 {
         self.wake.pulse.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake {
+    /// Makes the sequencer look around soon.
+    pub(super) fn ring(&self) {
+        self.pending.store(true, Ordering::Release);
+        fence(Ordering::SeqCst); // meets the fence in `Sequencer::sleep`
+        // The counter is never near its end: the sequencer reads it at every wake-up.
+        let _ = self.eventfd.write(1);
     }
 }
 
@@ -94,6 +103,9 @@ impl Sequencer {
                     question(&self.engine);
                     // One question a turn of the round: lanes are looked at before the next.
                     return self.wake.pending.store(true, Ordering::Relaxed);
+                }
+                Ok(Command::Snapshot(answer)) => {
+                    let _ = answer.send(self.want_snapshot());
                 }
                 Ok(Command::Clients(count)) => self.board.set(header::CLIENTS, count),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return self.stop(),

@@ -5,8 +5,10 @@ mod commands;
 mod counters;
 mod durability;
 mod idle;
+mod snapshots;
 mod turns;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -22,7 +24,7 @@ use ringlane_layout::record::RecordBytes;
 use ringlane_layout::region::LaneStatus;
 
 use crate::board::Board;
-use crate::config::SequencerConfig;
+use crate::config::{SequencerConfig, SnapshotsConfig};
 use crate::engine::Engine;
 use crate::journal::{FrameKind, FrameMeta, Writer};
 use crate::kernels::orders::Outgoing;
@@ -30,9 +32,11 @@ use crate::lanes::Lane;
 use commands::Wake;
 use counters::publish_lane;
 use idle::{Idle, pin};
+use snapshots::Snapshots;
 use turns::Turn;
 
 pub use commands::{Command, Commands};
+pub use snapshots::SnapshotNews;
 
 /// Epoll data of the sequencer's own wake-up; lane numbers stay below.
 const WAKE: u64 = u64::MAX;
@@ -64,6 +68,8 @@ pub struct Sequencer {
     now_ns: u64,
     /// Rows of lanes that dropped events which their GAP has not told yet.
     gapped: Vec<u16>,
+    /// None: nothing is recorded.
+    snapshots: Option<Snapshots>,
     lane_count: u64,
     faults: u64,
     sleeps: u64,
@@ -99,6 +105,7 @@ impl Sequencer {
             notified: Vec::with_capacity(LANES_MAX),
             now_ns: wall_clock_ns(),
             gapped: Vec::new(),
+            snapshots: None,
             lane_count: 0,
             faults: 0,
             sleeps: 0,
@@ -106,6 +113,19 @@ impl Sequencer {
             stopping: false,
         };
         Ok((sequencer, Commands { refused, queue, wake }))
+    }
+
+    /// Makes snapshots in the journal's directory, of which the newest so far stands at `sequence`.
+    pub fn snapshot_into(
+        &mut self,
+        directory: &Path,
+        config: SnapshotsConfig,
+        (epoch, sequence): (u64, u64),
+        news: Arc<SnapshotNews>,
+    ) -> Result<(), String> {
+        let wake = Arc::clone(&self.wake);
+        self.snapshots = Some(Snapshots::start(config, directory.to_owned(), (epoch, sequence), wake, news)?);
+        Ok(())
     }
 
     /// Runs until it is told to stop; gives the engine back.
@@ -145,6 +165,7 @@ impl Sequencer {
                 idle.end();
             }
         }
+        self.finish_snapshots();
         if let Some(journal) = self.journal {
             journal.close(&meta(&self.engine, FrameKind::Stop, 0, 0, 0, wall_clock_ns()));
         }
@@ -198,6 +219,7 @@ impl Sequencer {
         }
         self.publish_header();
         self.retry_gaps();
+        self.step_snapshot();
     }
 
     /// Tells lagging readers of their gaps as soon as they have made room.
@@ -232,6 +254,7 @@ impl Sequencer {
         self.now_ns = wall_clock_ns();
         // A reader that makes room rings no doorbell; it hears of its gap within one sleep.
         self.retry_gaps();
+        self.step_snapshot();
     }
 
     /// Takes the lanes whose doorbell rang back into the round.

@@ -31,6 +31,7 @@ pub(super) struct LimitRange {
 }
 
 /// All accounts. A class is an index into `classes`, from 1; 0 is an account that does not exist.
+#[derive(Clone)]
 pub(super) struct Accounts {
     classes: Vec<Limits>,
     pages: Vec<u32>,
@@ -191,6 +192,12 @@ impl Accounts {
 }
 
 impl LimitRange {
+    /// The record that gives these limits.
+    pub(super) fn record(&self) -> AccountLimits {
+        let Self { account_first, account_last, order_quantity_max, position_max, price_collar_bps } = *self;
+        AccountLimits { account_first, account_last, order_quantity_max, position_max, price_collar_bps, ..AccountLimits::default() }
+    }
+
     fn same_limits(&self, other: &Self) -> bool {
         let limits = |range: &Self| (range.order_quantity_max, range.position_max, range.price_collar_bps);
         limits(self) == limits(other)

@@ -48,6 +48,12 @@ impl Book {
         }
     }
 
+    /// A copy for a snapshot: without what follows from the orders themselves.
+    pub(super) fn frozen(&self) -> Self {
+        let sides = [self.sides[0].frozen(), self.sides[1].frozen()];
+        Self { sides, orders: Index::new(), holdings: self.holdings.clone(), ..*self }
+    }
+
     /// The account's position, or NIL while it has none. `hint` is NIL or any entry that was ever used.
     #[inline]
     pub(super) fn holding(&self, store: &Store, account: u32, hint: u32) -> u32 {

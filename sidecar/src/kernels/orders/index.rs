@@ -33,6 +33,7 @@ pub(super) fn account_hash(seed: u64, account: u32) -> u64 {
 }
 
 /// The table. It takes no memory until something is put in.
+#[derive(Clone)]
 pub(super) struct Index {
     slots: Box<[u32]>,
     shift: u32,

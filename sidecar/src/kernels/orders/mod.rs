@@ -67,10 +67,12 @@ mod ops;
 mod risk;
 mod side;
 mod slab;
+mod snapshot;
 mod state;
 mod store;
 
 pub use config::ConfigError;
+pub use snapshot::{CopySize, Frozen};
 
 use accounts::Accounts;
 use book::Book;

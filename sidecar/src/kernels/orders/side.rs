@@ -32,6 +32,11 @@ impl BookSide {
         Self { best: NO_RANK, head: NIL, side, levels: Levels::default() }
     }
 
+    /// A copy without price levels, for walking only.
+    pub(super) fn frozen(&self) -> Self {
+        Self { levels: Levels::default(), ..*self }
+    }
+
     /// Heap that the levels hold, bytes.
     pub(super) fn heap_bytes(&self) -> usize {
         self.levels.heap_bytes()

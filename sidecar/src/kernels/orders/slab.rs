@@ -13,7 +13,7 @@ pub(super) const NIL: u32 = u32::MAX;
 pub(super) const ENTRIES_MAX: usize = 1 << 26;
 
 /// An entry that can stand in a free list while it is unused.
-pub(super) trait Entry: Clone + Default {
+pub(super) trait Entry: Copy + Default {
     /// The next free entry, where this one is free.
     fn free_next(&self) -> u32;
     /// Makes this entry an unused one in front of `next`.
@@ -32,6 +32,29 @@ pub(super) struct Slab<T> {
 impl<T: Entry> Slab<T> {
     pub(super) fn new() -> Self {
         Self { chunks: Vec::new(), free: NIL, used: 0, live: 0 }
+    }
+
+    /// An empty slab that has this many chunks ready, every page of them touched.
+    pub(super) fn touched(chunks: usize) -> Self {
+        // What the compiler cannot see to be zero is written, and what is written is there.
+        let entry = std::hint::black_box(T::default());
+        let chunk = || vec![entry; CHUNK].into_boxed_slice().try_into().ok();
+        Self { chunks: (0..chunks).filter_map(|_| chunk()).collect(), ..Self::new() }
+    }
+
+    /// Chunks of which an entry was ever used.
+    pub(super) fn chunks_used(&self) -> usize {
+        (self.used as usize).div_ceil(CHUNK)
+    }
+
+    /// Makes this slab, which is only read from then on, equal to `other`.
+    pub(super) fn copy_from(&mut self, other: &Self) {
+        let used = &other.chunks[..other.chunks_used()];
+        for (mine, chunk) in self.chunks.iter_mut().zip(used) {
+            mine.copy_from_slice(&chunk[..]);
+        }
+        self.chunks.extend(used.iter().skip(self.chunks.len()).cloned());
+        (self.free, self.used, self.live) = (other.free, other.used, other.live);
     }
 
     /// Entries in use.

@@ -10,7 +10,7 @@ const QUANTITY_BITS: u32 = 27;
 const QUANTITY_MASK: u64 = (1 << QUANTITY_BITS) - 1;
 
 /// A resting order: 48 bytes. It stands in its side's list, best price first, then first come first.
-#[derive(Clone, Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Order {
     /// Price (36 bits), open quantity (27 bits), side (1 bit: sell). Zero while the entry is unused.
     pub(super) word: u64,
@@ -97,7 +97,7 @@ impl Entry for Order {
 }
 
 /// Position of one account in one symbol: 48 bytes. Made by the account's first accepted order in the symbol, then kept.
-#[derive(Clone, Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Holding {
     pub(super) account: u32,
     pub(super) symbol: u32,

@@ -1,0 +1,137 @@
+//! The whole state at one sequence number, on its way into a snapshot and out of one: the kernel's copy, the engine's numbers
+//! and the lane table. It joins engine and snapshots; when one is made is the sequencer's business.
+//!
+//! | kind | version | rows |
+//! | --- | --- | --- |
+//! | 32 | 1 | one: next sequence number, output hash, highest lane number (u64 each) |
+//! | 33 | 1 | open lanes: `LaneOpen`, slots journaled, events numbered, results kept, events kept (u64 each), 32 zero bytes |
+//! | 34 | 1 | the kept results of all lanes, in the order of the table |
+//! | 35 | 1 | the kept events of all lanes, in the order of the table |
+//!
+//! Results and events are kept of lanes whose client is not there, for it may ask for them: no more than its rings hold. A
+//! client that is there has what was published before the snapshot in its own mapping.
+
+use ringlane_layout::orders::{OrderEvent, OrderResult};
+
+use crate::engine::Engine;
+use crate::journal::{LaneOpen, Snapshot};
+use crate::kernels::orders::Frozen;
+use crate::section::{SectionSink, put_rows};
+
+const ENGINE: u32 = 32;
+const LANES: u32 = 33;
+const LANE_RESULTS: u32 = 34;
+const LANE_EVENTS: u32 = 35;
+const LANE_ROW_BYTES: usize = 128;
+
+/// An open lane in a snapshot.
+#[derive(Debug, Clone, Default)]
+pub struct LaneImage {
+    /// How it was opened.
+    pub open: LaneOpen,
+    /// Slots that are journaled.
+    pub slots: u64,
+    /// Number of its last event.
+    pub events: u64,
+    /// Its last results, up to slot `slots`.
+    pub results: Vec<OrderResult>,
+    /// Its last events, up to number `events`.
+    pub kept_events: Vec<OrderEvent>,
+}
+
+/// The state at one sequence number.
+pub struct Image {
+    /// The kernel's state.
+    pub orders: Frozen,
+    /// Sequence number of the next record.
+    pub next_sequence: u64,
+    /// Running hash of all outputs.
+    pub output_hash: u64,
+    /// Highest lane number so far.
+    pub lane_last: u32,
+    /// Open lanes.
+    pub lanes: Vec<LaneImage>,
+}
+
+impl Image {
+    /// Copies the engine's state into prepared memory.
+    #[must_use]
+    pub fn of(engine: &Engine, mut orders: Frozen, lanes: Vec<LaneImage>) -> Self {
+        engine.orders.freeze(&mut orders);
+        Self { orders, next_sequence: engine.next_sequence(), output_hash: engine.output_hash(), lane_last: engine.lane_last(), lanes }
+    }
+
+    /// Writes all sections.
+    pub fn write(&self, sink: &mut dyn SectionSink) -> Result<(), String> {
+        self.orders.write(sink)?;
+        let words = [self.next_sequence, self.output_hash, u64::from(self.lane_last)];
+        put_rows::<24>(sink, (ENGINE, 1), 1, std::iter::once(bytemuck::cast(words)))?;
+        put_rows(sink, (LANES, 1), self.lanes.len(), self.lanes.iter().map(LaneImage::row))?;
+        let results: Vec<&[u8]> = self.lanes.iter().map(|lane| bytemuck::cast_slice(&lane.results)).collect();
+        put_all(sink, LANE_RESULTS, &results)?;
+        let events: Vec<&[u8]> = self.lanes.iter().map(|lane| bytemuck::cast_slice(&lane.kept_events)).collect();
+        put_all(sink, LANE_EVENTS, &events)
+    }
+}
+
+fn put_all(sink: &mut dyn SectionSink, kind: u32, parts: &[&[u8]]) -> Result<(), String> {
+    sink.begin(kind, 1, parts.iter().map(|part| part.len() as u64).sum())?;
+    parts.iter().try_for_each(|part| sink.put(part))
+}
+
+impl LaneImage {
+    fn row(&self) -> [u8; LANE_ROW_BYTES] {
+        let mut row = [0; LANE_ROW_BYTES];
+        row[..64].copy_from_slice(bytemuck::bytes_of(&self.open));
+        let words = [self.slots, self.events, self.results.len() as u64, self.kept_events.len() as u64];
+        row[64..96].copy_from_slice(bytemuck::bytes_of(&words));
+        row
+    }
+}
+
+/// The engine and the open lanes as a snapshot has them. `engine` must be fresh; after an error it must not be used.
+pub fn restore(engine: &mut Engine, snapshot: &Snapshot) -> Result<Vec<LaneImage>, String> {
+    let (mut lanes, mut counts) = (Vec::new(), Vec::new());
+    for section in snapshot.sections()? {
+        match section.kind {
+            ENGINE => {
+                for [next_sequence, output_hash, lane_last] in section.values::<[u64; 3]>(1)? {
+                    engine.restore(next_sequence, output_hash, lane_last as u32);
+                }
+            }
+            LANES => {
+                for row in section.rows(1, LANE_ROW_BYTES)? {
+                    let open: LaneOpen = bytemuck::pod_read_unaligned(&row[..64]);
+                    let [slots, events, results, kept]: [u64; 4] = bytemuck::pod_read_unaligned(&row[64..96]);
+                    engine.restore_lane(open);
+                    lanes.push(LaneImage { open, slots, events, ..LaneImage::default() });
+                    counts.push((results as usize, kept as usize));
+                }
+            }
+            LANE_RESULTS => {
+                let mut rows = section.values(1)?;
+                lanes.iter_mut().zip(&counts).for_each(|(lane, (count, _))| lane.results = rows.by_ref().take(*count).collect());
+            }
+            LANE_EVENTS => {
+                let mut rows = section.values(1)?;
+                lanes.iter_mut().zip(&counts).for_each(|(lane, (_, count))| lane.kept_events = rows.by_ref().take(*count).collect());
+            }
+            _ if engine.orders.restore(&section)? => {}
+            kind => return Err(format!("its section of kind {kind} is from a newer ringlane")),
+        }
+    }
+    check(engine, snapshot).map(|()| lanes)
+}
+
+/// What was read must be what was written.
+fn check(engine: &Engine, snapshot: &Snapshot) -> Result<(), String> {
+    let header = &snapshot.header;
+    let (sequence, output_hash, state_hash) = (engine.next_sequence() - 1, engine.output_hash(), engine.orders.state_hash());
+    if (sequence, output_hash) != (header.sequence, header.output_hash) {
+        return Err("its header and its sections disagree about where it was made".into());
+    }
+    if state_hash != header.state_hash {
+        return Err(format!("its state has hash {state_hash:016x} in this build, and had {:016x} when it was made", header.state_hash));
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! The kernel's state as it stood at one moment: copied in one go, written as sections, and made anew from them. Taking the
+//! copy is all that the sequencer waits for; it is a copy of whole slabs into memory that was touched before.
+//!
+//! | kind | version | rows |
+//! | --- | --- | --- |
+//! | 1 | 1 | one: most resting orders, accepted, rejected, trades, rejected for lack of a permit (u64 each) |
+//! | 2 | 1 | books, ascending by symbol: `Instrument`, price of the last trade, collar price (i64 each) |
+//! | 3 | 1 | `AccountLimits`, maximal ranges, ascending |
+//! | 4 | 1 | last accepted client order ids: account (u32), 0 (u32), id (u64) |
+//! | 5 | 1 | open lanes: lane, first account, last account, 0 (u32 each) |
+//! | 6 | 1 | positions, zero ones too: account, symbol (u32), net (i64), open buys, open sells (u64), cash (i128) |
+//! | 7 | 1 | resting orders, ascending by symbol, bids first, then best first: order id, client order id, price and quantity word (u64), account, lane, filled, symbol (u32) |
+//!
+//! Whoever adds state to the kernel adds a section here, and its version to whatever rows change.
+
+use ringlane_layout::orders::{AccountLimits, Instrument};
+
+use super::accounts::LimitRange;
+use super::book::slot;
+use super::slab::{NIL, Slab};
+use super::store::{Holding, Order};
+use super::{Counters, OrderKernel};
+use crate::section::{Section, SectionSink, put_rows};
+
+const KERNEL: u32 = 1;
+const BOOKS: u32 = 2;
+const ACCOUNTS: u32 = 3;
+const LAST_IDS: u32 = 4;
+const GRANTS: u32 = 5;
+const POSITIONS: u32 = 6;
+const ORDERS: u32 = 7;
+
+/// How much memory a copy takes, in chunks of the slabs.
+#[derive(Debug, Clone, Copy)]
+pub struct CopySize {
+    orders: usize,
+    holdings: usize,
+}
+
+/// A copy of the kernel's state that can be hashed and written, and nothing else: it lacks the indices of client order ids
+/// and the price levels, which follow from the rest.
+pub struct Frozen(OrderKernel);
+
+impl Frozen {
+    /// Memory for a copy of this size and some more, every page of it touched.
+    #[must_use]
+    pub fn prepare(size: CopySize) -> Self {
+        let mut kernel = OrderKernel::new(0);
+        let more = |chunks: usize| chunks + chunks / 16 + 2;
+        kernel.store.orders = Slab::touched(more(size.orders));
+        kernel.store.holdings = Slab::touched(more(size.holdings));
+        Self(kernel)
+    }
+
+    /// As [`OrderKernel::state_hash`] of the kernel when it was copied.
+    #[must_use]
+    pub fn state_hash(&self) -> u64 {
+        self.0.state_hash()
+    }
+
+    /// Orders that rested when the copy was taken.
+    #[must_use]
+    pub fn resting(&self) -> u64 {
+        self.0.counters().resting
+    }
+
+    /// Writes the sections of the kernel.
+    pub fn write(&self, sink: &mut dyn SectionSink) -> Result<(), String> {
+        let kernel = &self.0;
+        let Counters { accepted, rejected, trades, resting: _, not_permitted } = kernel.counters;
+        let words = [kernel.resting_orders_max(), accepted, rejected, trades, not_permitted];
+        put_rows::<40>(sink, (KERNEL, 1), 1, std::iter::once(bytemuck::cast(words)))?;
+        let books = kernel.books.iter().map(|book| {
+            let mut row = [0; 80];
+            row[..64].copy_from_slice(bytemuck::bytes_of(&book.instrument));
+            row[64..].copy_from_slice(bytemuck::bytes_of(&[book.last_price, book.collar_price]));
+            row
+        });
+        put_rows(sink, (BOOKS, 1), kernel.books.len(), books)?;
+        let ranges = kernel.account_limits();
+        put_rows::<64>(sink, (ACCOUNTS, 1), ranges.len(), ranges.iter().map(|range| bytemuck::cast(*range)))?;
+        let ids = kernel.accounts.last_ids().map(|(account, id)| bytemuck::cast([u64::from(account), id]));
+        put_rows::<16>(sink, (LAST_IDS, 1), kernel.accounts.last_ids().count(), ids)?;
+        let grants = kernel.lanes.iter().map(|(lane, grant)| bytemuck::cast([*lane, grant.account_first, grant.account_last, 0]));
+        put_rows::<16>(sink, (GRANTS, 1), kernel.lanes.len(), grants)?;
+        let holdings = &kernel.store.holdings;
+        put_rows(sink, (POSITIONS, 1), holdings.live(), (0..holdings.used()).map(|at| position_row(holdings.get(at))))?;
+        put_rows(sink, (ORDERS, 1), kernel.store.orders.live(), self.orders())
+    }
+
+    fn orders(&self) -> impl Iterator<Item = [u8; 40]> {
+        let orders = &self.0.store.orders;
+        let sides = self.0.books.iter().flat_map(|book| book.sides.iter().map(|side| (book.symbol, side)));
+        sides.flat_map(move |(symbol, side)| side.walk(orders).map(move |at| order_row(orders.get(at), symbol)))
+    }
+}
+
+fn position_row(holding: &Holding) -> [u8; 48] {
+    let mut row = [0; 48];
+    row[..8].copy_from_slice(bytemuck::bytes_of(&[holding.account, holding.symbol]));
+    row[8..16].copy_from_slice(&holding.net.to_le_bytes());
+    row[16..32].copy_from_slice(bytemuck::bytes_of(&holding.open));
+    row[32..].copy_from_slice(&holding.cash.to_le_bytes());
+    row
+}
+
+fn order_row(order: &Order, symbol: u32) -> [u8; 40] {
+    let mut row = [0; 40];
+    row[..24].copy_from_slice(bytemuck::bytes_of(&[order.order_id, order.client_order_id, order.word]));
+    row[24..].copy_from_slice(bytemuck::bytes_of(&[order.account, order.lane, order.filled, symbol]));
+    row
+}
+
+impl OrderKernel {
+    /// How much memory a copy of the state takes now.
+    #[must_use]
+    pub fn copy_size(&self) -> CopySize {
+        CopySize { orders: self.store.orders.chunks_used(), holdings: self.store.holdings.chunks_used() }
+    }
+
+    /// Copies the state. Where `frozen` was prepared for less, memory is taken now.
+    pub fn freeze(&self, frozen: &mut Frozen) {
+        let copy = &mut frozen.0;
+        copy.store.orders.copy_from(&self.store.orders);
+        copy.store.holdings.copy_from(&self.store.holdings);
+        copy.store.resting_orders_max = self.store.resting_orders_max;
+        copy.books = self.books.iter().map(super::book::Book::frozen).collect();
+        copy.accounts = self.accounts.clone();
+        copy.lanes = self.lanes.clone();
+        copy.counters = self.counters;
+    }
+
+    /// The accounts that exist, as maximal ranges of equal limits, ascending.
+    #[must_use]
+    pub fn account_limits(&self) -> Vec<AccountLimits> {
+        self.accounts.ranges().iter().map(LimitRange::record).collect()
+    }
+
+    /// Takes one section into a kernel that began empty; they must come in the order in which they were written. False: it is
+    /// none of the kernel's.
+    ///
+    /// # Errors
+    /// When the section is of another version, or contradicts itself or those before it.
+    pub fn restore(&mut self, section: &Section) -> Result<bool, String> {
+        match section.kind {
+            KERNEL => {
+                for [resting_orders_max, accepted, rejected, trades, not_permitted] in section.values::<[u64; 5]>(1)? {
+                    self.set_resting_orders_max(resting_orders_max);
+                    self.counters = Counters { accepted, rejected, trades, resting: 0, not_permitted };
+                }
+            }
+            BOOKS => section.rows(1, 80)?.try_for_each(|row| self.restore_book(row))?,
+            ACCOUNTS => {
+                section.values::<AccountLimits>(1)?.try_for_each(|range| self.set_accounts(&range).map_err(|error| error.to_string()))?;
+            }
+            LAST_IDS => {
+                for [account, id] in section.values::<[u64; 2]>(1)? {
+                    let account = u32::try_from(account).ok().filter(|account| self.accounts.class(*account) != 0);
+                    self.accounts.accepted(account.ok_or("a last client order id belongs to no account")?, id);
+                }
+            }
+            GRANTS => section.values::<[u32; 4]>(1)?.for_each(|[lane, first, last, _]| self.open_lane(lane, first, last)),
+            POSITIONS => section.rows(1, 48)?.try_for_each(|row| self.restore_position(row))?,
+            ORDERS => section.rows(1, 40)?.try_for_each(|row| self.restore_order(row))?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn restore_book(&mut self, row: &[u8]) -> Result<(), String> {
+        let instrument: Instrument = bytemuck::pod_read_unaligned(&row[..64]);
+        let [last_price, collar_price]: [i64; 2] = bytemuck::pod_read_unaligned(&row[64..]);
+        self.add_instrument(&instrument).map_err(|error| error.to_string())?;
+        if let Some(book) = self.books.last_mut() {
+            (book.last_price, book.collar_price) = (last_price, collar_price);
+        }
+        Ok(())
+    }
+
+    fn restore_position(&mut self, row: &[u8]) -> Result<(), String> {
+        let [account, symbol]: [u32; 2] = bytemuck::pod_read_unaligned(&row[..8]);
+        let book = self.books.get_mut((symbol as usize).wrapping_sub(1)).ok_or("a position is in a symbol that does not exist")?;
+        if book.holding(&self.store, account, NIL) != NIL || !self.store.has_room(false, NIL) {
+            return Err(format!("account {account} has two positions in symbol {symbol}"));
+        }
+        let at = book.holding_or_new(&mut self.store, NIL, account);
+        let holding = self.store.holdings.get_mut(at);
+        holding.net = bytemuck::pod_read_unaligned(&row[8..16]);
+        holding.open = bytemuck::pod_read_unaligned(&row[16..32]);
+        holding.cash = bytemuck::pod_read_unaligned(&row[32..]);
+        Ok(())
+    }
+
+    fn restore_order(&mut self, row: &[u8]) -> Result<(), String> {
+        let [order_id, client_order_id, word]: [u64; 3] = bytemuck::pod_read_unaligned(&row[..24]);
+        let [account, lane, filled, symbol]: [u32; 4] = bytemuck::pod_read_unaligned(&row[24..]);
+        let book = self.books.get_mut((symbol as usize).wrapping_sub(1)).ok_or("an order is in a symbol that does not exist")?;
+        let position = book.holding(&self.store, account, NIL);
+        if position == NIL || word == 0 || book.order(&self.store, account, client_order_id, NIL) != NIL {
+            return Err(format!("order {order_id} of account {account} cannot rest in symbol {symbol}"));
+        }
+        let order = Order { word, order_id, client_order_id, account, position, lane, filled, ..Order::default() };
+        let side = slot(order.side());
+        let at = self.store.orders.insert(order);
+        book.sides[side].link(&mut self.store.orders, at);
+        book.index_order(&self.store, at);
+        self.store.count_owned(lane);
+        self.store.orphans += u64::from(lane == 0);
+        Ok(())
+    }
+}

@@ -1,0 +1,27 @@
+//! The body as the target's baseline compiles it: SSE2 on x86-64, NEON on aarch64. Nothing here is special to either.
+
+use super::{GROUP, Group, PANEL_ROWS, QueryGroup, Simd, Tile};
+
+/// What the baseline is called.
+pub(super) const NAME: &str = if cfg!(target_arch = "aarch64") { "neon" } else { "plain" };
+
+/// No instructions beyond the baseline.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plain;
+
+impl Simd for Plain {
+    #[inline(always)]
+    fn tile<const QUERIES: usize>(self, panel: &[Group], queries: &[QueryGroup], first: usize, tile: &mut Tile) {
+        for query in first..first + QUERIES {
+            let mut sums = [0i32; PANEL_ROWS];
+            for (Group(rows), group) in panel.iter().zip(queries) {
+                let wide: [i16; GROUP] = group[query].map(i16::from);
+                for (sum, row) in sums.iter_mut().zip(rows.as_chunks::<GROUP>().0) {
+                    let products = [0, 1, 2, 3].map(|at| i32::from(i16::from(row[at])) * i32::from(wide[at]));
+                    *sum = sum.wrapping_add((products[0] + products[1]) + (products[2] + products[3]));
+                }
+            }
+            tile[query] = sums;
+        }
+    }
+}
