@@ -32,6 +32,7 @@ from .enums import (
 from .explain import explain
 from .lane import Lane
 from .queries import Book, OpenOrders, Positions, State
+from .recording import BookAt, Recording, RecordingError, book_at, read_recording
 from .schema import Field, Schema
 from .sidecar import Sidecar
 from .ticket import Reservation, Ticket
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BUILD_HASH",
     "Book",
+    "BookAt",
     "CancelReason",
     "Client",
     "EventKind",
@@ -57,6 +59,8 @@ __all__ = [
     "OrderState",
     "OrderType",
     "Positions",
+    "Recording",
+    "RecordingError",
     "RejectCode",
     "Reservation",
     "RinglaneError",
@@ -70,7 +74,9 @@ __all__ = [
     "State",
     "Ticket",
     "TimeInForce",
+    "book_at",
     "connect",
     "explain",
+    "read_recording",
     "shared",
 ]

@@ -13,17 +13,17 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 use nix::sys::stat::{Mode, umask};
-use ringlane_layout::board::board_name;
+use ringlane_layout::board::{CONTROL, board_name};
 use ringlane_layout::limits::BATCH_SLOTS_MAX;
 use ringlane_layout::orders::{AccountLimits, BookLimits, Instrument, OrderRequest};
 use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_layout::region::LaneStatus;
 
-use crate::board::{AddressLock, Board, Identity, text_of};
+use crate::board::{AddressLock, Board, Identity, clear_leftovers, text_of};
 use crate::config::{Config, JournalConfig};
 use crate::control::{Control, Host, Ledger, Lifetime, Policy, Refusals};
 use crate::engine::{ENGINE_VERSION, Engine};
-use crate::journal::{Epoch, FrameKind, FrameMeta, Full, JournalLock, LaneClose, LaneOpen, Writer, WriterConfig};
+use crate::journal::{Epoch, FrameKind, FrameMeta, JournalLock, LaneClose, LaneOpen, Writer, WriterConfig};
 use crate::recovery::{self, Recovered};
 use crate::sequencer::{Sequencer, SnapshotNews, wall_clock_ns};
 use crate::service;
@@ -46,10 +46,12 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let lock = config.journal.directory.as_deref().map(JournalLock::take).transpose()?;
     let Start { engine, journal, epoch, snapshot } = recover(&config)?;
     let lane_last = engine.lane_last();
-    let board = Board::create(&Identity { address: address.clone(), epoch, started_ns: wall_clock_ns() }, &address_lock)?;
+    clear_leftovers();
+    let identity = Identity { address: address.clone(), epoch, started_ns: wall_clock_ns(), config_hash: config.hash() };
+    let board = Board::create(&identity, &address_lock)?;
+    let (counters, refused) = (board.row(&CONTROL, 0), board.row(&CONTROL, 0));
     let listener = inherited.map_or_else(|| open_socket(&socket_path), Ok)?;
     let (mut sequencer, commands) = Sequencer::new(engine, journal, board, config.sequencer.clone())?;
-    let refused = commands.refused();
     let snapshots = Arc::new(SnapshotNews::default());
     if let Some(directory) = &config.journal.directory {
         sequencer.snapshot_into(directory, config.snapshots.clone(), (epoch, snapshot), Arc::clone(&snapshots))?;
@@ -66,6 +68,7 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
         ledger: Ledger::new(config.lanes.bytes_max),
         refusals: Refusals::new(refused),
         config,
+        counters,
     };
     let control = Control::new(listener, signals, host, lifetime)?;
     tracing::info!(address, version = env!("CARGO_PKG_VERSION"), build = ringlane_layout::BUILD_HASH, "serving");
@@ -136,7 +139,7 @@ fn recover(config: &Config) -> Result<Start, String> {
         WriterConfig { segment_bytes, prefault_bytes, retention_bytes, spare_segments, disk_hours_min, is_mapped, avoid_cpu };
     let mut writer = Writer::open(directory, next_index, writer_config, words, &start)?;
     for (meta, records) in &added {
-        append(&mut writer, meta, records)?;
+        writer.append_waiting(meta, records)?;
     }
     close_abandoned(&mut engine, &mut writer)?;
     Ok(Start { engine, journal: Some(writer), epoch, snapshot })
@@ -153,25 +156,18 @@ fn close_abandoned(engine: &mut Engine, writer: &mut Writer) -> Result<(), Strin
     for LaneOpen { lane, .. } in engine.open_lanes().to_vec() {
         let close = LaneClose { lane, cancel_orders: 0, status: LaneStatus::ShuttingDown as u64, ..LaneClose::default() };
         let meta = frame_meta(engine, FrameKind::LaneClose, lane, LaneClose::SCHEMA_HASH);
-        append(writer, &meta, &[bytemuck::must_cast(close)])?;
+        writer.append_waiting(&meta, &[bytemuck::must_cast(close)])?;
         engine.close_lane(&close);
     }
     Ok(())
 }
 
-/// Appends a frame before the first client comes.
-fn append(writer: &mut Writer, meta: &FrameMeta, records: &[RecordBytes]) -> Result<(), String> {
-    writer.wait_for_room(meta, records.len())?;
-    let appended = writer.append(meta, records.len(), |place| place.copy_from_slice(records));
-    appended.map(|_| ()).map_err(|Full| "the journal has no room for its own beginning".into())
-}
-
 /// A frame that is still to be journaled.
-type Added = (FrameMeta, Vec<RecordBytes>);
+pub(crate) type Added = (FrameMeta, Vec<RecordBytes>);
 
 /// Applies what the configuration adds to the engine's limits, instruments and accounts, and gives it as frames. They are
 /// journaled only when all of it was applied: a configuration that is refused leaves the journal as it was.
-fn configure(engine: &mut Engine, config: &Config, journaled: &[AccountLimits]) -> Result<Vec<Added>, String> {
+pub(crate) fn configure(engine: &mut Engine, config: &Config, journaled: &[AccountLimits]) -> Result<Vec<Added>, String> {
     let mut added = Vec::new();
     let limits = BookLimits { resting_orders_max: config.orders.resting_orders_max as u64, ..BookLimits::default() };
     if limits.resting_orders_max != engine.orders.resting_orders_max() {

@@ -12,6 +12,7 @@ use ringlane_sidecar::manual::write_manual;
 use ringlane_sidecar::replay::book::{self, BookArguments};
 use ringlane_sidecar::replay::command::{self, ReplayArguments};
 use ringlane_sidecar::replay::export::{self, ExportArguments};
+use ringlane_sidecar::replay::import::{self, ImportArguments};
 use ringlane_sidecar::status::{status, status_text};
 
 /// One shared, crash-safe accelerator for all Python workers of a host.
@@ -60,6 +61,8 @@ enum Subcommands {
     Book(BookArguments),
     /// Write a recording's orders, results, events and trades as CSV, JSON lines, Parquet or numpy arrays.
     Export(ExportArguments),
+    /// Make a recording of orders from elsewhere: a LOBSTER day, or CSV.
+    Import(ImportArguments),
     /// Write man pages and shell completions (bash, fish, zsh) to a directory.
     Manual {
         /// Where they go; made if need be.
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Subcommands::Replay(arguments) => command::run(&arguments),
         Subcommands::Book(arguments) => book::run(&arguments),
         Subcommands::Export(arguments) => export::run(&arguments),
+        Subcommands::Import(arguments) => import::run(&arguments),
         Subcommands::Manual { directory } => write_manual(Arguments::command(), &directory).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|words| {

@@ -76,7 +76,7 @@ class Writer(threading.Thread):
 def stall_and_go_on(daemon: Daemon, relieve, words: str) -> None:
     """Waits for the stall, relieves the disk, and checks that everything answered is in the journal, once."""
     writer = Writer(daemon.address)
-    until(lambda: daemon.status()["health"] == "journal-stalled", 30, "the stall")
+    until(lambda: daemon.status()["health"] == "journal-failed", 30, "the stall")
     status = daemon.status()
     assert words in status["journal"]["trouble"]
     assert daemon.status_process().returncode == 1
@@ -93,7 +93,7 @@ def stall_and_go_on(daemon: Daemon, relieve, words: str) -> None:
     relieve()
     until(lambda: writer.answered > before[0] + 2 * ORDERS or writer.error, 30, "service")
     answered = writer.stop()
-    until(lambda: daemon.status()["health"] != "journal-stalled", 5, "the stall's end")
+    until(lambda: daemon.status()["health"] != "journal-failed", 5, "the stall's end")
     assert daemon.stop() == 0
     replayed = daemon.replay()
     assert replayed["accepted"] + replayed["rejected"] == answered
@@ -155,7 +155,7 @@ def test_a_stop_while_the_disk_is_full_ends_and_keeps_what_was_answered(tmp_path
     daemon = start(tmp_path, segment=8 * SEGMENT)
     limit_files(daemon)
     writer = Writer(daemon.address)
-    until(lambda: daemon.status()["health"] == "journal-stalled", 30, "the stall")
+    until(lambda: daemon.status()["health"] == "journal-failed", 30, "the stall")
     daemon.process.send_signal(signal.SIGTERM)
     assert daemon.process.wait(10) == 0
     writer.going = False

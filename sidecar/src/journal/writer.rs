@@ -242,6 +242,14 @@ impl Writer {
         Ok(())
     }
 
+    /// Appends a frame of these records, and waits for room.
+    pub fn append_waiting(&mut self, meta: &FrameMeta, records: &[RecordBytes]) -> Result<(), String> {
+        self.wait_for_room(meta, records.len())?;
+        let appended = self.append(meta, records.len(), |place| place.copy_from_slice(records));
+        assert!(appended.is_ok(), "there was room");
+        Ok(())
+    }
+
     /// Tells the helper how far the writer has come. Out of line: once in 16,384 records.
     #[cold]
     fn look_ahead(&mut self) {

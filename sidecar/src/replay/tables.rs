@@ -7,6 +7,7 @@ use ringlane_layout::record::{Record, RecordSchema};
 use super::columns::{Column, columns};
 use super::walk::Step;
 use crate::journal::{FrameHeader, FrameKind, schema};
+use crate::kernels::orders::Outgoing;
 
 record! {
     /// What stands before every record of a table.
@@ -170,13 +171,11 @@ impl Table {
 
 /// The trades of one frame, in the order in which they happened.
 pub fn trades<'a>(step: &'a Step) -> impl Iterator<Item = Trade> + 'a {
-    let fills = step.events.iter().filter(|outgoing| outgoing.event.kind == EventKind::Fill as u8);
-    fills.filter_map(|outgoing| {
+    let fills = step.events.iter().enumerate().filter(|(_, outgoing)| outgoing.event.kind == EventKind::Fill as u8);
+    fills.map(|(place, outgoing)| {
         let maker = &outgoing.event;
-        let index = usize::try_from(maker.sequence.checked_sub(step.header.first_sequence)?).ok()?;
-        let taker: OrderRequest = bytemuck::must_cast(*step.records.get(index)?);
         let taker_side = if maker.side == Side::Buy as u8 { Side::Sell } else { Side::Buy };
-        Some(Trade {
+        let trade = Trade {
             sequence: maker.sequence,
             time_ns: step.header.time_ns,
             k: maker.k,
@@ -184,18 +183,42 @@ pub fn trades<'a>(step: &'a Step) -> impl Iterator<Item = Trade> + 'a {
             price: maker.price,
             quantity: maker.quantity,
             maker_remaining_quantity: maker.remaining_quantity,
-            taker_order_id: step.results.get(index)?.order_id,
-            taker_client_order_id: taker.client_order_id,
-            taker_account: taker.account,
-            taker_lane: step.header.lane,
             maker_order_id: maker.order_id,
             maker_client_order_id: maker.client_order_id,
             maker_account: maker.account,
             maker_lane: outgoing.lane,
             taker_side: taker_side as u8,
             ..Trade::default()
-        })
+        };
+        with_taker(trade, step, step.events.get(place + 1))
     })
+}
+
+/// Adds who the taker was: a triggered stop, whose own event follows the maker's, or else the request.
+fn with_taker(trade: Trade, step: &Step, next: Option<&Outgoing>) -> Trade {
+    let is_stop = |next: &&Outgoing| {
+        next.event.kind == EventKind::TakerFill as u8 && (next.event.sequence, next.event.k) == (trade.sequence, trade.k + 1)
+    };
+    if let Some(Outgoing { lane, event }) = next.filter(is_stop) {
+        return Trade {
+            taker_order_id: event.order_id,
+            taker_client_order_id: event.client_order_id,
+            taker_account: event.account,
+            taker_lane: *lane,
+            ..trade
+        };
+    }
+    let index = trade.sequence.checked_sub(step.header.first_sequence).map(|index| index as usize);
+    let asked = index.and_then(|index| Some((step.records.get(index)?, step.results.get(index)?)));
+    let Some((request, result)) = asked else { return trade };
+    let taker: OrderRequest = bytemuck::must_cast(*request);
+    Trade {
+        taker_order_id: result.order_id,
+        taker_client_order_id: taker.client_order_id,
+        taker_account: taker.account,
+        taker_lane: step.header.lane,
+        ..trade
+    }
 }
 
 /// A row of the frames table.

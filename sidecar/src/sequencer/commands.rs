@@ -8,13 +8,13 @@ use crossbeam::channel::{Sender, TryRecvError};
 use crossbeam::utils::CachePadded;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::eventfd::EventFd;
-use ringlane_layout::board::{header, row};
+use ringlane_layout::board::{LANE, header, lane};
 use ringlane_layout::limits::LANES_MAX;
 use ringlane_layout::record::Record;
 use ringlane_layout::region::LaneStatus;
 
 use super::turns::{Closing, Turn};
-use super::{Sequencer, counters, meta, send_events};
+use super::{Sequencer, meta, send_events};
 use crate::engine::Engine;
 use crate::journal::{FrameKind, Full, LaneClose, LaneOpen};
 use crate::lanes::Lane;
@@ -29,8 +29,6 @@ pub enum Command {
     Query(Box<dyn FnOnce(&Engine) + Send>),
     /// Make a snapshot; the answer is the sequence number that it has at least, when it is written.
     Snapshot(Sender<Option<u64>>),
-    /// Number of connected clients, for the board.
-    Clients(u64),
     /// Complete what was submitted, tell every client, and return.
     Stop,
 }
@@ -38,8 +36,6 @@ pub enum Command {
 /// The control thread's end of the command queue.
 #[derive(Clone)]
 pub struct Commands {
-    /// Refusals of the control thread, which the sequencer shows on the board.
-    pub(super) refused: Arc<AtomicU64>,
     pub(super) queue: Sender<Command>,
     pub(super) wake: Arc<Wake>,
 }
@@ -53,12 +49,6 @@ pub(super) struct Wake {
 }
 
 impl Commands {
-    /// Where the control thread counts what it refuses.
-    #[must_use]
-    pub fn refused(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.refused)
-    }
-
     /// Queues a command and wakes the sequencer. False: it has ended.
     #[must_use]
     pub fn send(&self, command: Command) -> bool {
@@ -107,7 +97,6 @@ impl Sequencer {
                 Ok(Command::Snapshot(answer)) => {
                     let _ = answer.send(self.want_snapshot());
                 }
-                Ok(Command::Clients(count)) => self.board.set(header::CLIENTS, count),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return self.stop(),
                 Err(TryRecvError::Empty) => return,
             }
@@ -151,12 +140,12 @@ impl Sequencer {
         }
         self.rows[number] = row as u16;
         lane.busy = true;
-        counters::introduce_lane(&self.board, row, &lane);
         self.lanes[row] = Some(lane);
         self.turns[row] = Turn::default();
+        self.introduce_lane(row);
         self.lane_count += 1;
         self.hot.push(row);
-        self.publish_header();
+        self.publish_totals();
         Ok(())
     }
 
@@ -192,6 +181,7 @@ impl Sequencer {
         if let Some(lane) = &self.lanes[row] {
             let (number, owner) = (lane.number, &lane.owner);
             tracing::warn!(lane = number, pid = owner.pid, uid = owner.uid, ?status, "lane closed: its client broke the protocol");
+            self.note_fault(number, owner.pid, status);
         }
         self.faults += 1;
         self.end(row, status);
@@ -203,7 +193,7 @@ impl Sequencer {
         // Before the descriptor closes: a duplicate that the client keeps would leave a ghost in the set.
         let _ = self.epoll.delete(lane.doorbell().as_fd());
         self.hot.retain(|hot| *hot != row);
-        self.board.write_row(row, &[(row::LANE, 0)]);
+        self.board.write_row(&LANE, row, &[(lane::LANE, 0)]);
         let close = LaneClose {
             lane: lane.number,
             cancel_orders: u32::from(lane.cancel_on_disconnect && status != LaneStatus::ShuttingDown),
@@ -211,7 +201,7 @@ impl Sequencer {
             ..LaneClose::default()
         };
         self.journal_close(&close);
-        self.publish_header();
+        self.publish_totals();
         // Last: whoever sees the status finds the lane gone from board and books, and its end in the journal.
         lane.close(status);
         drop(lane);

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use nix::sys::epoll::EpollTimeout;
-use ringlane_layout::board::header;
+use ringlane_layout::board::{JOURNAL, header, journal};
 use ringlane_layout::limits::BATCH_SLOTS_MAX;
 use ringlane_layout::orders::OrderRequest;
 use ringlane_layout::record::Record;
@@ -74,16 +74,16 @@ impl Sequencer {
     pub(super) fn publish_disk(&self) {
         let Some(disk) = self.journal.as_ref().map(Writer::disk) else { return };
         let words = [
-            (header::JOURNAL_TOTAL_BYTES, &disk.total_bytes),
-            (header::JOURNAL_CAP_BYTES, &disk.cap_bytes),
-            (header::JOURNAL_FREE_BYTES, &disk.free_bytes),
-            (header::JOURNAL_RATE, &disk.bytes_per_second),
-            (header::JOURNAL_SECONDS_LEFT, &disk.seconds_left),
-            (header::JOURNAL_TROUBLE, &disk.trouble),
-            (header::JOURNAL_ERRNO, &disk.errno),
-            (header::JOURNAL_RECYCLED, &disk.recycled),
+            (journal::TOTAL_BYTES, &disk.total_bytes),
+            (journal::RETENTION_BYTES, &disk.cap_bytes),
+            (journal::DISK_FREE_BYTES, &disk.free_bytes),
+            (journal::BYTES_PER_SECOND, &disk.bytes_per_second),
+            (journal::DISK_SECONDS_LEFT, &disk.seconds_left),
+            (journal::TROUBLE, &disk.trouble),
+            (journal::ERRNO, &disk.errno),
+            (journal::SEGMENTS_RECYCLED, &disk.recycled),
         ];
-        words.into_iter().for_each(|(word, value)| self.board.set(word, value.load(Ordering::Relaxed)));
+        self.board.write_row(&JOURNAL, 0, &words.map(|(word, value)| (word, value.load(Ordering::Relaxed))));
         self.publish_health();
     }
 }
