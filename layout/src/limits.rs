@@ -111,6 +111,21 @@ pub const SLEEP_NS_MAX: u64 = 1_000_000_000;
 /// Doorbells of one lane without progress after which the lane is faulted.
 pub const EMPTY_DOORBELLS_MAX: u32 = 10_000;
 
+/// Most open lanes of kernels that run as jobs, beside those of orders.
+pub const JOB_LANES_MAX: usize = 256;
+/// Work after which a job gives its thread back to the others that wait, nanoseconds.
+pub const JOB_RUN_NS: u64 = 150_000;
+/// Bytes of requests or of results that one run of slots copies: less than a core's own cache.
+pub const JOB_RUN_BYTES_MAX: usize = 256 * 1024;
+/// Slots of one run of payloads.
+pub const PAYLOADS_A_RUN: usize = 64;
+/// Bytes of an arena that are copied and worked on at a time.
+pub const TILE_BYTES: usize = 64 * 1024;
+/// How long a thread of the pool looks for more work of a lane before the lane must ring, nanoseconds.
+pub const JOB_LINGER_NS: u64 = 30_000;
+/// Longest that the sidecar's end waits for jobs, nanoseconds.
+pub const JOBS_STOP_NS_MAX: u64 = 10_000_000_000;
+
 const _: () = {
     assert!(DEPTH_SLOTS_MIN as usize * RECORD_BYTES >= PAGE_BYTES);
     assert!(DEPTH_SLOTS_MIN.is_power_of_two() && DEPTH_SLOTS_MAX.is_power_of_two());

@@ -16,6 +16,7 @@ from ._shim import (
 )
 from .batch import Instrument, Instruments
 from .client import Client, connect, shared
+from .digests import DigestLane, DigestTicket
 from .enums import (
     CancelReason,
     EventKind,
@@ -45,6 +46,8 @@ __all__ = [
     "BookAt",
     "CancelReason",
     "Client",
+    "DigestLane",
+    "DigestTicket",
     "EventKind",
     "Field",
     "Instrument",

@@ -23,7 +23,9 @@ use crate::board::{AddressLock, Board, Identity, clear_leftovers, text_of};
 use crate::config::{Config, JournalConfig};
 use crate::control::{Control, Host, Ledger, Lifetime, Policy, Refusals};
 use crate::engine::{ENGINE_VERSION, Engine};
+use crate::jobs::{Heat, JobRows, Jobs};
 use crate::journal::{Epoch, FrameKind, FrameMeta, JournalLock, LaneClose, LaneOpen, Writer, WriterConfig};
+use crate::kernels::door::Kernels;
 use crate::recovery::{self, Recovered};
 use crate::sequencer::{Sequencer, SnapshotNews, wall_clock_ns};
 use crate::service;
@@ -32,7 +34,8 @@ use crate::service;
 pub const SYSTEM_SOCKET: &str = "/run/ringlane/ringlane.sock";
 
 /// Runs a sidecar until it is told to stop. An error says in words why it cannot run.
-pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
+/// `kernels` are those beside that of orders.
+pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(), String> {
     let signals = block_signals()?;
     let policy = Policy::new(&config.access)?;
     raise_descriptor_limit();
@@ -51,7 +54,9 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let board = Board::create(&identity, &address_lock)?;
     let (counters, refused) = (board.row(&CONTROL, 0), board.row(&CONTROL, 0));
     let listener = inherited.map_or_else(|| open_socket(&socket_path), Ok)?;
-    let (mut sequencer, commands) = Sequencer::new(engine, journal, board, config.sequencer.clone())?;
+    let heat = Arc::new(Heat::default());
+    let (jobs, jobs_thread) = Jobs::start(JobRows::of(&board), Arc::clone(&heat), config.jobs.threads)?;
+    let (mut sequencer, commands) = Sequencer::new(engine, journal, board, heat, config.sequencer.clone())?;
     let snapshots = Arc::new(SnapshotNews::default());
     if let Some(directory) = &config.journal.directory {
         sequencer.snapshot_into(directory, config.snapshots.clone(), (epoch, snapshot), Arc::clone(&snapshots))?;
@@ -59,6 +64,8 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let journal_directory = config.journal.directory.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
     let host = Host {
         commands,
+        jobs: jobs.clone(),
+        kernels,
         board: board_name(&address),
         address: address.clone(),
         journal: journal_directory,
@@ -79,6 +86,8 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     service::ready(&format!("serving at {address}"));
     let engine = sequencer.run();
     let ended = control.join().map_err(|_| "the control thread panicked".to_owned());
+    jobs.stop();
+    let _ = jobs_thread.join();
     // A socket unit keeps its socket: clients queue there until the next start.
     if !is_inherited {
         let _ = std::fs::remove_file(&socket_path);

@@ -1,6 +1,7 @@
 //! A lane as the sidecar sees it: its two regions, what has been checked of the client's cursors, and its event ring.
 //! Whoever doubts a peer does it here; what a record means is the kernel's business.
 
+mod job;
 mod region;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -15,6 +16,7 @@ use ringlane_layout::region::{LaneGeometry, LaneStatus, REQUESTS_MAGIC, RESULTS_
 use ringlane_layout::ring::{self, Answered, ClientWords, EventRoom, Intake, SidecarWords};
 use ringlane_layout::shared::RecordRing;
 
+pub use job::{JobCursors, JobLane};
 pub use region::{Memory, Region, sealed_rows};
 
 /// Who opened a lane, proven by the kernel.

@@ -145,6 +145,8 @@ impl Sequencer {
         self.introduce_lane(row);
         self.lane_count += 1;
         self.hot.push(row);
+        self.heat.set_orders(true);
+        self.heat.set_hot(true);
         self.publish_totals();
         Ok(())
     }
@@ -190,6 +192,7 @@ impl Sequencer {
     pub(super) fn end(&mut self, row: usize, status: LaneStatus) {
         let Some(mut lane) = self.lanes[row].take() else { return };
         self.lane_count -= 1;
+        self.heat.set_orders(self.lane_count > 0);
         // Before the descriptor closes: a duplicate that the client keeps would leave a ghost in the set.
         let _ = self.epoll.delete(lane.doorbell().as_fd());
         self.hot.retain(|hot| *hot != row);

@@ -26,6 +26,7 @@ use ringlane_layout::region::LaneStatus;
 use crate::board::Board;
 use crate::config::{SequencerConfig, SnapshotsConfig};
 use crate::engine::Engine;
+use crate::jobs::Heat;
 use crate::journal::{FrameKind, FrameMeta, Writer};
 use crate::kernels::orders::Outgoing;
 use crate::lanes::Lane;
@@ -46,6 +47,7 @@ pub struct Sequencer {
     engine: Engine,
     journal: Option<Writer>,
     board: Board,
+    heat: Arc<Heat>,
     config: SequencerConfig,
     /// Lanes by board row.
     lanes: Vec<Option<Box<Lane>>>,
@@ -79,7 +81,13 @@ pub struct Sequencer {
 
 impl Sequencer {
     /// A sequencer over an engine that recovery has brought up to date.
-    pub fn new(engine: Engine, journal: Option<Writer>, board: Board, config: SequencerConfig) -> Result<(Self, Commands), String> {
+    pub fn new(
+        engine: Engine,
+        journal: Option<Writer>,
+        board: Board,
+        heat: Arc<Heat>,
+        config: SequencerConfig,
+    ) -> Result<(Self, Commands), String> {
         let say = |error: nix::errno::Errno| format!("cannot prepare the sequencer: {error}");
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(say)?;
         let eventfd = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(say)?;
@@ -91,6 +99,7 @@ impl Sequencer {
             engine,
             journal,
             board,
+            heat,
             config,
             lanes: Vec::new(),
             turns: Vec::new(),
@@ -270,7 +279,9 @@ impl Sequencer {
         if self.wake.pending.load(Ordering::Relaxed) {
             return;
         }
+        self.heat.set_hot(false);
         self.collect_doorbells(EpollTimeout::from((SLEEP_NS_MAX / 1_000_000) as u16));
+        self.heat.set_hot(!self.hot.is_empty());
         self.now_ns = wall_clock_ns();
         // A reader that makes room rings no doorbell; it hears of its gap within one sleep.
         self.retry_gaps();
