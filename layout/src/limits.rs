@@ -68,6 +68,12 @@ pub const SYMBOLS_MAX: u32 = 1 << 16;
 pub const ACCOUNT_MAX: u32 = (1 << 24) - 1;
 /// Most resting orders in all books together.
 pub const RESTING_ORDERS_MAX: usize = 1 << 26;
+/// Most parts in which an iceberg may show its quantity: one order may trade with all of them.
+pub const ICEBERG_PARTS_MAX: u32 = 256;
+/// Most stops that wait in one symbol: one trade may trigger them all.
+pub const STOPS_MAX: usize = 1 << 14;
+/// Most ranges of accounts with limits of their own in a symbol, all symbols together.
+pub const SYMBOL_LIMITS_MAX: usize = 1 << 16;
 /// Most decimals of a price.
 pub const PRICE_DECIMALS_MAX: u32 = 9;
 

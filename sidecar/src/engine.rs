@@ -2,7 +2,7 @@
 //! No lane, file or clock enters here, so that a journal gives the same bits wherever it is applied.
 
 use ringlane_layout::limits::{BATCH_SLOTS_MAX, RESTING_ORDERS_MAX};
-use ringlane_layout::orders::{AccountLimits, BookLimits, Instrument, OrderRequest, OrderResult};
+use ringlane_layout::orders::{AccountLimits, AdminAction, BookLimits, Instrument, OrderRequest, OrderResult, TimeRecord};
 use ringlane_layout::record::RecordBytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -10,7 +10,7 @@ use crate::journal::{Frame, FrameKind, LaneClose, LaneOpen};
 use crate::kernels::orders::{OrderKernel, Outgoing};
 
 /// Semantic version of the kernels; it changes whenever the same records would give other results.
-pub const ENGINE_VERSION: u32 = 1;
+pub const ENGINE_VERSION: u32 = 2;
 
 /// Sequence numbers, kernels and outputs.
 pub struct Engine {
@@ -127,6 +127,24 @@ impl Engine {
         self.orders.set_accounts(accounts).map_err(|error| error.to_string())
     }
 
+    /// Applies a time record; orders expire.
+    pub fn advance(&mut self, time: &TimeRecord) -> Result<Output<'_>, String> {
+        self.events.clear();
+        let work = self.orders.advance(self.next_sequence, time, &mut self.events)?;
+        self.next_sequence += 1;
+        self.hash_events();
+        Ok(Output { results: &[], events: &self.events, work })
+    }
+
+    /// Applies what an administrator did. Says how many orders it cancelled.
+    pub fn administer(&mut self, action: &AdminAction) -> Result<(u32, Output<'_>), String> {
+        self.events.clear();
+        let (count, work) = self.orders.administer(self.next_sequence, action, &mut self.events)?;
+        self.next_sequence += 1;
+        self.hash_events();
+        Ok((count, Output { results: &[], events: &self.events, work }))
+    }
+
     /// Applies the opening of a lane.
     pub fn open_lane(&mut self, open: &LaneOpen) {
         self.next_sequence += 1;
@@ -175,7 +193,8 @@ impl Engine {
             FrameKind::LaneClose => records.for_each(|record| {
                 self.close_lane(bytemuck::cast_ref(record));
             }),
-            FrameKind::Time | FrameKind::Admin => return Err(format!("{:?} records are of a later build", frame.kind)),
+            FrameKind::Time => records.try_for_each(|record| self.advance(bytemuck::cast_ref(record)).map(drop))?,
+            FrameKind::Admin => records.try_for_each(|record| self.administer(bytemuck::cast_ref(record)).map(drop))?,
             FrameKind::End | FrameKind::Stop => {}
         }
         Ok(())
