@@ -41,6 +41,11 @@ pub const OVERFLOW_UID: u32 = 65_534;
 pub const PEER_GROUPS_MAX: usize = 65_536;
 /// Most open lanes in one sidecar.
 pub const LANES_MAX: usize = 1024;
+/// Most connections that the control thread accepts before it looks at its other clients, and the pause after so many,
+/// nanoseconds: four thousand a second. Whoever floods it waits in the queue of the socket.
+pub const ACCEPTS_A_TURN: usize = 16;
+/// See `ACCEPTS_A_TURN`.
+pub const ACCEPT_PAUSE_NS: u64 = 4_000_000;
 /// Most kernels in one sidecar.
 pub const KERNELS_MAX: usize = 16;
 /// Most thread pools in one sidecar.

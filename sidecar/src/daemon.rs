@@ -20,7 +20,7 @@ use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_layout::region::LaneStatus;
 
 use crate::board::{AddressLock, Board, Identity, clear_leftovers, text_of};
-use crate::config::{Config, JournalConfig};
+use crate::config::{AccessConfig, Config, JournalConfig};
 use crate::control::{Control, Host, Ledger, Lifetime, Policy, Refusals};
 use crate::engine::{ENGINE_VERSION, Engine};
 use crate::jobs::{Heat, JobRows, Jobs};
@@ -53,7 +53,7 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     let identity = Identity { address: address.clone(), epoch, started_ns: wall_clock_ns(), config_hash: config.hash() };
     let board = Board::create(&identity, &address_lock)?;
     let (counters, refused) = (board.row(&CONTROL, 0), board.row(&CONTROL, 0));
-    let listener = inherited.map_or_else(|| open_socket(&socket_path), Ok)?;
+    let listener = inherited.map_or_else(|| open_socket(&socket_path, &config.access), Ok)?;
     let heat = Arc::new(Heat::default());
     let (jobs, jobs_thread) = Jobs::start(JobRows::of(&board), Arc::clone(&heat), config.jobs.threads)?;
     let (mut sequencer, commands) = Sequencer::new(engine, journal, board, heat, config.sequencer.clone())?;
@@ -105,15 +105,15 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// SIGTERM, SIGINT and SIGHUP arrive as a descriptor, in every thread.
+/// SIGTERM, SIGINT and SIGHUP arrive as a descriptor, in every thread. SIGXFSZ arrives nowhere: a file or a lane that passes a
+/// limit of size is an error in words.
 fn block_signals() -> Result<SignalFd, String> {
-    let mut set = SigSet::empty();
-    // A file that may not grow is an error where it is written, and no end.
-    let mut ignored = SigSet::empty();
-    ignored.add(Signal::SIGXFSZ);
-    ignored.thread_block().map_err(|error| format!("cannot block SIGXFSZ: {error}"))?;
+    let (mut set, mut unheard) = (SigSet::empty(), SigSet::empty());
+    unheard.add(Signal::SIGXFSZ);
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|signal| set.add(signal));
-    set.thread_block()
+    unheard
+        .thread_block()
+        .and_then(|()| set.thread_block())
         .and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK))
         .map_err(|error| format!("cannot take signals: {error}"))
 }
@@ -253,7 +253,7 @@ fn frame_meta(engine: &Engine, kind: FrameKind, lane: u32, schema_hash: u64) -> 
 }
 
 /// Binds the control socket. What a dead sidecar left there is removed; anything else is somebody's and stays.
-fn open_socket(path: &Path) -> Result<OwnedFd, String> {
+fn open_socket(path: &Path, access: &AccessConfig) -> Result<OwnedFd, String> {
     let say = |error: &dyn std::fmt::Display| format!("cannot listen at {}: {error}", path.display());
     let address = UnixAddr::new(path).map_err(|error| say(&error))?;
     let make = || {
@@ -277,7 +277,9 @@ fn open_socket(path: &Path) -> Result<OwnedFd, String> {
     let bound = bind(listener.as_raw_fd(), &address);
     umask(before);
     bound.map_err(|error| say(&error))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(|error| say(&error))?;
+    let gid = access.gid()?;
+    std::os::unix::fs::chown(path, None, gid).map_err(|error| say(&error))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(access.mode())).map_err(|error| say(&error))?;
     listen(&listener, Backlog::MAXALLOWABLE).map_err(|error| say(&error))?;
     Ok(listener)
 }
