@@ -274,7 +274,7 @@ impl Supply {
             }
         }
         let total = self.total_bytes();
-        let free = statvfs(&self.directory).map_or(0, |stat| stat.blocks_available() as u64 * stat.fragment_size() as u64);
+        let free = statvfs(&self.directory).map_or(0, |stat| stat.blocks_available() * stat.fragment_size());
         let rate = self.measure_rate();
         // With snapshots the journal grows up to its cap and then recycles; without one it grows for ever.
         let capped = snapshot.is_some() && free >= self.config.retention_bytes.saturating_sub(total);
