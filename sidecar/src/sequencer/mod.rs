@@ -1,6 +1,7 @@
 //! The sequencer: the one thread that takes slots from lanes, gives each its global sequence number, journals it, runs the
 //! kernel and publishes results. It decides *when*; what a record means is decided by kernels, what is believed of a peer by lanes.
 
+mod administration;
 mod commands;
 mod counters;
 mod durability;
@@ -36,6 +37,7 @@ use idle::{Idle, pin};
 use snapshots::Snapshots;
 use turns::Turn;
 
+pub use administration::Administration;
 pub use commands::{Command, Commands};
 pub use snapshots::SnapshotNews;
 
@@ -76,6 +78,8 @@ pub struct Sequencer {
     /// Whether the journal had no room for the last batch.
     is_blocked: bool,
     watch: Watch,
+    /// When the trading day ends next, nanoseconds since 1970; the largest number for never.
+    day_ends_ns: u64,
     stopping: bool,
 }
 
@@ -95,6 +99,7 @@ impl Sequencer {
         let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd, pulse: CachePadded::default() });
         let (queue, commands) = bounded(COMMANDS_MAX);
         let watch = Watch::new(&board, config.counters);
+        let day_ends_ns = config.next_day_end_ns(wall_clock_ns());
         let sequencer = Self {
             engine,
             journal,
@@ -118,6 +123,7 @@ impl Sequencer {
             sleeps: 0,
             is_blocked: false,
             watch,
+            day_ends_ns,
             stopping: false,
         };
         sequencer.introduce_kernels();
@@ -212,6 +218,7 @@ impl Sequencer {
     fn look_around(&mut self) {
         self.beat();
         self.now_ns = wall_clock_ns();
+        self.tell_time_when_due();
         self.collect_doorbells(EpollTimeout::ZERO);
         if self.survey_due() {
             self.survey();
@@ -280,9 +287,10 @@ impl Sequencer {
             return;
         }
         self.heat.set_hot(false);
-        self.collect_doorbells(EpollTimeout::from((SLEEP_NS_MAX / 1_000_000) as u16));
+        self.collect_doorbells(EpollTimeout::from(self.due_within_ms(SLEEP_NS_MAX / 1_000_000) as u16));
         self.heat.set_hot(!self.hot.is_empty());
         self.now_ns = wall_clock_ns();
+        self.tell_time_when_due();
         // A reader that makes room rings no doorbell; it hears of its gap within one sleep.
         self.retry_gaps();
         self.survey_parked();
