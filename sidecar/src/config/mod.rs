@@ -9,6 +9,7 @@ mod journal;
 mod orders;
 mod sequencer;
 mod snapshots;
+mod vectors;
 
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,7 @@ pub use journal::JournalConfig;
 pub use orders::{AccountsConfig, InstrumentConfig, OrdersConfig};
 pub use sequencer::{LanesConfig, SequencerConfig};
 pub use snapshots::SnapshotsConfig;
+pub use vectors::VectorsConfig;
 
 /// Where the system-wide sidecar's configuration is, if there is one.
 pub const SYSTEM_CONFIG: &str = "/etc/ringlane/ringlane.toml";
@@ -48,6 +50,8 @@ pub struct Config {
     pub orders: OrdersConfig,
     /// The threads of other kernels.
     pub jobs: JobsConfig,
+    /// Vectors and their corpora.
+    pub vectors: VectorsConfig,
 }
 
 /// Where a configuration comes from: a file, and what the command line says instead.
@@ -112,6 +116,7 @@ impl Config {
             ("[sequencer]", self.sequencer == other.sequencer),
             ("[orders]", self.orders == other.orders),
             ("[jobs]", self.jobs == other.jobs),
+            ("[vectors]", self.vectors == other.vectors),
         ];
         tables.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
     }
