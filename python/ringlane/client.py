@@ -15,6 +15,7 @@ from typing import Any, Literal, SupportsIndex, cast, overload
 import numpy as np
 
 from . import _shim
+from .admin import Admin
 from .batch import Instrument, Instruments
 from .corpora import Corpora
 from .digests import DigestLane
@@ -42,7 +43,8 @@ class Client:
     """A connection to a sidecar; made by `connect()` or `shared()`. Threads may share it. A context manager.
 
     Attributes: `address`, `number` (client number), `pid`, `version`, `build` and `journal` of the sidecar, `board` (name
-    of its shared-memory segment of counters), `corpora`, and `sidecar` when the client started one of its own.
+    of its shared-memory segment of counters), `admin` (what administrators do), `corpora`, and `sidecar` when the client
+    started one of its own.
     """
 
     def __init__(self, address: str, name: str | None, timeout: float | None, sidecar: Sidecar | None = None) -> None:
@@ -52,6 +54,7 @@ class Client:
         self._symbols: Instruments | None = None
         self._watches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWatch] = weakref.WeakKeyDictionary()
         self._control = ControlSocket(address, timeout)
+        self.admin = Admin(self._control)
         try:
             name = _default_name() if name is None else name
             reply, files = self._control.request(

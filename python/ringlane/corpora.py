@@ -83,7 +83,7 @@ class Corpora:
         return [Corpus(**{**entry, "progress": tuple(entry.get("progress", (0, 0)))}) for entry in reply["corpora"]]
 
     def drop(self, name: str) -> None:
-        """Takes a corpus away. Lanes that search it keep it until they are closed. Raises `ValueError` when there is none."""
+        """Takes a corpus away: searches under way end with it, later ones find nothing, status 2. `ValueError` for none."""
         self._client._control.request(op="corpus", what="drop", name=name)
 
     def _one(self, name: str) -> Corpus:

@@ -20,7 +20,11 @@ _OPS = ("normalize", "dot", "cosine", "l2sq", "search")
 
 
 class Found(NamedTuple):
-    """What a search found: `ids` of shape (n, k), dtype uint64, best first and ties by id; `scores` of shape (n, k), float32."""
+    """What a search found.
+
+    `ids` of shape (n, k), dtype uint64, best first, ties by id, beyond what was found all
+    ones; `scores` of shape (n, k), float32, there NaN.
+    """
 
     ids: Array
     scores: Array
@@ -32,7 +36,8 @@ class VectorTicket(Ticket):
     __slots__ = ()
 
     def status(self, timeout: float | None = None) -> Array:
-        """Waits as `result` does; a number a row, shape (n,), dtype uint32: 0, or 1 where it has NaN or an infinity."""
+        """Waits as `result` does; a number a row, shape (n,), dtype uint32: 0, or 1 where it has NaN or an infinity, or 2
+        where the corpus of a search was dropped."""
         return self._records(timeout)["status"]
 
     def found(self, timeout: float | None = None) -> Array:
@@ -52,7 +57,7 @@ class VectorLane(Lane):
     | --- | --- | --- |
     | `"normalize"` | rows (n, dim) | the rows at length 1: (n, dim) float32 |
     | `"dot"`, `"cosine"`, `"l2sq"` | rows (n, dim) and `other` (n, dim) or (dim,) | a value a row: (n,) float32 |
-    | `"search"` | queries (n, dim), with `corpus` and `k` from 1 to 1000 | `Found(ids, scores)`, (n, k) each |
+    | `"search"` | queries (n, dim), with `corpus` and `k` from 1 to 1000 (10) | `Found(ids, scores)`, (n, k) each |
 
     A zero vector has cosine 0.0 and stays as it is when normalised. A row with NaN or an infinity gets status 1, spoils no
     other, and stays as it is, or gives NaN, or finds nothing. `search` is exact: the answer of a plain float32 scan.
@@ -138,5 +143,5 @@ class VectorLane(Lane):
 
     def _looked_at(self, results: Records) -> Any:
         if "ids" in self._outputs:
-            return Found(results["ids"], results["scores"])
+            return Found(results["ids"], results["values"])
         return results[self._outputs[0]]

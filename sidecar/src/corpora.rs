@@ -15,15 +15,14 @@ use nix::sys::stat::Mode;
 use ringlane_layout::limits::{CORPORA_MAX, CORPUS_NAME_BYTES_MAX};
 use serde_json::{Value, json};
 
-use crate::kernels::vector_lanes::Shelf;
-use crate::kernels::vectors::{Corpus, CorpusBuilder, FileFormat, Isa, Metric, VectorFile};
+use crate::kernels::vectors::{self, Corpus, CorpusBuilder, FileFormat, Isa, Metric, VectorFile};
 
 /// Rows that are read between two words about how far it is.
 const ROWS_A_STEP: usize = 1024;
 
 /// The corpora of a sidecar, those that are being loaded included.
 pub struct Corpora {
-    shelf: Arc<Shelf>,
+    shelf: vectors::Corpora,
     directory: Option<PathBuf>,
     bytes_max: u64,
     loads: Mutex<BTreeMap<String, Arc<Load>>>,
@@ -47,7 +46,7 @@ impl Load {
 impl Corpora {
     /// From files of this directory only, together at most so large.
     #[must_use]
-    pub fn new(shelf: Arc<Shelf>, directory: Option<PathBuf>, bytes_max: u64) -> Self {
+    pub fn new(shelf: vectors::Corpora, directory: Option<PathBuf>, bytes_max: u64) -> Self {
         Self { shelf, directory, bytes_max, loads: Mutex::new(BTreeMap::new()) }
     }
 
@@ -84,7 +83,7 @@ impl Corpora {
         let started = std::thread::Builder::new().name("corpus".into()).spawn({
             let load = Arc::clone(&load);
             move || {
-                let outcome = corpora.read(file, format, metric, ids, &load).map(|corpus| corpora.shelf.put(&name, Arc::new(corpus)));
+                let outcome = corpora.read(file, format, metric, ids, &load).map(|corpus| drop(corpora.shelf.put(&name, corpus)));
                 let outcome = outcome.map_err(|words| format!("{path}: {words}"));
                 match &outcome {
                     Ok(()) => tracing::info!(name, path, "corpus loaded"),
@@ -186,7 +185,7 @@ impl Corpora {
         names.iter().map(entry).collect()
     }
 
-    /// Takes a corpus away; lanes that search it keep it until they are closed. False: there is none.
+    /// Takes a corpus away; searches under way end with it, later ones say that it is gone. False: there is none.
     #[must_use]
     pub fn remove(&self, name: &str) -> bool {
         let mut loads = self.loads();
@@ -195,7 +194,7 @@ impl Corpora {
             loads.remove(name);
         }
         drop(loads);
-        self.shelf.remove(name)
+        self.shelf.remove(name).is_some()
     }
 }
 

@@ -20,7 +20,7 @@ use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_layout::region::LaneStatus;
 
 use crate::board::{AddressLock, Board, Identity, clear_leftovers, text_of};
-use crate::config::{Config, JournalConfig};
+use crate::config::{AccessConfig, Config, JournalConfig};
 use crate::control::{Control, Host, Ledger, Lifetime, Policy, Refusals};
 use crate::corpora::Corpora;
 use crate::engine::{ENGINE_VERSION, Engine};
@@ -54,7 +54,7 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     let identity = Identity { address: address.clone(), epoch, started_ns: wall_clock_ns(), config_hash: config.hash() };
     let board = Board::create(&identity, &address_lock)?;
     let (counters, refused) = (board.row(&CONTROL, 0), board.row(&CONTROL, 0));
-    let listener = inherited.map_or_else(|| open_socket(&socket_path), Ok)?;
+    let listener = inherited.map_or_else(|| open_socket(&socket_path, &config.access), Ok)?;
     let heat = Arc::new(Heat::default());
     let (jobs, jobs_thread) = Jobs::start(JobRows::of(&board), Arc::clone(&heat), config.jobs.threads)?;
     let (mut sequencer, commands) = Sequencer::new(engine, journal, board, heat, config.sequencer.clone())?;
@@ -66,11 +66,7 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     let host = Host {
         commands,
         jobs: jobs.clone(),
-        corpora: Arc::new(Corpora::new(
-            Arc::clone(&kernels.shelf),
-            config.vectors.corpus_directory.clone(),
-            config.vectors.corpus_bytes_max,
-        )),
+        corpora: Arc::new(Corpora::new(kernels.corpora.clone(), config.vectors.corpus_directory.clone(), config.vectors.corpus_bytes_max)),
         kernels,
         board: board_name(&address),
         address: address.clone(),
@@ -111,11 +107,15 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// SIGTERM, SIGINT and SIGHUP arrive as a descriptor, in every thread.
+/// SIGTERM, SIGINT and SIGHUP arrive as a descriptor, in every thread. SIGXFSZ arrives nowhere: a file or a lane that passes a
+/// limit of size is an error in words.
 fn block_signals() -> Result<SignalFd, String> {
-    let mut set = SigSet::empty();
+    let (mut set, mut unheard) = (SigSet::empty(), SigSet::empty());
+    unheard.add(Signal::SIGXFSZ);
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|signal| set.add(signal));
-    set.thread_block()
+    unheard
+        .thread_block()
+        .and_then(|()| set.thread_block())
         .and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK))
         .map_err(|error| format!("cannot take signals: {error}"))
 }
@@ -187,7 +187,9 @@ pub(crate) fn configure(engine: &mut Engine, config: &Config, journaled: &[Accou
     // A file that names none has nothing against what the journal has.
     let keep = config.orders.instruments.is_empty() && !known.is_empty();
     let instruments = if keep { known.clone() } else { config.orders.instrument_records() };
-    if let Some(missing) = known.get(instruments.len()) {
+    // What an administrator added while the sidecar ran need not stand in the file.
+    let behind = known.get(instruments.len()..).unwrap_or_default();
+    if let Some(missing) = behind.iter().find(|instrument| instrument.live == 0) {
         return Err(format!(
             "symbol {} is {} in the journal, and the configuration ends before it: instruments can be added behind the others, not \
              removed; restore the entry, or begin a new journal directory",
@@ -195,7 +197,11 @@ pub(crate) fn configure(engine: &mut Engine, config: &Config, journaled: &[Accou
             text_of(&missing.name)
         ));
     }
-    if let Some((known, configured)) = known.iter().zip(&instruments).find(|(known, configured)| known != configured) {
+    if let Some((known, configured)) = known
+        .iter()
+        .zip(&instruments)
+        .find(|(known, configured)| Instrument { live: 0, ..**known } != Instrument { live: 0, ..**configured })
+    {
         return Err(instrument_changed(known, configured));
     }
     for instruments in instruments.get(known.len()..).unwrap_or_default().chunks(BATCH_SLOTS_MAX) {
@@ -204,7 +210,9 @@ pub(crate) fn configure(engine: &mut Engine, config: &Config, journaled: &[Accou
     }
     let keep = config.orders.accounts.is_empty() && !journaled.is_empty();
     let accounts = if keep { Vec::new() } else { config.orders.account_records() };
-    if let Some(account) = journaled.iter().filter(|_| !keep).find_map(|range| first_unnamed(range, &accounts)) {
+    if let Some(account) =
+        journaled.iter().filter(|range| !keep && range.live == 0 && range.symbol == 0).find_map(|range| first_unnamed(range, &accounts))
+    {
         return Err(format!(
             "account {account} is in the journal, and the configuration does not name it any more: accounts can be added and their \
              limits changed, not removed; restore the entry, or begin a new journal directory"
@@ -253,7 +261,7 @@ fn frame_meta(engine: &Engine, kind: FrameKind, lane: u32, schema_hash: u64) -> 
 }
 
 /// Binds the control socket. What a dead sidecar left there is removed; anything else is somebody's and stays.
-fn open_socket(path: &Path) -> Result<OwnedFd, String> {
+fn open_socket(path: &Path, access: &AccessConfig) -> Result<OwnedFd, String> {
     let say = |error: &dyn std::fmt::Display| format!("cannot listen at {}: {error}", path.display());
     let address = UnixAddr::new(path).map_err(|error| say(&error))?;
     let make = || {
@@ -277,7 +285,9 @@ fn open_socket(path: &Path) -> Result<OwnedFd, String> {
     let bound = bind(listener.as_raw_fd(), &address);
     umask(before);
     bound.map_err(|error| say(&error))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(|error| say(&error))?;
+    let gid = access.gid()?;
+    std::os::unix::fs::chown(path, None, gid).map_err(|error| say(&error))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(access.mode())).map_err(|error| say(&error))?;
     listen(&listener, Backlog::MAXALLOWABLE).map_err(|error| say(&error))?;
     Ok(listener)
 }

@@ -1,6 +1,7 @@
 //! The `ringlane` command: `serve` runs a sidecar, `status` looks at one, `replay` reads a recording. A program of yours that adds
 //! kernels to a sidecar has the same commands: its `main` calls [`run`].
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -87,7 +88,7 @@ enum ConfigCommands {
 #[must_use]
 pub fn run(kernels: Kernels) -> ExitCode {
     let level = tracing_subscriber::EnvFilter::try_from_env("RINGLANE_LOG").unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
     let outcome = match Arguments::parse().command {
         Subcommands::Serve { config, socket, journal, embedded } => run_serve(config.as_deref(), socket, journal, embedded, kernels),
         Subcommands::Config { command: ConfigCommands::Check { path } } => run_config_check(&path),

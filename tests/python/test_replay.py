@@ -289,3 +289,75 @@ def test_what_is_not_there_is_said(tmp_path):
     assert "cannot read" in run("replay", tmp_path / "none", code=2).stderr
     (tmp_path / "file.txt").write_text("hello")
     assert "is not a recording" in run("replay", tmp_path / "file.txt", code=2).stderr
+
+
+# ---- snapshots ----
+
+
+def test_snapshots_shorten_the_way_and_stand_in_for_what_was_pruned(tmp_path):
+    journal = tmp_path / "journal"
+    config = {"journal": {"segment_bytes": 1 << 20, "prefault_bytes": 65536}}
+    random = np.random.default_rng(17)
+
+    def trade_on(lane: ringlane.Lane, first: int) -> None:
+        for n in range(first, first + 40):
+            count = 500
+            batch = lane.batch(
+                symbol=random.integers(1, 4, count),
+                side=random.integers(1, 3, count),
+                account=random.integers(1, 20, count),
+                client_order_id=np.arange(n * count + 1, (n + 1) * count + 1),
+                price=1_000_000 + 100 * random.integers(-20, 21, count),
+                quantity=random.integers(1, 50, count),
+            )
+            lane.process(batch)
+
+    with ringlane.Sidecar(journal=journal, config=config) as sidecar, ringlane.connect(sidecar.address) as client:
+        lane = client.open("orders", depth=1024)
+        trade_on(lane, 0)
+        middle = client.snapshot().sequence
+        trade_on(lane, 40)
+        lane.close()
+        live = client.state()
+    whole = summary(journal)
+    assert (whole["snapshot"], whole["pruned"], whole["state_hash"]) == (0, False, live.state_hash)
+    late = middle + 1000
+    book = json.loads(run("book", journal, "--at", late, "--json").stdout)
+    run("export", journal, "--tables", "trades,events", "--out", tmp_path / "whole")
+
+    answers = [json.loads(line) for line in run("replay", "--json", "--from", late, journal).stdout.splitlines()]
+    assert answers[-1]["snapshot"] == middle
+    assert answers[-1]["state_hash"] == live.state_hash
+    assert answers[0]["sequence"] == late
+
+    # What lies before the snapshot goes, as retention would have it.
+    segments = sorted(journal.glob("*.ringlane"))
+    frames = ringlane.read_recording(journal).frames
+    kept = int(frames["segment"][np.searchsorted(frames["first_sequence"], middle + 1, side="right") - 1])
+    assert kept > 1
+    for segment in segments[: kept - 1]:
+        segment.unlink()
+    pruned = summary(journal)
+    assert (pruned["snapshot"], pruned["pruned"], pruned["state_hash"]) == (middle, True, live.state_hash)
+    assert "was pruned" in run("replay", journal).stdout
+    assert json.loads(run("book", journal, "--at", late, "--json").stdout) == book
+    assert json.loads(run("book", journal, "--at", middle, "--json").stdout)["sequence"] == middle
+    assert "was pruned" in run("book", journal, "--at", middle - 1, code=2).stderr
+    run("export", journal, "--tables", "trades,events", "--from", late, "--out", tmp_path / "pruned")
+    for name in ("trades.csv", "events.csv"):
+        header, *rows = (tmp_path / "whole" / name).read_text().splitlines()
+        tail = [row for row in rows if int(row.split(",")[0]) >= late]
+        told = (tmp_path / "pruned" / name).read_text().splitlines()
+        if name == "events.csv":
+            # How many events a lane had got before is known where the snapshot says so; else the numbers are 0.
+            at = header.split(",").index("number")
+            numbers = [row.split(",")[at] for row in told[1:]]
+            assert numbers in ([row.split(",")[at] for row in tail], ["0"] * len(tail))
+            tail = [",".join(row.split(",")[:at] + row.split(",")[at + 1 :]) for row in tail]
+            told = [header] + [",".join(row.split(",")[:at] + row.split(",")[at + 1 :]) for row in told[1:]]
+        assert told == [header, *tail]
+        assert 0 < len(tail) < len(rows)
+    assert summary("--verify", journal)["verified"]["equal"]
+    for snapshot in journal.glob("*.snapshot"):
+        snapshot.unlink()
+    assert "nor a snapshot of it" in run("replay", journal, code=2).stderr

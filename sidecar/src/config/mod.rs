@@ -111,6 +111,8 @@ impl Config {
     pub fn differs_at_start(&self, other: &Self) -> Vec<&'static str> {
         let tables = [
             ("socket", self.socket == other.socket),
+            ("access.socket_mode", self.access.socket_mode == other.access.socket_mode),
+            ("access.socket_group", self.access.socket_group == other.access.socket_group),
             ("[journal]", self.journal == other.journal),
             ("[snapshots]", self.snapshots == other.snapshots),
             ("[sequencer]", self.sequencer == other.sequencer),

@@ -204,6 +204,7 @@ impl Session {
             Request::Corpus(request) => self.corpus(host, request),
             Request::Close { lane } => self.close(lane, host),
             Request::Snapshot {} => super::snapshot::ask(&self.grant, host).map(Reply::from),
+            Request::Admin(request) => super::admin::administer(&request, &self.peer, &self.grant, host).map(Reply::from),
             Request::Query(query) => self.query(Question::new(query)?, host),
         }
     }

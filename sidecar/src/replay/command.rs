@@ -131,7 +131,8 @@ fn replay_one(arguments: &ReplayArguments, recording: &Path) -> Result<(Value, u
         return Err("a report is of one recording; name one".into());
     }
     let begin = Instant::now();
-    let mut walk = Walk::open(recording, arguments.until)?;
+    let from = arguments.filter.from.filter(|_| !arguments.verify);
+    let mut walk = Walk::open_at(recording, from, arguments.until)?;
     let verdict = if arguments.verify {
         Some(verify::verify(&mut walk, arguments.against.as_deref(), arguments.until)?)
     } else {
@@ -248,13 +249,16 @@ fn summary(walk: &Walk, took: Duration) -> Value {
         "output_hash": format!("{:016x}", engine.output_hash()), "sequence": engine.next_sequence() - 1, "frames": frames,
         "records": records, "bytes": bytes, "accepted": counters.accepted, "rejected": counters.rejected, "trades": counters.trades,
         "resting": counters.resting, "seconds": seconds, "records_per_s": (records as f64 / seconds.max(1e-9)).round(),
-        "torn": walk.torn(), "version": env!("CARGO_PKG_VERSION"),
+        "torn": walk.torn(), "snapshot": walk.begun().0, "pruned": walk.begun().1, "version": env!("CARGO_PKG_VERSION"),
     })
 }
 
 fn print_summary(summary: &Value, is_one_of_several: bool) {
     if is_one_of_several {
         println!("{}", summary["recording"].as_str().unwrap_or(""));
+    }
+    if summary["pruned"] == true {
+        println!("begins at    the snapshot of sequence {}; what came before was pruned", summary["snapshot"]);
     }
     println!("state hash   {}", summary["state_hash"].as_str().unwrap_or(""));
     println!("sequence     {} ({} frames)", summary["sequence"], summary["frames"]);

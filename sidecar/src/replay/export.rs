@@ -92,7 +92,7 @@ pub fn run(arguments: &ExportArguments) -> Result<ExitCode, String> {
         recording.with_file_name(name)
     });
     // The recording is opened first: what is none leaves no empty files behind.
-    let mut walk = Walk::open(recording, arguments.until)?;
+    let mut walk = Walk::open_at(recording, arguments.filter.from, arguments.until)?;
     std::fs::create_dir_all(&directory).map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
     let mut outputs = Vec::new();
     for table in wanted {
@@ -112,6 +112,9 @@ pub fn run(arguments: &ExportArguments) -> Result<ExitCode, String> {
         for file in &written {
             println!("{:>12} rows  {}", file["rows"], file["file"].as_str().unwrap_or(""));
         }
+    }
+    if let (snapshot, true) = walk.begun() {
+        eprintln!("ringlane: {}: what came before sequence {} was pruned", recording.display(), snapshot + 1);
     }
     let torn = walk.torn();
     torn.iter().for_each(|words| eprintln!("ringlane: {}: {words}", recording.display()));
@@ -151,10 +154,11 @@ fn choose(names: &[String]) -> Result<Vec<Table>, String> {
 
 fn rows(arguments: &ExportArguments, walk: &mut Walk, outputs: &mut [Output]) -> Result<(), String> {
     let path = walk.path().to_owned();
-    let mut numbers = Vec::new();
+    let mut numbers = walk.event_numbers();
     let filter = &arguments.filter;
     let all = !filter.names_any() && filter.from.is_none();
     while let Some(step) = walk.step().map_err(|halt| halt.words(&path))? {
+        numbers.see(&step);
         for Output { table, sink, .. } in &mut *outputs {
             let subject = table.subject();
             table.rows(&step, &mut numbers, |place, parts| {

@@ -1,6 +1,7 @@
 //! Replay: a recording applied to a fresh engine. Recovery at start and the tools that look at a recording (`ringlane replay`,
 //! `book`, `export`, `import`) apply the same frames through the same engine.
 
+mod beginning;
 pub mod book;
 pub mod columns;
 pub mod command;
