@@ -22,6 +22,7 @@ use ringlane_layout::region::LaneStatus;
 use crate::board::{AddressLock, Board, Identity, clear_leftovers, text_of};
 use crate::config::{AccessConfig, Config, JournalConfig};
 use crate::control::{Control, Host, Ledger, Lifetime, Policy, Refusals};
+use crate::corpora::Corpora;
 use crate::engine::{ENGINE_VERSION, Engine};
 use crate::jobs::{Heat, JobRows, Jobs};
 use crate::journal::{Epoch, FrameKind, FrameMeta, JournalLock, LaneClose, LaneOpen, Writer, WriterConfig};
@@ -68,6 +69,7 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     let host = Host {
         commands,
         jobs: jobs.clone(),
+        corpora: Arc::new(Corpora::new(kernels.corpora.clone(), config.vectors.corpus_directory.clone(), config.vectors.corpus_bytes_max)),
         kernels,
         board: board_name(&address),
         address: address.clone(),
