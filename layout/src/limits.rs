@@ -140,6 +140,14 @@ pub const PAYLOADS_A_RUN: usize = 64;
 pub const TILE_BYTES: usize = 64 * 1024;
 /// How long a thread of the pool looks for more work of a lane before the lane must ring, nanoseconds.
 pub const JOB_LINGER_NS: u64 = 30_000;
+/// Most bytes of frames that gather while those before them are made durable.
+pub const COMMIT_BYTES_MAX: usize = 4 << 20;
+/// Pause before frames that the disk refused are written again: the first, and the longest, nanoseconds.
+pub const COMMIT_RETRY_NS_MIN: u64 = 20_000_000;
+/// See `COMMIT_RETRY_NS_MIN`.
+pub const COMMIT_RETRY_NS_MAX: u64 = 60_000_000_000;
+/// Longest that a question, or a clean stop, waits for the disk, nanoseconds.
+pub const SETTLE_NS_MAX: u64 = 10_000_000_000;
 /// Longest that the sidecar's end waits for jobs, nanoseconds.
 pub const JOBS_STOP_NS_MAX: u64 = 10_000_000_000;
 

@@ -20,7 +20,7 @@ use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_layout::region::LaneStatus;
 
 use crate::board::{AddressLock, Board, Identity, clear_leftovers, text_of};
-use crate::config::{AccessConfig, Config, JournalConfig};
+use crate::config::{AccessConfig, Config, Durability, JournalConfig};
 use crate::control::{Control, Host, Ledger, Lifetime, Policy, Refusals};
 use crate::corpora::Corpora;
 use crate::engine::{ENGINE_VERSION, Engine};
@@ -148,8 +148,8 @@ fn recover(config: &Config) -> Result<Start, String> {
     let accounts = engine.orders.account_limits();
     let added = configure(&mut engine, config, &accounts)?;
     let words = Epoch { number: epoch, engine_version: ENGINE_VERSION, request_schema_hash: OrderRequest::SCHEMA_HASH };
-    let JournalConfig { segment_bytes, prefault_bytes, retention_bytes, spare_segments, disk_hours_min, .. } = config.journal;
-    let (is_mapped, avoid_cpu) = (true, config.sequencer.cpu);
+    let JournalConfig { durability, segment_bytes, prefault_bytes, retention_bytes, spare_segments, disk_hours_min, .. } = config.journal;
+    let (is_mapped, avoid_cpu) = (durability == Durability::Process, config.sequencer.cpu);
     let writer_config =
         WriterConfig { segment_bytes, prefault_bytes, retention_bytes, spare_segments, disk_hours_min, is_mapped, avoid_cpu };
     let mut writer = Writer::open(directory, next_index, writer_config, words, &start)?;

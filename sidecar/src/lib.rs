@@ -18,6 +18,7 @@ pub mod program;
 pub mod recovery;
 pub mod replay;
 pub mod section;
+pub mod segments;
 pub mod sequencer;
 pub mod service;
 pub mod status;

@@ -16,6 +16,7 @@ use crate::replay::book::{self, BookArguments};
 use crate::replay::command::{self, ReplayArguments};
 use crate::replay::export::{self, ExportArguments};
 use crate::replay::import::{self, ImportArguments};
+use crate::segments::{self, JournalCommand};
 use crate::status::{status, status_text};
 use crate::top::top;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -87,6 +88,11 @@ enum Subcommands {
     /// Live through recordings again: state hash, records, report. Exit code: 0 whole, 1 `--verify` found a difference, 2 torn,
     /// damaged or no recording.
     Replay(ReplayArguments),
+    /// Look at a journal's files, check them, and make room.
+    Journal {
+        #[command(subcommand)]
+        command: JournalCommand,
+    },
     /// Show books, positions and open orders of a moment in a recording.
     Book(BookArguments),
     /// Write a recording's orders, results, events and trades as CSV, JSON lines, Parquet or numpy arrays.
@@ -123,6 +129,7 @@ pub fn run(kernels: Kernels) -> ExitCode {
         Subcommands::Top { address, interval_ms } => top(&address_of(address), interval_ms).map(|()| ExitCode::SUCCESS),
         Subcommands::Doctor { address, config, journal, json } => run_doctor(address, config, journal, json),
         Subcommands::Replay(arguments) => command::run(&arguments),
+        Subcommands::Journal { command } => segments::run(&command),
         Subcommands::Book(arguments) => book::run(&arguments),
         Subcommands::Export(arguments) => export::run(&arguments),
         Subcommands::Import(arguments) => import::run(&arguments),

@@ -7,12 +7,25 @@ use serde::Deserialize;
 
 use super::Wrong;
 
+/// What a result that was given out survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// The end of the process, `kill -9` included.
+    #[default]
+    Process,
+    /// The end of the machine too: its frame was synced to the disk before.
+    Disk,
+}
+
 /// `[journal]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JournalConfig {
     /// Directory of the segments; none: nothing is recorded.
     pub directory: Option<PathBuf>,
+    /// What a result that was given out survives.
+    pub durability: Durability,
     /// Size of one segment, bytes.
     pub segment_bytes: u64,
     /// How far ahead of the writer pages are faulted in, bytes.
@@ -29,6 +42,7 @@ impl Default for JournalConfig {
     fn default() -> Self {
         Self {
             directory: None,
+            durability: Durability::Process,
             segment_bytes: 256 << 20,
             prefault_bytes: 16 << 20,
             retention_bytes: 32 << 30,

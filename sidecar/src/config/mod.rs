@@ -19,7 +19,7 @@ use serde::Deserialize;
 pub use access::{AccessConfig, AccessRule};
 pub use diagnosis::Wrong;
 pub use jobs::JobsConfig;
-pub use journal::JournalConfig;
+pub use journal::{Durability, JournalConfig};
 pub use metrics::MetricsConfig;
 pub use orders::{AccountsConfig, InstrumentConfig, OrdersConfig};
 pub use sequencer::{LanesConfig, SequencerConfig};

@@ -22,6 +22,7 @@
 //!
 //! Format 1 had no SegmentReserve and no STOP, was never recycled, and had zeros behind its last frame; it is still read.
 
+mod commit;
 mod first_page;
 mod lock;
 mod reader;
@@ -37,9 +38,10 @@ use ringlane_layout::orders::{AccountLimits, AdminAction, BookLimits, Instrument
 use ringlane_layout::record::{Record, RecordSchema};
 use ringlane_layout::{codes, record};
 
+pub use commit::{Ended, Waker};
 pub use lock::JournalLock;
 pub use reader::{Frame, JournalEnd, Reader, list_segments};
-pub use retention::newest_snapshot_sequence;
+pub use retention::{Kept, first_may_go, newest_snapshot_sequence, survey};
 pub use segment::stand_back;
 pub use snapshot::{Snapshot, SnapshotHeader, SnapshotWriter, clean_snapshots, list_snapshots};
 pub use supply::{Disk, Trouble};

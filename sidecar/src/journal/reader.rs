@@ -276,11 +276,17 @@ impl Reader {
 
     /// What the segment that follows says of this one.
     fn held_again_behind(&self) -> Option<u64> {
-        let (_, path) = self.segments.as_slice().first()?;
-        match first_page(&File::open(path).ok()?, path).ok()? {
-            FirstPage::Header(next) if next.holds_again != 0 && next.epoch == self.segment_header.epoch => Some(next.first_sequence),
-            _ => None,
+        // A disk that failed twice may have left a segment in between that was never begun.
+        for (_, path) in self.segments.as_slice() {
+            match first_page(&File::open(path).ok()?, path).ok()? {
+                FirstPage::Header(next) if next.holds_again != 0 && next.epoch == self.segment_header.epoch => {
+                    return Some(next.first_sequence);
+                }
+                FirstPage::Header(_) => return None,
+                FirstPage::Unused | FirstPage::Torn => {}
+            }
         }
+        None
     }
 
     /// Whether a segment of this name and header may follow what was read so far.

@@ -72,7 +72,7 @@ impl Spare {
         let path = directory.join(segment_name(index));
         std::fs::rename(&self.path, &path)?;
         File::open(directory)?.sync_all()?;
-        Ok(Segment { index, frame_seed, map, len: self.len as usize, file: self.file, path })
+        Ok(Segment { index, frame_seed, map, len: self.len as usize, file: Arc::new(self.file), path })
     }
 
     /// Gives its space back.
@@ -90,11 +90,17 @@ pub struct Segment {
     pub frame_seed: u32,
     map: Option<Arc<MmapRaw>>,
     len: usize,
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
 }
 
 impl Segment {
+    /// Its file, for who writes it without a map.
+    #[must_use]
+    pub fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
     /// Size, bytes.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -58,15 +58,20 @@ pub struct Disk {
     pub trouble: AtomicU64,
     /// Why a segment could not be had, as errno; 0 when it could.
     pub errno: AtomicU64,
+    /// Why frames could not be made durable, as errno; 0 when they could.
+    pub sync_errno: AtomicU64,
     /// Segments that were used again.
     pub recycled: AtomicU64,
 }
 
 impl Disk {
-    /// Why no segment can be had, in words; none when one can.
+    /// Why no segment can be had, or none be made durable, in words; none when both can.
     #[must_use]
     pub fn why_unwritable(&self) -> Option<String> {
-        let errno = self.errno.load(Relaxed);
+        let errno = match self.sync_errno.load(Relaxed) {
+            0 => self.errno.load(Relaxed),
+            errno => errno,
+        };
         (errno != 0).then(|| Errno::from_raw(errno as i32).desc().to_owned())
     }
 }

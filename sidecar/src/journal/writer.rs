@@ -5,13 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use nix::sched::{sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
-use ringlane_layout::limits::{LANES_MAX, RECORD_BYTES};
+use ringlane_layout::limits::{LANES_MAX, RECORD_BYTES, SETTLE_NS_MAX};
 use ringlane_layout::record::RecordBytes;
 
+use super::commit::{Again, Commit, Ended, Flush, Waker, frames};
 use super::segment::{Segment, stand_back};
 use super::supply::{Disk, Job, POPULATE_STEP_BYTES, Supply};
 use super::{FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, FrameKind, SEGMENT_MAGIC, SegmentHeader, frame_crc, segment_crc};
@@ -115,11 +117,25 @@ pub struct Writer {
     /// Bytes appended since this writer was opened.
     bytes: u64,
     disk: Arc<Disk>,
+    /// Group commit; none where the process's end is all that is guarded against.
+    commit: Option<Commit>,
 }
 
 impl Writer {
     /// Opens a new segment of number `index` behind what the directory holds.
     pub fn open(directory: &Path, index: u64, config: WriterConfig, epoch: Epoch, start: &FrameMeta) -> Result<Self, String> {
+        Self::open_flushed(directory, index, config, epoch, start, std::fs::File::sync_data)
+    }
+
+    /// The same, where `flush` is what makes a file durable that is not mapped.
+    pub(super) fn open_flushed(
+        directory: &Path,
+        index: u64,
+        config: WriterConfig,
+        epoch: Epoch,
+        start: &FrameMeta,
+        flush: Flush,
+    ) -> Result<Self, String> {
         let (jobs, job_queue) = bounded(JOBS_MAX);
         let (made, segments) = bounded(1);
         let disk = Arc::new(Disk::default());
@@ -137,6 +153,8 @@ impl Writer {
                 supply.run(&job_queue, &made);
             })
             .map_err(|error| format!("cannot start the journal's helper thread: {error}"))?;
+        let durable = start.first_sequence.saturating_sub(1);
+        let commit = (!config.is_mapped).then(|| Commit::start(durable, config.segment_bytes, flush)).transpose()?;
         let mut writer = Self {
             segment,
             offset: 0,
@@ -152,8 +170,9 @@ impl Writer {
             boot_id: boot_id(),
             bytes: 0,
             disk,
+            commit,
         };
-        writer.begin_segment(start);
+        writer.begin_segment(start, false);
         // Ready means ready: what is faulted in ahead is there before the first order.
         writer.segment.pages().into_iter().for_each(|pages| pages.populate(0, writer.prefault_bytes));
         writer.populated = writer.prefault_bytes.next_multiple_of(POPULATE_STEP_BYTES).min(writer.segment.len());
@@ -184,8 +203,11 @@ impl Writer {
     pub fn append(&mut self, meta: &FrameMeta, count: usize, fill: impl FnOnce(&mut [RecordBytes])) -> Result<&[RecordBytes], Full> {
         let payload_bytes = count * RECORD_BYTES;
         let frame_bytes = FRAME_HEADER_BYTES + payload_bytes;
-        if self.offset + frame_bytes > self.orders_end && !self.make_room(meta, count) {
+        if (self.offset + frame_bytes > self.orders_end || self.commit.is_some()) && !self.make_room(meta, count) {
             return Err(Full);
+        }
+        if self.commit.is_some() {
+            return Ok(self.append_private(meta, frame_bytes, fill));
         }
         let offset = self.offset;
         self.offset += frame_bytes;
@@ -202,23 +224,45 @@ impl Writer {
         let records = bytemuck::cast_slice_mut(payload);
         fill(records);
         next.fill(0);
-        head.copy_from_slice(bytemuck::bytes_of(&sealed_header(frame_seed, meta, payload)));
+        head.copy_from_slice(bytemuck::bytes_of(&sealed_header(frame_seed, meta, meta.first_sequence.saturating_sub(1), payload)));
         Ok(bytemuck::cast_slice(payload))
+    }
+
+    /// Appends a frame to what gathers for the next commit.
+    fn append_private(&mut self, meta: &FrameMeta, frame_bytes: usize, fill: impl FnOnce(&mut [RecordBytes])) -> &[RecordBytes] {
+        let (offset, frame_seed) = (self.offset, self.segment.frame_seed);
+        let upto = meta.first_sequence + ((frame_bytes - FRAME_HEADER_BYTES) / RECORD_BYTES) as u64 - 1;
+        self.offset += frame_bytes;
+        self.bytes += frame_bytes as u64;
+        if self.offset >= self.look_at {
+            self.order_next();
+        }
+        let durable = self.durable_upto(upto);
+        let (head, payload) = self.place(offset, frame_bytes, upto).split_at_mut(FRAME_HEADER_BYTES);
+        fill(bytemuck::cast_slice_mut(payload));
+        head.copy_from_slice(bytemuck::bytes_of(&sealed_header(frame_seed, meta, durable, payload)));
+        bytemuck::cast_slice(payload)
     }
 
     /// Goes on in the next segment if this frame needs it. False: it is not there yet, and the frame cannot be appended.
     #[cold]
     pub fn make_room(&mut self, meta: &FrameMeta, count: usize) -> bool {
-        let end = self.offset + FRAME_HEADER_BYTES + count * RECORD_BYTES;
+        let frame_bytes = FRAME_HEADER_BYTES + count * RECORD_BYTES;
+        let end = self.offset + frame_bytes;
+        // The end of a lane is taken also while the disk does not keep up; there are only so many.
+        if meta.kind != FrameKind::LaneClose && self.commit.as_ref().is_some_and(|commit| !commit.has_room(frame_bytes)) {
+            return false;
+        }
         if end <= self.orders_end {
             return true;
         }
         if !self.next_ordered {
             self.next_ordered = self.jobs.try_send(Job::Make(self.segment.index + 1)).is_ok();
         }
-        match self.segments.try_recv() {
-            Ok(next) => self.roll(next, meta),
-            Err(_) => {
+        let may_roll = self.commit.as_ref().is_none_or(|commit| commit.may_roll(self.segment.index));
+        match may_roll.then(|| self.segments.try_recv().ok()).flatten() {
+            Some(next) => self.roll(next, meta),
+            None => {
                 let limit = match meta.kind {
                     // Lanes open while the next segment is late, and end also when none can be had.
                     FrameKind::LaneOpen => self.orders_end.midpoint(self.segment.len()),
@@ -237,7 +281,9 @@ impl Writer {
             if let Some(why) = self.disk.why_unwritable() {
                 return Err(format!("cannot make the next journal segment: {why}"));
             }
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            self.hand_over();
+            self.drive(Duration::ZERO);
+            std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }
@@ -248,6 +294,92 @@ impl Writer {
         let appended = self.append(meta, records.len(), |place| place.copy_from_slice(records));
         assert!(appended.is_ok(), "there was room");
         Ok(())
+    }
+
+    /// The bytes of the journal's open end that are to be written, holding records up to `upto`.
+    fn place(&mut self, offset: usize, len: usize, upto: u64) -> &mut [u8] {
+        match &mut self.commit {
+            Some(commit) => commit.place(&self.segment, offset, len, upto),
+            None => self.segment.slice_mut(offset, len),
+        }
+    }
+
+    /// Who is told when a commit has ended.
+    pub fn set_waker(&self, waker: Waker) {
+        if let Some(commit) = &self.commit {
+            commit.set_waker(waker);
+        }
+    }
+
+    /// Whether frames are durable only some time after they were appended.
+    #[must_use]
+    pub fn is_gated(&self) -> bool {
+        self.commit.is_some()
+    }
+
+    /// Last sequence number that survives what the journal promises to survive, where `appended` is the last one in it.
+    #[must_use]
+    pub fn durable_upto(&self, appended: u64) -> u64 {
+        self.commit.as_ref().map_or(appended, Commit::durable)
+    }
+
+    /// Whether everything appended is durable.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.commit.as_ref().is_none_or(Commit::is_settled)
+    }
+
+    /// Begins to make durable what was appended, unless that is under way for frames before. True: it was begun.
+    pub fn hand_over(&mut self) -> bool {
+        self.commit.as_mut().is_some_and(Commit::hand_over)
+    }
+
+    /// Looks whether a commit has ended, and waits for it so long. What the disk refused goes to another segment.
+    pub fn drive(&mut self, longest: Duration) -> Ended {
+        let Some(commit) = &mut self.commit else { return Ended::Nothing };
+        let ended = if longest.is_zero() { commit.poll() } else { commit.wait(longest) };
+        match ended {
+            Ended::Nothing => {}
+            Ended::Durable(_) => self.disk.sync_errno.store(0, Ordering::Relaxed),
+            Ended::Failed => self.disk.sync_errno.store(commit.errno(), Ordering::Relaxed),
+        }
+        if commit.may_try_again() {
+            self.write_again();
+        }
+        ended
+    }
+
+    /// Writes what is not durable to a segment in which nothing failed yet: the open one, where it was not touched, or the
+    /// next. Never to the failed one: after a failed sync nobody knows what of it is on the disk.
+    #[cold]
+    fn write_again(&mut self) {
+        let Some(commit) = &mut self.commit else { return };
+        let mut old = None;
+        if commit.failed_index() == Some(self.segment.index) {
+            if !self.next_ordered {
+                self.next_ordered = self.jobs.try_send(Job::Make(self.segment.index + 1)).is_ok();
+            }
+            // It is told of errors by who makes it.
+            let Ok(next) = self.segments.try_recv() else { return };
+            self.next_ordered = false;
+            old = Some(std::mem::replace(&mut self.segment, next));
+        }
+        let Some(Again { first_sequence, output_hash, frames: bytes }) = commit.take_failed() else { return };
+        let time_ns = frames(&bytes).next().map_or(0, |(header, _)| header.time_ns);
+        let (kind, lane, first_slot, schema_hash, waiting_slots) = (FrameKind::End, 0, 0, 0, 0);
+        let meta = FrameMeta { kind, lane, first_sequence, first_slot, schema_hash, output_hash, time_ns, waiting_slots };
+        self.begin_segment(&meta, true);
+        assert!(self.offset + bytes.len() <= self.segment.len() - FRAME_HEADER_BYTES, "what gathers fits a segment");
+        for (mut header, frame) in frames(&bytes) {
+            let payload = &frame[FRAME_HEADER_BYTES..];
+            header.crc32c = frame_crc(self.segment.frame_seed, &header, payload);
+            let upto = header.first_sequence + (payload.len() / RECORD_BYTES) as u64 - 1;
+            let place = self.place(self.offset, frame.len(), upto);
+            place[..FRAME_HEADER_BYTES].copy_from_slice(bytemuck::bytes_of(&header));
+            place[FRAME_HEADER_BYTES..].copy_from_slice(payload);
+            self.offset += frame.len();
+        }
+        let _ = self.jobs.send(Job::Rolled(old, first_sequence));
     }
 
     /// Tells the helper how far the writer has come. Out of line: once in 16,384 records.
@@ -271,28 +403,49 @@ impl Writer {
         self.look_at = pages_at.min(next_at).max(self.offset + FRAME_HEADER_BYTES);
     }
 
+    /// Orders the next segment in time. The pages of a segment that is not mapped are nobody's concern.
+    #[cold]
+    fn order_next(&mut self) {
+        let half = self.segment.len() / 2;
+        if !self.next_ordered && self.offset >= half {
+            self.next_ordered = self.jobs.try_send(Job::Make(self.segment.index + 1)).is_ok();
+        }
+        self.look_at = if self.next_ordered { usize::MAX } else { half.max(self.offset + FRAME_HEADER_BYTES) };
+    }
+
     /// Goes on in the next segment.
     #[cold]
     fn roll(&mut self, next: Segment, meta: &FrameMeta) {
         self.mark(FrameKind::End, meta);
         self.next_ordered = false;
         let old = std::mem::replace(&mut self.segment, next);
-        self.begin_segment(meta);
+        self.begin_segment(meta, false);
         // The helper is alive as long as this end of its queue is, and the queue keeps room for this.
         let _ = self.jobs.send(Job::Rolled(Some(old), meta.first_sequence));
     }
 
     /// Ends the segment with a frame that has no records.
     fn mark(&mut self, kind: FrameKind, meta: &FrameMeta) {
-        let mark = sealed_header(self.segment.frame_seed, &FrameMeta { kind, lane: 0, first_slot: 0, schema_hash: 0, ..*meta }, &[]);
-        self.segment.slice_mut(self.offset, FRAME_HEADER_BYTES).copy_from_slice(bytemuck::bytes_of(&mark));
+        let upto = meta.first_sequence.saturating_sub(1);
+        let durable = self.durable_upto(upto);
+        let meta = FrameMeta { kind, lane: 0, first_slot: 0, schema_hash: 0, ..*meta };
+        let mark = sealed_header(self.segment.frame_seed, &meta, durable, &[]);
+        self.place(self.offset, FRAME_HEADER_BYTES, upto).copy_from_slice(bytemuck::bytes_of(&mark));
         self.offset += FRAME_HEADER_BYTES;
     }
 
     /// Ends the journal cleanly, which is marked: `end` says what would have come next. What was reserved and not used is
     /// given back.
     pub fn close(mut self, end: &FrameMeta) {
-        self.mark(FrameKind::Stop, end);
+        // A disk that failed has no clean end.
+        if self.is_settled() {
+            self.mark(FrameKind::Stop, end);
+            self.hand_over();
+            self.drive(Duration::from_nanos(SETTLE_NS_MAX));
+        }
+        if let Some(commit) = self.commit.take() {
+            commit.stop();
+        }
         drop(self.jobs);
         // Ends the helper's wait to hand over a segment that was made ahead.
         let unused = self.segments.recv();
@@ -305,7 +458,7 @@ impl Writer {
         self.segment.close(self.offset);
     }
 
-    fn begin_segment(&mut self, meta: &FrameMeta) {
+    fn begin_segment(&mut self, meta: &FrameMeta, holds_again: bool) {
         let mut header = SegmentHeader {
             magic: SEGMENT_MAGIC,
             format_version: super::FORMAT_VERSION,
@@ -318,11 +471,12 @@ impl Writer {
             boot_id: self.boot_id,
             request_schema_hash: self.epoch.request_schema_hash,
             frame_seed: self.segment.frame_seed,
+            holds_again: holds_again.into(),
             ..SegmentHeader::default()
         };
         header.crc32c = segment_crc(&header);
         let bytes = bytemuck::bytes_of(&header);
-        self.segment.slice_mut(0, bytes.len()).copy_from_slice(bytes);
+        self.place(0, bytes.len(), meta.first_sequence.saturating_sub(1)).copy_from_slice(bytes);
         self.offset = FRAMES_OFFSET;
         // Room for the ends of lanes, and for END.
         self.orders_end = self.segment.len() - ADMIN_BYTES.min(self.segment.len() / 4) - FRAME_HEADER_BYTES;
@@ -331,7 +485,7 @@ impl Writer {
     }
 }
 
-fn sealed_header(frame_seed: u32, meta: &FrameMeta, payload: &[u8]) -> FrameHeader {
+fn sealed_header(frame_seed: u32, meta: &FrameMeta, durable_upto: u64, payload: &[u8]) -> FrameHeader {
     let mut header = FrameHeader {
         payload_bytes: payload.len() as u32,
         crc32c: 0,
@@ -339,7 +493,7 @@ fn sealed_header(frame_seed: u32, meta: &FrameMeta, payload: &[u8]) -> FrameHead
         first_slot: meta.first_slot,
         schema_hash: meta.schema_hash,
         output_hash: meta.output_hash,
-        durable_upto: meta.first_sequence.saturating_sub(1),
+        durable_upto,
         time_ns: meta.time_ns,
         lane: meta.lane,
         kind: meta.kind as u8,

@@ -78,6 +78,8 @@ pub struct Lane {
     result_ring: RecordRing,
     intake: Intake,
     answered: Answered,
+    /// `completed` as the client sees it.
+    completed: u64,
     events: EventRing,
 }
 
@@ -152,6 +154,7 @@ impl Lane {
             result_ring,
             intake: Intake::new(geometry.depth_slots, 0),
             answered: Answered::default(),
+            completed: 0,
             events,
         })
     }
@@ -174,16 +177,16 @@ impl Lane {
         &self.doorbell
     }
 
-    /// Checked cursors: submitted, completed, released.
+    /// Checked cursors: submitted, completed as the client sees it, released.
     #[must_use]
     pub fn cursors(&self) -> (u64, u64, u64) {
-        (self.intake.submitted(), self.intake.taken(), self.intake.released())
+        (self.intake.submitted(), self.completed, self.intake.released())
     }
 
-    /// Event counts: put into the ring, dropped.
+    /// Event counts: published in the ring, dropped.
     #[must_use]
     pub fn event_counts(&self) -> (u64, u64) {
-        (self.events.written, self.events.dropped)
+        (self.events.published, self.events.dropped)
     }
 
     /// Size of both regions, bytes.
@@ -226,8 +229,16 @@ impl Lane {
     /// Makes all written results visible, and wakes the client if it sleeps for them.
     #[inline]
     pub fn complete(&mut self) {
+        self.complete_to(self.intake.taken());
+    }
+
+    /// Makes the results below `completed` visible; as [`Lane::complete`].
+    #[inline]
+    pub fn complete_to(&mut self, completed: u64) {
+        debug_assert!((self.completed..=self.intake.taken()).contains(&completed));
+        self.completed = completed;
         let (requests, results) = (self.requests.bytes(), self.results.bytes());
-        if ring::complete(SidecarWords::of(&results), ClientWords::of(&requests), &mut self.answered, self.intake.taken()) {
+        if ring::complete(SidecarWords::of(&results), ClientWords::of(&requests), &mut self.answered, completed) {
             self.notify();
         }
         self.result_ring.expect_write(self.intake.taken());
@@ -265,21 +276,31 @@ impl Lane {
         Ok(())
     }
 
-    /// Tells a lagging reader of its gap also when no further event comes. True: nothing is left to tell.
+    /// Puts a lagging reader's gap into the ring also when no further event comes. True: nothing is left to put there.
     pub fn retry_gap(&mut self) -> Result<bool, LaneStatus> {
         self.flush_gap()?;
-        self.publish_events();
         Ok(self.events.gap_first == 0)
     }
 
     /// Makes all events in the ring visible, and wakes the client if it sleeps for them.
     pub fn publish_events(&mut self) {
-        if self.events.published == self.events.written {
+        self.publish_events_to(self.events.written);
+    }
+
+    /// Events in the ring, those included that are not visible yet.
+    #[must_use]
+    pub fn events_written(&self) -> u64 {
+        self.events.written
+    }
+
+    /// Makes the events below `written` visible; as [`Lane::publish_events`].
+    pub fn publish_events_to(&mut self, written: u64) {
+        if self.events.published >= written {
             return;
         }
-        self.events.published = self.events.written;
+        self.events.published = written;
         let (requests, results) = (self.requests.bytes(), self.results.bytes());
-        if ring::publish_events(SidecarWords::of(&results), ClientWords::of(&requests), &mut self.events.answered, self.events.written) {
+        if ring::publish_events(SidecarWords::of(&results), ClientWords::of(&requests), &mut self.events.answered, written) {
             self.notify();
         }
     }

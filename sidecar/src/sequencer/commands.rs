@@ -14,6 +14,7 @@ use ringlane_layout::record::Record;
 use ringlane_layout::region::LaneStatus;
 
 use super::administration::Administration;
+use super::durability::After;
 use super::turns::{Closing, Turn};
 use super::{Sequencer, meta, send_events};
 use crate::engine::Engine;
@@ -86,14 +87,18 @@ impl Sequencer {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Open(lane, open, answer)) => {
-                    let _ = answer.send(self.open(lane, &open));
+                    let opened = self.open(lane, &open);
+                    self.answer_after(After::Opened(answer, opened));
                 }
                 Ok(Command::Close(number, status, answer)) => match self.row_of(number) {
                     Some(row) => self.close(row, Closing { left: 0, status, answer }),
                     None => drop(answer.map(|answer| answer.send(false))),
                 },
                 Ok(Command::Query(question)) => {
-                    question(&self.engine);
+                    // What is asked for may be told only when it is durable. Without an answer the question fails.
+                    if self.settle_all() {
+                        question(&self.engine);
+                    }
                     // One question a turn of the round: lanes are looked at before the next.
                     return self.wake.pending.store(true, Ordering::Relaxed);
                 }
@@ -101,7 +106,8 @@ impl Sequencer {
                     let _ = answer.send(self.want_snapshot());
                 }
                 Ok(Command::Administer(administration, answer)) => {
-                    let _ = answer.send(self.administer(administration));
+                    let done = self.administer(administration);
+                    self.answer_after(After::Administered(answer, done));
                 }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return self.stop(),
                 Err(TryRecvError::Empty) => return,
@@ -196,7 +202,7 @@ impl Sequencer {
     }
 
     pub(super) fn end(&mut self, row: usize, status: LaneStatus) {
-        let Some(mut lane) = self.lanes[row].take() else { return };
+        let Some(lane) = self.lanes[row].take() else { return };
         self.lane_count -= 1;
         self.heat.set_orders(self.lane_count > 0);
         // Before the descriptor closes: a duplicate that the client keeps would leave a ghost in the set.
@@ -212,16 +218,8 @@ impl Sequencer {
         self.journal_close(&close);
         self.publish_totals();
         // Last: whoever sees the status finds the lane gone from board and books, and its end in the journal.
-        lane.close(status);
-        drop(lane);
-        self.answer_closing(row, true);
-    }
-
-    /// Tells who waits for the end of a lane.
-    fn answer_closing(&mut self, row: usize, ended: bool) {
-        if let Some(answer) = self.turns[row].closing.take().and_then(|closing| closing.answer) {
-            let _ = answer.send(ended);
-        }
+        let answer = self.turns[row].closing.take().and_then(|closing| closing.answer);
+        self.answer_after(After::Ended(lane, status, answer));
     }
 
     /// Journals and applies the end of a lane, and tells the owners of orders that were cancelled by it.

@@ -52,6 +52,7 @@ struct Times {
     wake: StageTimes,
     end_to_end: StageTimes,
     round: StageTimes,
+    sync: StageTimes,
 }
 
 /// What is remembered of a row's lane for the board.
@@ -96,6 +97,7 @@ impl Watch {
             wake: board.times(Stage::Wake),
             end_to_end: board.times(Stage::EndToEnd),
             round: board.times(Stage::Round),
+            sync: board.times(Stage::JournalSync),
         };
         Self {
             is_on,
@@ -174,6 +176,11 @@ impl Watch {
         }
     }
 
+    /// Frames were made durable.
+    pub(super) fn synced(&self, ns: u64) {
+        self.times.sync.add(ns);
+    }
+
     /// A round over all polled lanes ends, and the next one begins.
     #[inline]
     pub(super) fn end_round(&mut self, had_work: bool) {
@@ -206,7 +213,7 @@ fn lap(timer: &mut Option<BatchTimer>, times: &StageTimes) {
 impl Sequencer {
     /// Tells the totals.
     pub(super) fn publish_totals(&self) {
-        let (counters, watch) = (self.engine.orders.counters(), &self.watch);
+        let (counters, watch) = (self.shown_counters(), &self.watch);
         let sequence = self.engine.next_sequence() - 1;
         self.board.write_row(
             &SEQUENCER,
@@ -250,13 +257,14 @@ impl Sequencer {
 
     /// Tells how far the journal is. What is appended survives the sidecar's own end.
     fn publish_journal(&self, writer: &Writer, sequence: u64) {
+        let durable = writer.durable_upto(sequence);
         self.board.write_row(
             &JOURNAL,
             0,
             &[
                 (journal::SEQUENCE, sequence),
-                (journal::DURABLE_SEQUENCE, sequence),
-                (journal::LAG_RECORDS, 0),
+                (journal::DURABLE_SEQUENCE, durable),
+                (journal::LAG_RECORDS, sequence.saturating_sub(durable)),
                 (journal::APPENDED_BYTES, writer.bytes()),
                 (journal::FAILED, u64::from(self.why_blocked().is_some())),
             ],

@@ -33,6 +33,7 @@ use crate::kernels::orders::Outgoing;
 use crate::lanes::Lane;
 use commands::Wake;
 use counters::Watch;
+use durability::Gate;
 use idle::{Idle, pin};
 use snapshots::Snapshots;
 use turns::Turn;
@@ -77,6 +78,7 @@ pub struct Sequencer {
     sleeps: u64,
     /// Whether the journal had no room for the last batch.
     is_blocked: bool,
+    gate: Gate,
     watch: Watch,
     /// When the trading day ends next, nanoseconds since 1970; the largest number for never.
     day_ends_ns: u64,
@@ -100,6 +102,7 @@ impl Sequencer {
         let (queue, commands) = bounded(COMMANDS_MAX);
         let watch = Watch::new(&board, config.counters);
         let day_ends_ns = config.next_day_end_ns(wall_clock_ns());
+        let gate = Gate::new(journal.as_ref().is_some_and(Writer::is_gated), engine.orders.counters());
         let sequencer = Self {
             engine,
             journal,
@@ -122,10 +125,12 @@ impl Sequencer {
             faults: 0,
             sleeps: 0,
             is_blocked: false,
+            gate,
             watch,
             day_ends_ns,
             stopping: false,
         };
+        sequencer.hear_commits();
         sequencer.introduce_kernels();
         Ok((sequencer, Commands { queue, wake }))
     }
@@ -166,6 +171,7 @@ impl Sequencer {
                 index += usize::from(self.hot.get(index) == Some(&row));
             }
             self.watch.end_round(work > 0);
+            self.settle();
             if work > 0 {
                 since_look += work;
                 idle.end();
@@ -181,7 +187,11 @@ impl Sequencer {
                 idle.end();
             }
         }
-        self.finish_snapshots();
+        if self.settle_all() {
+            self.finish_snapshots();
+        } else {
+            self.give_up();
+        }
         if let Some(journal) = self.journal {
             journal.close(&meta(&self.engine, FrameKind::Stop, 0, 0, 0, wall_clock_ns()));
         }
@@ -193,6 +203,7 @@ impl Sequencer {
         while let Some(mark) = self.notified.pop() {
             let row = usize::from(mark & !FAULTED_ROW);
             match &mut self.lanes[row] {
+                Some(_) if mark & FAULTED_ROW == 0 && self.gate.is_on => self.touch(row),
                 Some(lane) if mark & FAULTED_ROW == 0 => {
                     lane.publish_events();
                     lane.shown = false;
@@ -264,6 +275,11 @@ impl Sequencer {
                 lane.shown = false;
                 lane.retry_gap()
             });
+            match &mut self.lanes[row] {
+                Some(_) if self.gate.is_on => self.touch(row),
+                Some(lane) => lane.publish_events(),
+                None => {}
+            }
             if self.lanes[row].as_ref().is_some_and(|lane| lane.parked) {
                 self.publish_lane(row);
             }

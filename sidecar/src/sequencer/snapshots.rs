@@ -40,6 +40,8 @@ pub(super) struct Snapshots {
     /// A job is with the helper.
     busy: bool,
     wanted: bool,
+    /// A copy that waits until the journal is durable so far.
+    held: Option<(Box<Image>, SnapshotHeader)>,
     /// Sequence number and journal bytes at the last copy.
     last: (u64, u64),
 }
@@ -82,7 +84,7 @@ impl Snapshots {
                 }
             })
             .map_err(|error| format!("cannot start the snapshots' helper thread: {error}"))?;
-        Ok(Self { config, epoch, jobs, done, helper, busy: false, wanted: false, last: (sequence, 0) })
+        Ok(Self { config, epoch, jobs, done, helper, busy: false, wanted: false, held: None, last: (sequence, 0) })
     }
 
     fn due(&self, sequence: u64, bytes: u64) -> bool {
@@ -164,7 +166,26 @@ impl Sequencer {
         };
         snapshots.last = (header.sequence, journal.bytes());
         snapshots.wanted = false;
-        snapshots.busy = snapshots.jobs.send(Job::Write(Box::new(image), header)).is_ok();
+        snapshots.busy = true;
+        snapshots.held = Some((Box::new(image), header));
+        self.send_held_snapshot();
+    }
+
+    /// Lets the helper write the copy as soon as the journal is durable so far.
+    pub(super) fn send_held_snapshot(&mut self) {
+        let (Some(snapshots), Some(journal)) = (&mut self.snapshots, &self.journal) else { return };
+        if let Some((image, header)) = snapshots.held.take_if(|(_, header)| journal.durable_upto(header.sequence) >= header.sequence) {
+            snapshots.busy = snapshots.jobs.send(Job::Write(image, header)).is_ok();
+        }
+    }
+
+    /// The disk failed: what stands behind the copy in the journal will stand elsewhere, and another copy is made.
+    pub(super) fn forget_held_snapshot(&mut self) {
+        if let Some(snapshots) = &mut self.snapshots
+            && snapshots.held.take().is_some()
+        {
+            (snapshots.busy, snapshots.wanted) = (false, true);
+        }
     }
 
     /// The lane table.

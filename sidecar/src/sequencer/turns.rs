@@ -19,6 +19,8 @@ pub(super) struct Turn {
     pub(super) closing: Option<Closing>,
     /// What the board says of its slots.
     pub(super) seen: Seen,
+    /// Whether it has something to show when the journal is durable.
+    pub(super) touched: bool,
 }
 
 /// A lane that ends: what it had submitted by then is served in its turns, and nothing that it submits later.
@@ -33,7 +35,7 @@ pub(super) struct Closing {
 impl Default for Turn {
     /// Nothing is known of a new lane: its first batches are small.
     fn default() -> Self {
-        Self { cost: QUANTUM_WORK as f32, closing: None, seen: Seen::default() }
+        Self { cost: QUANTUM_WORK as f32, closing: None, seen: Seen::default(), touched: false }
     }
 }
 
@@ -154,11 +156,16 @@ impl Sequencer {
         if let Some(lane) = &mut self.lanes[row] {
             self.watch.written(&mut timer);
             let notifies = lane.notifies;
-            lane.complete();
+            if !self.gate.is_on {
+                lane.complete();
+            }
             if not_permitted > 0 {
                 lane.note_not_permitted(not_permitted, self.now_ns);
             }
             self.watch.end_batch(timer, lane.notifies != notifies);
+        }
+        if self.gate.is_on {
+            self.touch(row);
         }
         work
     }

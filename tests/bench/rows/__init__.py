@@ -3,6 +3,7 @@
 from bench.rows import (
     round_trip,
     throughput,
+    journal,
     latency,
     fairness,
     memory,
