@@ -21,6 +21,7 @@ from .enums import (
     CancelReason,
     EventKind,
     LaneStatus,
+    MarketKind,
     Op,
     OrderFlag,
     OrderState,
@@ -32,6 +33,7 @@ from .enums import (
 )
 from .explain import explain
 from .lane import Lane
+from .market import MarketFeed
 from .queries import Book, OpenOrders, Positions, State
 from .recording import BookAt, Recording, RecordingError, book_at, read_recording
 from .schema import Field, Schema
@@ -56,6 +58,8 @@ __all__ = [
     "LaneFaulted",
     "LaneFull",
     "LaneStatus",
+    "MarketFeed",
+    "MarketKind",
     "OpenOrders",
     "Op",
     "OrderFlag",

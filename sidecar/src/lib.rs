@@ -11,6 +11,7 @@ pub mod journal;
 pub mod kernels;
 pub mod lanes;
 pub mod manual;
+pub mod market;
 pub mod program;
 pub mod recovery;
 pub mod replay;

@@ -6,6 +6,7 @@ mod access;
 mod diagnosis;
 mod jobs;
 mod journal;
+mod market_data;
 mod orders;
 mod sequencer;
 mod snapshots;
@@ -18,6 +19,7 @@ pub use access::{AccessConfig, AccessRule};
 pub use diagnosis::Wrong;
 pub use jobs::JobsConfig;
 pub use journal::JournalConfig;
+pub use market_data::MarketDataConfig;
 pub use orders::{AccountsConfig, InstrumentConfig, OrdersConfig};
 pub use sequencer::{LanesConfig, SequencerConfig};
 pub use snapshots::SnapshotsConfig;
@@ -46,6 +48,8 @@ pub struct Config {
     pub lanes: LanesConfig,
     /// The order kernel.
     pub orders: OrdersConfig,
+    /// The broadcast of market data.
+    pub market_data: MarketDataConfig,
     /// The threads of other kernels.
     pub jobs: JobsConfig,
 }
@@ -98,6 +102,7 @@ impl Config {
         self.snapshots.check()?;
         self.sequencer.check()?;
         self.jobs.check()?;
+        self.market_data.check()?;
         self.orders.check()?;
         self.access.check()
     }
@@ -114,6 +119,7 @@ impl Config {
             ("[sequencer]", self.sequencer == other.sequencer),
             ("[orders]", self.orders == other.orders),
             ("[jobs]", self.jobs == other.jobs),
+            ("[market_data]", self.market_data == other.market_data),
         ];
         tables.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
     }
