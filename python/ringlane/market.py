@@ -85,6 +85,10 @@ class MarketFeed:
         self._ring: npt.NDArray[np.uint8] | None = None
         self._queued: list[Rows] = []
         self._is_closed = False
+        self._next = 0  # records that were read or passed over
+        self._floor = np.zeros(0, np.uint64)  # by symbol: records up to this number are of no use
+        self._pending: list[Rows] = []
+        self._pending_count = 0
         self._lost: int | None = None  # first number that is missing, until books are made anew
         self._queued = [self._take_snapshot()]
 
@@ -210,7 +214,8 @@ class MarketFeed:
     def _copy(self, max_records: int) -> Rows | None:
         """A copy of what is there; None when it was overwritten before or meanwhile."""
         header, ring = self._header, self._ring
-        assert header is not None and ring is not None
+        assert header is not None
+        assert ring is not None
         capacity = len(ring)
         count = min(max(int(header[_WRITTEN]) - self._next, 0), max_records, capacity)
         self._fence()
@@ -256,7 +261,8 @@ class MarketFeed:
             raise _Closed("this feed is closed; use client.market_data() for a new one")
         for _ in range(_SNAPSHOTS_MAX):
             rows = self._ask()
-            assert self._header is not None and self._ring is not None
+            assert self._header is not None
+            assert self._ring is not None
             clears = rows[rows["kind"] == MarketKind.CLEAR]
             self._next = int(clears["number"].min()) if len(clears) else int(self._header[_WRITTEN])
             # Nothing may have been overwritten since the first book was looked at, or the others would lack it.
@@ -271,7 +277,7 @@ class MarketFeed:
         self._floor[clears["symbol"]] = clears["number"]
         self._sequences = dict(zip(clears["symbol"].tolist(), clears["sequence"].tolist(), strict=True))
         self._book = rows[rows["kind"] == MarketKind.LEVEL]
-        self._pending: list[Rows] = []
+        self._pending = []
         self._pending_count = 0
         self._lost = None
         return rows

@@ -176,7 +176,8 @@ def test_trades_say_price_quantity_and_who_took(daemon: Daemon) -> None:
         bid.process(
             bid.batch(symbol="AAPL", side="BUY", account=3, client_order_id=1, price="9", quantity=1), copy=True
         )
-        assert levels(drain(feed)) and levels(feed.book("AAPL").bids) == [(90_000, 1, 1)]
+        assert levels(drain(feed))
+        assert levels(feed.book("AAPL").bids) == [(90_000, 1, 1)]
         other.close()
         feed.read(timeout=10)
         assert same_books(client, feed, range(1, 2)) == 1
