@@ -13,7 +13,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 use nix::sys::stat::{Mode, umask};
-use ringlane_layout::board::{CONTROL, board_name};
+use ringlane_layout::board::{CONTROL, SERVICE, board_name};
 use ringlane_layout::limits::BATCH_SLOTS_MAX;
 use ringlane_layout::orders::{AccountLimits, BookLimits, Instrument, OrderRequest};
 use ringlane_layout::record::{Record, RecordBytes};
@@ -22,10 +22,12 @@ use ringlane_layout::region::LaneStatus;
 use crate::board::{AddressLock, Board, Identity, clear_leftovers, text_of};
 use crate::config::{AccessConfig, Config, JournalConfig};
 use crate::control::{Broadcast, Control, Host, Ledger, Lifetime, Policy, Refusals};
+use crate::corpora::Corpora;
 use crate::engine::{ENGINE_VERSION, Engine};
 use crate::jobs::{Heat, JobRows, Jobs};
 use crate::journal::{Epoch, FrameKind, FrameMeta, JournalLock, LaneClose, LaneOpen, Writer, WriterConfig};
 use crate::kernels::door::Kernels;
+use crate::metrics::answer_scrapes;
 use crate::recovery::{self, Recovered};
 use crate::sequencer::{Sequencer, SnapshotNews, wall_clock_ns};
 use crate::service;
@@ -53,6 +55,8 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     let identity = Identity { address: address.clone(), epoch, started_ns: wall_clock_ns(), config_hash: config.hash() };
     let board = Board::create(&identity, &address_lock)?;
     let (counters, refused) = (board.row(&CONTROL, 0), board.row(&CONTROL, 0));
+    let metrics_socket = config.metrics.socket.clone();
+    answer_scrapes(&config.metrics, &address, board.row(&SERVICE, 0), config.sequencer.cpu)?;
     let listener = inherited.map_or_else(|| open_socket(&socket_path, &config.access), Ok)?;
     let heat = Arc::new(Heat::default());
     let (jobs, jobs_thread) = Jobs::start(JobRows::of(&board), Arc::clone(&heat), config.jobs.threads)?;
@@ -65,6 +69,7 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     let host = Host {
         commands,
         jobs: jobs.clone(),
+        corpora: Arc::new(Corpora::new(kernels.corpora.clone(), config.vectors.corpus_directory.clone(), config.vectors.corpus_bytes_max)),
         kernels,
         board: board_name(&address),
         address: address.clone(),
@@ -93,6 +98,7 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     if !is_inherited {
         let _ = std::fs::remove_file(&socket_path);
     }
+    metrics_socket.iter().for_each(|path| drop(std::fs::remove_file(path)));
     tracing::info!(sequence = engine.next_sequence() - 1, state_hash = format!("{:016x}", engine.orders.state_hash()), "stopped");
     drop((lock, address_lock));
     ended
@@ -143,11 +149,13 @@ fn recover(config: &Config) -> Result<Start, String> {
     let accounts = engine.orders.account_limits();
     let added = configure(&mut engine, config, &accounts)?;
     let words = Epoch { number: epoch, engine_version: ENGINE_VERSION, request_schema_hash: OrderRequest::SCHEMA_HASH };
-    let JournalConfig { segment_bytes, prefault_bytes, .. } = config.journal;
-    let writer_config = WriterConfig { segment_bytes, prefault_bytes, avoid_cpu: config.sequencer.cpu };
+    let JournalConfig { segment_bytes, prefault_bytes, retention_bytes, spare_segments, disk_hours_min, .. } = config.journal;
+    let (is_mapped, avoid_cpu) = (true, config.sequencer.cpu);
+    let writer_config =
+        WriterConfig { segment_bytes, prefault_bytes, retention_bytes, spare_segments, disk_hours_min, is_mapped, avoid_cpu };
     let mut writer = Writer::open(directory, next_index, writer_config, words, &start)?;
     for (meta, records) in &added {
-        writer.append(meta, records.len(), |place| place.copy_from_slice(records))?;
+        writer.append_waiting(meta, records)?;
     }
     close_abandoned(&mut engine, &mut writer)?;
     Ok(Start { engine, journal: Some(writer), epoch, snapshot })
@@ -164,7 +172,7 @@ fn close_abandoned(engine: &mut Engine, writer: &mut Writer) -> Result<(), Strin
     for LaneOpen { lane, .. } in engine.open_lanes().to_vec() {
         let close = LaneClose { lane, cancel_orders: 0, status: LaneStatus::ShuttingDown as u64, ..LaneClose::default() };
         let meta = frame_meta(engine, FrameKind::LaneClose, lane, LaneClose::SCHEMA_HASH);
-        writer.append(&meta, 1, |records| records[0] = bytemuck::must_cast(close))?;
+        writer.append_waiting(&meta, &[bytemuck::must_cast(close)])?;
         engine.close_lane(&close);
     }
     Ok(())

@@ -7,9 +7,11 @@ mod diagnosis;
 mod jobs;
 mod journal;
 mod market_data;
+mod metrics;
 mod orders;
 mod sequencer;
 mod snapshots;
+mod vectors;
 
 use std::path::{Path, PathBuf};
 
@@ -20,9 +22,11 @@ pub use diagnosis::Wrong;
 pub use jobs::JobsConfig;
 pub use journal::JournalConfig;
 pub use market_data::MarketDataConfig;
+pub use metrics::MetricsConfig;
 pub use orders::{AccountsConfig, InstrumentConfig, OrdersConfig};
 pub use sequencer::{LanesConfig, SequencerConfig};
 pub use snapshots::SnapshotsConfig;
+pub use vectors::VectorsConfig;
 
 /// Where the system-wide sidecar's configuration is, if there is one.
 pub const SYSTEM_CONFIG: &str = "/etc/ringlane/ringlane.toml";
@@ -46,12 +50,16 @@ pub struct Config {
     pub sequencer: SequencerConfig,
     /// What lanes may cost.
     pub lanes: LanesConfig,
+    /// Where metrics can be scraped.
+    pub metrics: MetricsConfig,
     /// The order kernel.
     pub orders: OrdersConfig,
     /// The broadcast of market data.
     pub market_data: MarketDataConfig,
     /// The threads of other kernels.
     pub jobs: JobsConfig,
+    /// Vectors and their corpora.
+    pub vectors: VectorsConfig,
 }
 
 /// Where a configuration comes from: a file, and what the command line says instead.
@@ -104,6 +112,7 @@ impl Config {
         self.jobs.check()?;
         self.market_data.check()?;
         self.orders.check()?;
+        self.metrics.check()?;
         self.access.check()
     }
 
@@ -117,9 +126,11 @@ impl Config {
             ("[journal]", self.journal == other.journal),
             ("[snapshots]", self.snapshots == other.snapshots),
             ("[sequencer]", self.sequencer == other.sequencer),
+            ("[metrics]", self.metrics == other.metrics),
             ("[orders]", self.orders == other.orders),
             ("[jobs]", self.jobs == other.jobs),
             ("[market_data]", self.market_data == other.market_data),
+            ("[vectors]", self.vectors == other.vectors),
         ];
         tables.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
     }

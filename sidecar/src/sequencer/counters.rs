@@ -232,6 +232,7 @@ impl Sequencer {
         );
         if let Some(writer) = &self.journal {
             self.publish_journal(writer, sequence);
+            self.publish_disk();
         }
         self.board.write_row(
             &KERNEL,
@@ -257,7 +258,7 @@ impl Sequencer {
                 (journal::DURABLE_SEQUENCE, sequence),
                 (journal::LAG_RECORDS, 0),
                 (journal::APPENDED_BYTES, writer.bytes()),
-                (journal::FAILED, u64::from(self.journal_failed)),
+                (journal::FAILED, u64::from(self.why_blocked().is_some())),
             ],
         );
     }
@@ -271,7 +272,11 @@ impl Sequencer {
     /// Tells what stays the same while the lane is open.
     pub(super) fn introduce_lane(&mut self, row: usize) {
         let Some(lane) = &self.lanes[row] else { return };
-        self.board.write_row_texts(&LANE, row, &[(lane::NAME, &lane.owner.name), (lane::KERNEL, "orders")]);
+        self.board.write_row_texts(
+            &LANE,
+            row,
+            &[(lane::NAME, &lane.owner.name), (lane::KERNEL, "orders"), (lane::BUILD, &lane.owner.build)],
+        );
         self.board.write_row(
             &LANE,
             row,
