@@ -218,7 +218,7 @@ impl Kernels {
     /// Those that come with Ringlane.
     #[must_use]
     pub fn built_in() -> Self {
-        Self::none().with_door(Arc::new(super::digests::Digests))
+        Self::none().with_door(Arc::new(super::digests::Digests)).with_door(Arc::new(super::vectors::Vectors::default()))
     }
 
     /// These and one more. Panics when its name is taken or none, since that is a mistake of who builds the sidecar.

@@ -1,9 +1,11 @@
 //! Where a pass over a recording begins: at its first record, or at a snapshot, when nothing before it is to be seen, or when
 //! what came before was pruned.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::place::Place;
+use super::tables::EventNumbers;
 use crate::engine::{ENGINE_VERSION, Engine};
 use crate::image::restore;
 use crate::journal::{Reader, Snapshot, list_snapshots};
@@ -18,8 +20,8 @@ pub struct Beginning {
     pub snapshot: u64,
     /// Whether the recording's own beginning is not there any more.
     pub is_pruned: bool,
-    /// Events numbered so far, by lane.
-    pub event_numbers: Vec<u64>,
+    /// Events that each lane had got.
+    pub event_numbers: EventNumbers,
 }
 
 /// Opens a journal directory, or a segment and what follows it. With `from`, everything from there on will be seen, and what
@@ -45,7 +47,7 @@ pub fn begin(path: &Path, from: Option<Place>) -> Result<Beginning, String> {
     if !is_pruned {
         let mut engine = Engine::new(0);
         engine.orders.tell_orphans();
-        return Ok(Beginning { engine, reader, snapshot: 0, is_pruned, event_numbers: Vec::new() });
+        return Ok(Beginning { engine, reader, snapshot: 0, is_pruned, event_numbers: EventNumbers::behind(BTreeMap::new(), true) });
     }
     // A segment that was named must be reached; of a directory, whatever is left.
     let wanted = |sequence: u64| path.is_dir() || sequence < first;
@@ -92,7 +94,6 @@ fn open_snapshot(directory: &Path, path: &Path, from: Option<Place>) -> Result<O
     let lanes = restore(&mut engine, &snapshot).map_err(|words| format!("{}: {words}", path.display()))?;
     engine.orders.tell_orphans();
     let reader = Reader::open_behind(directory, header.segment_index, header.segment_offset, header.sequence + 1)?;
-    let mut event_numbers = vec![0; lanes.iter().map(|lane| lane.open.lane as usize + 1).max().unwrap_or(0)];
-    lanes.iter().for_each(|lane| event_numbers[lane.open.lane as usize] = lane.events);
+    let event_numbers = EventNumbers::behind(lanes.iter().map(|lane| (lane.open.lane, lane.events)).collect(), false);
     Ok(Some(Beginning { engine, reader, snapshot: header.sequence, is_pruned: false, event_numbers }))
 }

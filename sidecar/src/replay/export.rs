@@ -154,10 +154,11 @@ fn choose(names: &[String]) -> Result<Vec<Table>, String> {
 
 fn rows(arguments: &ExportArguments, walk: &mut Walk, outputs: &mut [Output]) -> Result<(), String> {
     let path = walk.path().to_owned();
-    let mut numbers = walk.event_numbers().to_vec();
+    let mut numbers = walk.event_numbers();
     let filter = &arguments.filter;
     let all = !filter.names_any() && filter.from.is_none();
     while let Some(step) = walk.step().map_err(|halt| halt.words(&path))? {
+        numbers.see(&step);
         for Output { table, sink, .. } in &mut *outputs {
             let subject = table.subject();
             table.rows(&step, &mut numbers, |place, parts| {

@@ -1,12 +1,14 @@
 //! A recording as tables of rows: what was asked, answered, told and traded, and every other kind of record by its name.
 
+use std::collections::BTreeMap;
+
 use ringlane_layout::orders::{EventKind, OrderEvent, OrderRequest, OrderResult, Side};
 use ringlane_layout::record;
 use ringlane_layout::record::{Record, RecordSchema};
 
 use super::columns::{Column, columns};
 use super::walk::Step;
-use crate::journal::{FrameHeader, FrameKind, schema};
+use crate::journal::{FrameHeader, FrameKind, LaneOpen, schema};
 use crate::kernels::orders::Outgoing;
 
 record! {
@@ -135,11 +137,11 @@ impl Table {
         self.parts[self.parts.len() - 1]
     }
 
-    /// Gives the rows of one frame: place (sequence, time, lane) and parts. `numbers` counts the events of each lane.
+    /// Gives the rows of one frame: place (sequence, time, lane) and parts.
     pub fn rows<E>(
         &self,
         step: &Step,
-        numbers: &mut Vec<u64>,
+        numbers: &mut EventNumbers,
         mut row: impl FnMut((u64, u64, u32), &[&[u8]]) -> Result<(), E>,
     ) -> Result<(), E> {
         let FrameHeader { first_sequence, first_slot, time_ns, lane, .. } = step.header;
@@ -155,17 +157,47 @@ impl Table {
             }),
             Source::Events => step.events.iter().filter(|outgoing| outgoing.lane != 0).try_for_each(|outgoing| {
                 let (to, mut event) = (outgoing.lane, outgoing.event);
-                if numbers.len() <= to as usize {
-                    numbers.resize(to as usize + 1, 0);
-                }
-                numbers[to as usize] += 1;
-                event.number = numbers[to as usize];
+                event.number = numbers.next(to);
                 let head = RowHead { sequence: event.sequence, time_ns, slot: 0, lane: to, reserved: [0; 4] };
                 row((event.sequence, time_ns, to), &[bytemuck::bytes_of(&head), bytemuck::bytes_of(&event)])
             }),
             Source::Trades => trades(step).try_for_each(|trade| row((trade.sequence, time_ns, lane), &[bytemuck::bytes_of(&trade)])),
             Source::Records(_) | Source::Frames => Ok(()),
         }
+    }
+}
+
+/// Numbers the events of each lane, as the sidecar did.
+#[derive(Debug, Clone, Default)]
+pub struct EventNumbers {
+    last: BTreeMap<u32, u64>,
+    /// Whether a lane that is not known had no event yet: the recording is seen from its beginning.
+    is_whole: bool,
+}
+
+impl EventNumbers {
+    /// Goes on behind the last numbers of these lanes.
+    #[must_use]
+    pub fn behind(last: BTreeMap<u32, u64>, is_whole: bool) -> Self {
+        Self { last, is_whole }
+    }
+
+    /// Notes lanes that a frame opens.
+    pub fn see(&mut self, step: &Step) {
+        if step.kind == FrameKind::LaneOpen {
+            self.last.extend(step.records.iter().map(|record| (bytemuck::must_cast::<_, LaneOpen>(*record).lane, 0)));
+        }
+    }
+
+    /// Number of the lane's next event; 0 when nobody knows how many came before.
+    fn next(&mut self, lane: u32) -> u64 {
+        if self.is_whole {
+            self.last.entry(lane).or_default();
+        }
+        self.last.get_mut(&lane).map_or(0, |last| {
+            *last += 1;
+            *last
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use ringlane_layout::record::RecordBytes;
 
 use super::beginning::{Beginning, begin};
 use super::place::Place;
+use super::tables::EventNumbers;
 use crate::engine::{ENGINE_VERSION, Engine};
 use crate::journal::{FRAME_HEADER_BYTES, Frame, FrameHeader, FrameKind, JournalEnd, Reader, list_segments};
 use crate::kernels::orders::Outgoing;
@@ -83,7 +84,7 @@ pub struct Walk {
     records: u64,
     bytes: u64,
     begun: (u64, bool),
-    event_numbers: Vec<u64>,
+    event_numbers: EventNumbers,
 }
 
 impl Walk {
@@ -119,8 +120,8 @@ impl Walk {
 
     /// Events that each lane had got before the walk began.
     #[must_use]
-    pub fn event_numbers(&self) -> &[u64] {
-        &self.event_numbers
+    pub fn event_numbers(&self) -> EventNumbers {
+        self.event_numbers.clone()
     }
 
     /// Applies the next frame; none at the end.
