@@ -117,6 +117,8 @@ pub enum Request {
     },
     /// Ask for a snapshot, and how far the newest one is.
     Snapshot {},
+    /// Administer.
+    Admin(super::admin::AdminRequest),
     /// Ask about the state.
     Query(Query),
 }
