@@ -37,6 +37,7 @@ from .recording import BookAt, Recording, RecordingError, book_at, read_recordin
 from .schema import Field, Schema
 from .sidecar import Sidecar
 from .ticket import Reservation, Ticket
+from .wire import NotPermitted
 
 __version__ = "0.1.0"
 
@@ -56,6 +57,7 @@ __all__ = [
     "LaneFaulted",
     "LaneFull",
     "LaneStatus",
+    "NotPermitted",
     "OpenOrders",
     "Op",
     "OrderFlag",

@@ -21,7 +21,7 @@ use ringlane_layout::region::LaneStatus;
 
 use crate::board::{AddressLock, Board, Identity, clear_leftovers, text_of};
 use crate::config::{AccessConfig, Config, JournalConfig};
-use crate::control::{Control, Host, Ledger, Lifetime, Policy, Refusals};
+use crate::control::{Control, Host, Ledger, Lifetime, Policy, Questions, Refusals};
 use crate::engine::{ENGINE_VERSION, Engine};
 use crate::jobs::{Heat, JobRows, Jobs};
 use crate::journal::{Epoch, FrameKind, FrameMeta, JournalLock, LaneClose, LaneOpen, Writer, WriterConfig};
@@ -76,6 +76,7 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
         lane_last,
         policy,
         ledger: Ledger::new(config.lanes.bytes_max),
+        questions: Questions::default(),
         refusals: Refusals::new(refused),
         config,
         counters,
