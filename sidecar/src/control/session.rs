@@ -25,6 +25,7 @@ use super::questions::Questions;
 use super::refusals::Refusals;
 use crate::board::BoardRow;
 use crate::config::Config;
+use crate::corpora::Corpora;
 use crate::engine::Engine;
 use crate::jobs::Jobs;
 use crate::journal::LaneOpen;
@@ -38,6 +39,8 @@ pub struct Host {
     pub commands: Commands,
     /// The way to the jobs.
     pub jobs: Jobs,
+    /// The corpora, and how they are loaded.
+    pub corpora: Arc<Corpora>,
     /// Kernels beside that of orders.
     pub kernels: Kernels,
     /// Address that clients connect to.
@@ -236,6 +239,7 @@ impl Session {
             Request::Open { kernel, depth, events, cancel_on_disconnect, accounts, .. } => {
                 self.open(host, kernel, (depth, events.unwrap_or(depth)), cancel_on_disconnect, accounts)
             }
+            Request::Corpus(request) => self.corpus(host, request),
             Request::Close { lane } => self.close(lane, host),
             Request::Snapshot {} => super::snapshot::ask(&self.grant, host).map(Reply::from),
             Request::Admin(request) => super::admin::administer(&request, &self.peer, &self.grant, host).map(Reply::from),
