@@ -41,6 +41,7 @@ from .schema import Field, Schema
 from .sidecar import Sidecar
 from .ticket import Reservation, Ticket
 from .vectors import Found, VectorLane, VectorTicket
+from .wire import NotPermitted
 
 __version__ = "0.1.0"
 
@@ -65,6 +66,7 @@ __all__ = [
     "LaneStatus",
     "MarketFeed",
     "MarketKind",
+    "NotPermitted",
     "OpenOrders",
     "Op",
     "OrderFlag",
