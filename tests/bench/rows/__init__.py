@@ -6,6 +6,7 @@ from bench.rows import (
     latency,
     fairness,
     memory,
+    market,
     idle,
     lanes,
     observability,
