@@ -1,6 +1,6 @@
 """Every row of the report; importing a family enters its rows in the order in which they are shown."""
 
-from bench.rows import (
+from bench.rows import (  # noqa: F401, I001
     round_trip,
     throughput,
     latency,
@@ -13,4 +13,4 @@ from bench.rows import (
     instructions,
     replay,
     vectors,
-)  # noqa: F401, I001
+)
