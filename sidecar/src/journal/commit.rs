@@ -347,7 +347,7 @@ mod tests {
         for seed in 1..=12_u64 {
             let directory = tempfile::tempdir().unwrap();
             let config = WriterConfig { segment_bytes: 1 << 20, is_mapped: false, ..WriterConfig::default() };
-            let epoch = Epoch { number: 1, engine_version: 1, request_schema_hash: 1 };
+            let epoch = Epoch { number: 1, engine_version: 1, request_schema_hash: super::super::schema_hash(FrameKind::Orders).unwrap() };
             let mut writer = Writer::open_flushed(directory.path(), 1, config, epoch, &meta(1), flush).unwrap();
             let (mut next, mut dice, mut refused) = (1_u64, seed, 0);
             for turn in 0..300 {

@@ -41,6 +41,8 @@ pub(super) struct Gate {
     shown_next: Vec<Shown>,
     after_next: Vec<After>,
     counters_next: Counters,
+    /// Records of market data that may be shown then.
+    market_next: u64,
     /// The kernel's counts as they may be shown.
     counters: Counters,
 }
@@ -89,7 +91,7 @@ impl After {
 impl Gate {
     pub(super) fn new(is_on: bool, counters: Counters) -> Self {
         let (touched, after, shown_next, after_next) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { is_on, touched, after, shown_next, after_next, counters_next: counters, counters }
+        Self { is_on, touched, after, shown_next, after_next, counters_next: counters, market_next: 0, counters }
     }
 
     /// Whether nobody waits.
@@ -169,6 +171,7 @@ impl Sequencer {
         }
         gate.after_next.append(&mut gate.after);
         gate.counters_next = self.engine.orders.counters();
+        gate.market_next = self.market.staged();
         if nothing_waits {
             self.show();
         }
@@ -176,6 +179,7 @@ impl Sequencer {
 
     /// Shows what waited for the commit that has ended.
     fn show(&mut self) {
+        self.market.show_to(self.gate.market_next);
         let mut shown = std::mem::take(&mut self.gate.shown_next);
         for Shown { row, lane: number, completed, events } in shown.drain(..) {
             let row = usize::from(row);
