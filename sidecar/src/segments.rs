@@ -45,8 +45,11 @@ pub fn run(command: &JournalCommand) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Segments, and snapshots with their sequence numbers.
+type Found = (Vec<Kept>, Vec<(u64, PathBuf)>);
+
 /// Segments and snapshots of a directory that has some.
-fn found(directory: &Path) -> Result<(Vec<Kept>, Vec<(u64, PathBuf)>), String> {
+fn found(directory: &Path) -> Result<Found, String> {
     if !directory.is_dir() {
         return Err(format!("{} is not a journal's directory", directory.display()));
     }
