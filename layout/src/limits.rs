@@ -56,6 +56,8 @@ pub const STAGES_MAX: usize = 16;
 pub const KEPT_MAX: usize = 4096;
 /// Most replies of rows of which one user still has the descriptors.
 pub const KEPT_REPLIES_MAX: usize = 256;
+/// Longest request of a metrics scraper, bytes.
+pub const SCRAPE_REQUEST_BYTES_MAX: usize = 8 * 1024;
 /// Longest time a connection may take to say hello, nanoseconds.
 pub const HELLO_TIMEOUT_NS: u64 = 5_000_000_000;
 /// Most open orders, positions or levels in one query reply.
@@ -120,6 +122,10 @@ pub const SLEEP_NS_MAX: u64 = 1_000_000_000;
 /// Doorbells of one lane without progress after which the lane is faulted.
 pub const EMPTY_DOORBELLS_MAX: u32 = 10_000;
 
+/// Most corpora of a sidecar.
+pub const CORPORA_MAX: usize = 128;
+/// Longest name of a corpus, bytes.
+pub const CORPUS_NAME_BYTES_MAX: usize = 64;
 /// Most open lanes of kernels that run as jobs, beside those of orders.
 pub const JOB_LANES_MAX: usize = 256;
 /// Work after which a job gives its thread back to the others that wait, nanoseconds.

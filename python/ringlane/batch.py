@@ -253,11 +253,15 @@ def build(
         if symbols.dtype.kind in "USO" and all(isinstance(item, (str, bytes)) for item in symbols.flat):
             symbols = instruments.numbers(symbols)
         values["symbol"] = symbols
+        known = instruments
         if "price" in values:
-            known = instruments
             units = price_units("price", values["price"], lambda: known.decimals(symbols))
             known.check_ticks("price", values["price"], units, symbols)
             values["price"] = units
+        if "stop_price" in values:
+            units = price_units("stop_price", values["stop_price"], lambda: known.decimals(symbols))
+            known.check_ticks("stop_price", values["stop_price"], units, symbols)
+            values["stop_price"] = units
     arrays = {field.name: column(field, values[field.name], enums) for field in schema.visible if field.name in values}
     lengths = {name: len(array) for name, array in arrays.items() if array.ndim}
     if len(set(lengths.values())) > 1:

@@ -15,7 +15,9 @@ from typing import Any, Literal, SupportsIndex, cast, overload
 import numpy as np
 
 from . import _shim
+from .admin import Admin
 from .batch import Instrument, Instruments
+from .corpora import Corpora
 from .digests import DigestLane
 from .enums import Side
 from .lane import Lane
@@ -23,13 +25,15 @@ from .queries import Book, OpenOrders, Positions, Rows, State
 from .schema import Schema
 from .sidecar import Sidecar
 from .snapshot import Snapshot, make_snapshot
+from .stats import Board, Border
 from .ticket import LoopWatch, nanoseconds
+from .vectors import VectorLane
 from .wire import ControlSocket, close_all
 
 SYSTEM_SOCKET = "/run/ringlane/ringlane.sock"
 """Where the host's own sidecar listens."""
 
-_KINDS: dict[str, type[Lane]] = {"digests": DigestLane}
+_KINDS: dict[str, type[Lane]] = {"digests": DigestLane, "vectors": VectorLane}
 _ACCOUNT_MAX = (1 << 24) - 1
 _SYMBOLS_MAX = 1 << 16
 _LEVELS_MAX = 4_000_000
@@ -40,16 +44,20 @@ class Client:
     """A connection to a sidecar; made by `connect()` or `shared()`. Threads may share it. A context manager.
 
     Attributes: `address`, `number` (client number), `pid`, `version`, `build` and `journal` of the sidecar, `board` (name
-    of its shared-memory segment of counters), and `sidecar` when the client started one of its own.
+    of its shared-memory segment of counters), `admin` (what administrators do), `corpora`, and `sidecar` when the client
+    started one of its own.
     """
 
     def __init__(self, address: str, name: str | None, timeout: float | None, sidecar: Sidecar | None = None) -> None:
         self.sidecar = sidecar
         self.address = address
         self._lanes: dict[int, Lane] = {}
+        self._borders: dict[str, Border] = {}
+        self._stats: Board | None = None
         self._symbols: Instruments | None = None
         self._watches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWatch] = weakref.WeakKeyDictionary()
         self._control = ControlSocket(address, timeout)
+        self.admin = Admin(self._control)
         try:
             name = _default_name() if name is None else name
             reply, files = self._control.request(
@@ -66,6 +74,7 @@ class Client:
         self.build: str = reply["build"]
         self.board: str = reply["board"]
         self.journal: str = reply["journal"]
+        self.corpora = Corpora(self)
         _compare_builds(self.build)
         _clients.add(self)
 
@@ -80,6 +89,20 @@ class Client:
         max_concurrent: int | None = None,
         timeout: float | None = None,
     ) -> DigestLane: ...
+
+    @overload
+    def open(
+        self,
+        kernel: Literal["vectors"],
+        depth: int | None = None,
+        *,
+        dim: int,
+        op: str,
+        dtype: Any = "float32",
+        corpus: str | None = None,
+        k: int | None = None,
+        timeout: float | None = None,
+    ) -> VectorLane: ...
 
     @overload
     def open(
@@ -162,6 +185,26 @@ class Client:
         # A sidecar that is gone has ended the lane, one that is slow will: neither is news to whoever closes it.
         with contextlib.suppress(_shim.SidecarLost, TimeoutError):
             self._control.request(op="close", lane=number)
+
+    def stats(self) -> dict[str, Any]:
+        """What the sidecar's board says, read from shared memory: nothing is asked of the sidecar.
+
+        A dict: `header` (pid, epoch, health, ...), the rows `sequencer`, `journal`, `control` and `service`, the lists
+        `lanes`, `kernels` and `pools` with a dict a row, `stages` with count, sum, percentiles and longest time of each
+        stage of a request (of a sample of batches), and `border` with what the border costs each lane of this client: see
+        `ringlane.stats.Border`. Names end in their unit. Rows are consistent in themselves, and some 100 us old.
+
+        Raises `SidecarUnavailable` when the board is gone.
+
+        >>> import ringlane
+        >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
+        ...     stats = client.stats()
+        ...     stats["lanes"][0]["depth"], stats["kernels"][0]["name"], stats["border"]["orders"]["batches"]
+        (64, 'orders', 0)
+        """
+        if self._stats is None:
+            self._stats = Board(self.board)
+        return self._stats.read() | {"border": {kernel: border.values() for kernel, border in self._borders.items()}}
 
     # ---- state ----
 

@@ -14,6 +14,7 @@ from . import _shim
 from .batch import build
 from .enums import Op, OrderType, TimeInForce, of_message
 from .schema import NO_RECORD, Schema
+from .stats import Border
 from .ticket import LoopWatch, Records, Reservation, Ticket, nanoseconds
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class Lane:
     """One client's private lane to one kernel; made by `client.open()`. Threads may share it.
 
     Attributes: `kernel`, `number`, `depth` (slots), `events_capacity`, `accounts` (first, last), `token` (hex), the dtypes
-    `request_dtype`, `result_dtype`, `event_dtype` (structured), the schemas behind them, `enums` by name, and `call`.
+    `request_dtype`, `result_dtype`, `event_dtype` (structured), the schemas behind them, `enums` by name, `border` (what the
+    border to the sidecar costs: a `ringlane.stats.Border`), and `call`.
     """
 
     call: Callable[..., tuple[Any, ...]]
@@ -57,9 +59,11 @@ class Lane:
     Prices are whole price units. `lane.call(2, 0, 0, 0, 1, 7, 0, 99)` cancels account 7's order 99 in symbol 1.
     """
 
+    _ticket_class: type[Ticket] = Ticket
+
     def _wide(self, *_fields: Any) -> tuple[Any, ...]:
         raise _shim.RinglaneError(
-            f"records of {self.kernel!r} have more than {CALL_BYTES} bytes, so they go in batches: use process() or submit()"
+            f"records of {self.kernel!r} are not {CALL_BYTES} bytes of numbers, so they go in batches: use process() or submit()"
         )
 
     @classmethod
@@ -69,6 +73,7 @@ class Lane:
 
     def __init__(self, client: Client, reply: dict[str, Any], files: list[int], timeout: float | None) -> None:
         self._client = client
+        self.border = client._borders.setdefault(reply["kernel"], Border())
         self._timeout_ns = nanoseconds(timeout)
         self.kernel: str = reply["kernel"]
         self.number: int = reply["lane"]
@@ -84,8 +89,9 @@ class Lane:
         self.request_dtype = self.request_schema.dtype
         self.result_dtype = self.result_schema.dtype
         self.event_dtype = self.event_schema.dtype
-        # `call` passes its record through registers' worth of memory; batches may have any size.
-        narrow = self.request_schema.size == self.result_schema.size == CALL_BYTES
+        # `call` takes and gives numbers, of one record of 64 bytes; batches may have any fields and sizes.
+        schemas = (self.request_schema, self.result_schema)
+        narrow = all(schema.size == CALL_BYTES and all(field.number for field in schema.visible) for schema in schemas)
         requests, results, doorbell = files
         self._shim = _shim.Lane(
             client._hub,
@@ -157,7 +163,11 @@ class Lane:
         try:
             ticket = self.submit(batch, timeout, on_full)
             rest = None if limit is None else max(0, begin + limit - time.monotonic_ns()) / 1e9
-            return ticket.result(rest, copy)
+            results = ticket.result(rest, copy)
+            took = time.monotonic_ns() - begin
+            self.border.latency[took.bit_length()] += 1
+            self.border.latency_ns += took
+            return results
         except TimeoutError as error:
             error.ticket = ticket  # type: ignore[attr-defined]
             raise
@@ -182,14 +192,22 @@ class Lane:
         words = self._words(batch)
         limit = self._timeout_ns if timeout is None else nanoseconds(timeout)
         hold = _shim.Hold(self._shim, len(words), limit, wait_allowed(on_full))
-        with hold:
-            if hold.ring_number != self._ring_number:
-                self._ring = np.asarray(self._shim.request_ring()).view(np.uint64).reshape(-1, self._slot_words)
-                self._ring_number = hold.ring_number
-            slot = hold.first & (self.depth - 1)
-            self._ring[slot : slot + len(words)] = words
+        border, begin = self.border, time.monotonic_ns()
+        try:
+            with hold:
+                if hold.ring_number != self._ring_number:
+                    self._ring = np.asarray(self._shim.request_ring()).view(np.uint64).reshape(-1, self._slot_words)
+                    self._ring_number = hold.ring_number
+                slot = hold.first & (self.depth - 1)
+                self._ring[slot : slot + len(words)] = words
+        except _shim.LaneFull:
+            border.lane_full += 1
+            raise
+        border.fill_ns += time.monotonic_ns() - begin
+        border.batches += 1
+        border.records += len(words)
         assert hold.lease is not None
-        return Ticket(self, hold.lease)
+        return self._ticket_class(self, hold.lease)
 
     def reserve(self, count: int, timeout: float | None = None, on_full: OnFull = "block") -> Reservation:
         """Slots to fill in place, without a copy; see `Reservation`. One at a time in a lane.
@@ -209,6 +227,10 @@ class Lane:
             raise ValueError(f"a reservation holds 1 to {self.depth} slots (the lane's depth), not {count}")
         limit = self._timeout_ns if timeout is None else nanoseconds(timeout)
         return Reservation(self, count, limit, wait_allowed(on_full))
+
+    def _fillable(self, slots: Records) -> Any:
+        """What a reservation of this lane gives to fill."""
+        return slots
 
     def _looked_at(self, results: Records) -> Any:
         """What a ticket of this lane gives of its results: an array of shape (n,) and dtype `result_dtype`."""

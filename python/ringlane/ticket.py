@@ -7,6 +7,7 @@ import contextlib
 import heapq
 import itertools
 import os
+import time
 import weakref
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,6 @@ import numpy.typing as npt
 from . import _shim
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from .lane import Lane
 
 Records = npt.NDArray[np.void]
@@ -58,12 +57,6 @@ class Ticket:
         self._slots = (lease.first, lease.count)
         self._results: Records | None = None
 
-    @classmethod
-    def _of(cls, ticket: Ticket) -> Self:
-        """The same as a ticket of this class; the other one is given up."""
-        assert ticket._lease is not None
-        return cls(ticket._lane, ticket._lease)
-
     def done(self) -> bool:
         """Whether the results are there (or never will be, because the lane ended)."""
         return self._lease is None or self._lane._shim.settled(self._lease.first + self._lease.count)
@@ -93,15 +86,26 @@ class Ticket:
         """
         if self._lease is not None and self._results is None:
             limit = self._lane._timeout_ns if timeout is None else nanoseconds(timeout)
-            self._lane._shim.wait(self._lease.first + self._lease.count, limit)
+            border, begin = self._lane.border, time.monotonic_ns()
+            try:
+                self._lane._shim.wait(self._lease.first + self._lease.count, limit)
+            except TimeoutError:
+                border.timeouts += 1
+                raise
+            finally:
+                border.waits += 1
+                border.wait_ns += time.monotonic_ns() - begin
         return self._take(copy)
 
     def _take(self, copy: bool) -> Records:
+        begin = time.monotonic_ns()
         if self._results is None:
             self._results = self._lane._looked_at(np.asarray(self._lease).view(self._lane.result_dtype))
         if copy and self._lease is not None:
-            self._results = self._results.copy()
+            self._results = _copied(self._results)
             self._lease = None
+        self._lane.border.reads += 1
+        self._lane.border.read_ns += time.monotonic_ns() - begin
         return self._results
 
     def __await__(self) -> Generator[Any, None, Records]:
@@ -121,6 +125,11 @@ class Ticket:
         return f"<ringlane.Ticket{where}, {'done' if self.done() else 'pending'}>"
 
 
+def _copied(results: Any) -> Any:
+    """A copy of an array, or of a named tuple of arrays."""
+    return type(results)(*(part.copy() for part in results)) if isinstance(results, tuple) else results.copy()
+
+
 class Reservation(_shim.Hold):
     """Slots to be filled in place: `with reservation as slots:` gives a zeroed writable array over the ring itself.
 
@@ -133,7 +142,9 @@ class Reservation(_shim.Hold):
 
     def __new__(cls, lane: Lane, count: int, timeout_ns: int | None, waits: bool) -> Reservation:
         dtype = lane.request_dtype
-        made = super().__new__(cls, lane._shim, count, timeout_ns, waits, lambda lease: np.asarray(lease).view(dtype))
+        made = super().__new__(
+            cls, lane._shim, count, timeout_ns, waits, lambda lease: lane._fillable(np.asarray(lease).view(dtype))
+        )
         made._lane = lane
         made._ticket = None
         return made
@@ -152,7 +163,7 @@ class Reservation(_shim.Hold):
                 raise _shim.RinglaneError(
                     "nothing is submitted yet: the ticket is there after the `with` block ended well"
                 )
-            self._ticket = Ticket(self._lane, self.lease)
+            self._ticket = self._lane._ticket_class(self._lane, self.lease)
             self.lease = None  # the ticket alone says how long the slots are held
         return self._ticket
 

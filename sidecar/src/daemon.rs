@@ -13,7 +13,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 use nix::sys::stat::{Mode, umask};
-use ringlane_layout::board::{CONTROL, board_name};
+use ringlane_layout::board::{CONTROL, SERVICE, board_name};
 use ringlane_layout::limits::BATCH_SLOTS_MAX;
 use ringlane_layout::orders::{AccountLimits, BookLimits, Instrument, OrderRequest};
 use ringlane_layout::record::{Record, RecordBytes};
@@ -22,10 +22,12 @@ use ringlane_layout::region::LaneStatus;
 use crate::board::{AddressLock, Board, Identity, clear_leftovers, text_of};
 use crate::config::{AccessConfig, Config, JournalConfig};
 use crate::control::{Control, Host, Ledger, Lifetime, Policy, Refusals};
+use crate::corpora::Corpora;
 use crate::engine::{ENGINE_VERSION, Engine};
 use crate::jobs::{Heat, JobRows, Jobs};
 use crate::journal::{Epoch, FrameKind, FrameMeta, JournalLock, LaneClose, LaneOpen, Writer, WriterConfig};
 use crate::kernels::door::Kernels;
+use crate::metrics::answer_scrapes;
 use crate::recovery::{self, Recovered};
 use crate::sequencer::{Sequencer, SnapshotNews, wall_clock_ns};
 use crate::service;
@@ -53,6 +55,8 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     let identity = Identity { address: address.clone(), epoch, started_ns: wall_clock_ns(), config_hash: config.hash() };
     let board = Board::create(&identity, &address_lock)?;
     let (counters, refused) = (board.row(&CONTROL, 0), board.row(&CONTROL, 0));
+    let metrics_socket = config.metrics.socket.clone();
+    answer_scrapes(&config.metrics, &address, board.row(&SERVICE, 0), config.sequencer.cpu)?;
     let listener = inherited.map_or_else(|| open_socket(&socket_path, &config.access), Ok)?;
     let heat = Arc::new(Heat::default());
     let (jobs, jobs_thread) = Jobs::start(JobRows::of(&board), Arc::clone(&heat), config.jobs.threads)?;
@@ -65,6 +69,7 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     let host = Host {
         commands,
         jobs: jobs.clone(),
+        corpora: Arc::new(Corpora::new(kernels.corpora.clone(), config.vectors.corpus_directory.clone(), config.vectors.corpus_bytes_max)),
         kernels,
         board: board_name(&address),
         address: address.clone(),
@@ -92,6 +97,7 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     if !is_inherited {
         let _ = std::fs::remove_file(&socket_path);
     }
+    metrics_socket.iter().for_each(|path| drop(std::fs::remove_file(path)));
     tracing::info!(sequence = engine.next_sequence() - 1, state_hash = format!("{:016x}", engine.orders.state_hash()), "stopped");
     drop((lock, address_lock));
     ended
@@ -185,7 +191,9 @@ pub(crate) fn configure(engine: &mut Engine, config: &Config, journaled: &[Accou
     // A file that names none has nothing against what the journal has.
     let keep = config.orders.instruments.is_empty() && !known.is_empty();
     let instruments = if keep { known.clone() } else { config.orders.instrument_records() };
-    if let Some(missing) = known.get(instruments.len()) {
+    // What an administrator added while the sidecar ran need not stand in the file.
+    let behind = known.get(instruments.len()..).unwrap_or_default();
+    if let Some(missing) = behind.iter().find(|instrument| instrument.live == 0) {
         return Err(format!(
             "symbol {} is {} in the journal, and the configuration ends before it: instruments can be added behind the others, not \
              removed; restore the entry, or begin a new journal directory",
@@ -193,7 +201,11 @@ pub(crate) fn configure(engine: &mut Engine, config: &Config, journaled: &[Accou
             text_of(&missing.name)
         ));
     }
-    if let Some((known, configured)) = known.iter().zip(&instruments).find(|(known, configured)| known != configured) {
+    if let Some((known, configured)) = known
+        .iter()
+        .zip(&instruments)
+        .find(|(known, configured)| Instrument { live: 0, ..**known } != Instrument { live: 0, ..**configured })
+    {
         return Err(instrument_changed(known, configured));
     }
     for instruments in instruments.get(known.len()..).unwrap_or_default().chunks(BATCH_SLOTS_MAX) {
@@ -202,7 +214,9 @@ pub(crate) fn configure(engine: &mut Engine, config: &Config, journaled: &[Accou
     }
     let keep = config.orders.accounts.is_empty() && !journaled.is_empty();
     let accounts = if keep { Vec::new() } else { config.orders.account_records() };
-    if let Some(account) = journaled.iter().filter(|_| !keep).find_map(|range| first_unnamed(range, &accounts)) {
+    if let Some(account) =
+        journaled.iter().filter(|range| !keep && range.live == 0 && range.symbol == 0).find_map(|range| first_unnamed(range, &accounts))
+    {
         return Err(format!(
             "account {account} is in the journal, and the configuration does not name it any more: accounts can be added and their \
              limits changed, not removed; restore the entry, or begin a new journal directory"

@@ -111,8 +111,9 @@ impl Engine {
 
     /// Applies an instrument record.
     pub fn add_instrument(&mut self, instrument: &Instrument) -> Result<(), String> {
+        self.orders.add_instrument(instrument).map_err(|error| error.to_string())?;
         self.next_sequence += 1;
-        self.orders.add_instrument(instrument).map_err(|error| error.to_string())
+        Ok(())
     }
 
     /// Applies a book limits record.
@@ -123,8 +124,9 @@ impl Engine {
 
     /// Applies an accounts record.
     pub fn set_accounts(&mut self, accounts: &AccountLimits) -> Result<(), String> {
+        self.orders.set_accounts(accounts).map_err(|error| error.to_string())?;
         self.next_sequence += 1;
-        self.orders.set_accounts(accounts).map_err(|error| error.to_string())
+        Ok(())
     }
 
     /// Applies a time record; orders expire.
@@ -143,6 +145,12 @@ impl Engine {
         self.next_sequence += 1;
         self.hash_events();
         Ok((count, Output { results: &[], events: &self.events, work }))
+    }
+
+    /// Applies a record by one of the methods here, so that what it put out can be asked for later.
+    pub fn decide(&mut self, apply: impl FnOnce(&mut Self) -> Result<u64, String>) -> Result<u64, String> {
+        self.events.clear();
+        apply(self)
     }
 
     /// Applies the opening of a lane.

@@ -6,9 +6,11 @@ mod access;
 mod diagnosis;
 mod jobs;
 mod journal;
+mod metrics;
 mod orders;
 mod sequencer;
 mod snapshots;
+mod vectors;
 
 use std::path::{Path, PathBuf};
 
@@ -18,9 +20,11 @@ pub use access::{AccessConfig, AccessRule};
 pub use diagnosis::Wrong;
 pub use jobs::JobsConfig;
 pub use journal::JournalConfig;
+pub use metrics::MetricsConfig;
 pub use orders::{AccountsConfig, InstrumentConfig, OrdersConfig};
 pub use sequencer::{LanesConfig, SequencerConfig};
 pub use snapshots::SnapshotsConfig;
+pub use vectors::VectorsConfig;
 
 /// Where the system-wide sidecar's configuration is, if there is one.
 pub const SYSTEM_CONFIG: &str = "/etc/ringlane/ringlane.toml";
@@ -44,10 +48,14 @@ pub struct Config {
     pub sequencer: SequencerConfig,
     /// What lanes may cost.
     pub lanes: LanesConfig,
+    /// Where metrics can be scraped.
+    pub metrics: MetricsConfig,
     /// The order kernel.
     pub orders: OrdersConfig,
     /// The threads of other kernels.
     pub jobs: JobsConfig,
+    /// Vectors and their corpora.
+    pub vectors: VectorsConfig,
 }
 
 /// Where a configuration comes from: a file, and what the command line says instead.
@@ -99,6 +107,7 @@ impl Config {
         self.sequencer.check()?;
         self.jobs.check()?;
         self.orders.check()?;
+        self.metrics.check()?;
         self.access.check()
     }
 
@@ -112,8 +121,10 @@ impl Config {
             ("[journal]", self.journal == other.journal),
             ("[snapshots]", self.snapshots == other.snapshots),
             ("[sequencer]", self.sequencer == other.sequencer),
+            ("[metrics]", self.metrics == other.metrics),
             ("[orders]", self.orders == other.orders),
             ("[jobs]", self.jobs == other.jobs),
+            ("[vectors]", self.vectors == other.vectors),
         ];
         tables.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
     }

@@ -24,6 +24,7 @@ use super::peer::Peer;
 use super::refusals::Refusals;
 use crate::board::BoardRow;
 use crate::config::Config;
+use crate::corpora::Corpora;
 use crate::engine::Engine;
 use crate::jobs::Jobs;
 use crate::journal::LaneOpen;
@@ -37,6 +38,8 @@ pub struct Host {
     pub commands: Commands,
     /// The way to the jobs.
     pub jobs: Jobs,
+    /// The corpora, and how they are loaded.
+    pub corpora: Arc<Corpora>,
     /// Kernels beside that of orders.
     pub kernels: Kernels,
     /// Address that clients connect to.
@@ -84,6 +87,7 @@ pub struct Session {
     /// Whether it said hello.
     pub greeted: bool,
     pub(super) name: String,
+    pub(super) build: String,
     pub(super) notify: Option<Arc<OwnedFd>>,
     pub(super) lanes: Vec<OpenLane>,
 }
@@ -142,7 +146,18 @@ impl OpenLane {
 impl Session {
     /// A connection that has not said anything yet.
     pub fn new(client: u64, socket: OwnedFd, peer: Peer, grant: Arc<Grant>) -> Self {
-        Self { client, socket, peer, grant, since: Instant::now(), greeted: false, name: String::new(), notify: None, lanes: Vec::new() }
+        Self {
+            client,
+            socket,
+            peer,
+            grant,
+            since: Instant::now(),
+            greeted: false,
+            name: String::new(),
+            build: String::new(),
+            notify: None,
+            lanes: Vec::new(),
+        }
     }
 
     /// Reads one message and answers it. An error ends the connection.
@@ -198,8 +213,10 @@ impl Session {
             Request::Open { kernel, depth, events, cancel_on_disconnect, accounts, .. } => {
                 self.open(host, kernel, (depth, events.unwrap_or(depth)), cancel_on_disconnect, accounts)
             }
+            Request::Corpus(request) => self.corpus(host, request),
             Request::Close { lane } => self.close(lane, host),
             Request::Snapshot {} => super::snapshot::ask(&self.grant, host).map(Reply::from),
+            Request::Admin(request) => super::admin::administer(&request, &self.peer, &self.grant, host).map(Reply::from),
             Request::Query(query) => self.query(Question::new(query)?, host),
         }
     }
@@ -225,6 +242,8 @@ impl Session {
         self.notify = Some(Arc::new(mine));
         self.greeted = true;
         self.name = name;
+        // Shown on terminals too: what is no build hash is no build.
+        self.build = if build.len() <= 16 && build.bytes().all(|byte| byte.is_ascii_hexdigit()) { build.to_owned() } else { String::new() };
         tracing::info!(client = self.client, pid = self.peer.pid, uid = self.peer.uid, name = self.name, build, "client");
         let body = json!({
             "ok": true, "client": self.client, "pid": std::process::id(), "version": env!("CARGO_PKG_VERSION"),
@@ -282,7 +301,8 @@ impl Session {
         let number = host.lane_last + 1;
         let token = random_token().map_err(|words| Refusal::new("MEMORY", words))?;
         let notify = self.notify.clone().ok_or_else(|| Refusal::new("PROTOCOL", "hello comes first"))?;
-        let owner = Owner { client: self.client, pid: self.peer.pid, uid: self.peer.uid, name: self.name.clone() };
+        let owner =
+            Owner { client: self.client, pid: self.peer.pid, uid: self.peer.uid, name: self.name.clone(), build: self.build.clone() };
         let lane = Lane::create(number, owner, geometry, cancel_on_disconnect, notify, wall_clock_ns())
             .map_err(|words| Refusal::new("MEMORY", words))?;
         let fds = lane.fds().map_err(|error| Refusal::new("MEMORY", format!("no descriptors can be had: {error}")))?;

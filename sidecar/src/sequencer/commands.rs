@@ -13,6 +13,7 @@ use ringlane_layout::limits::LANES_MAX;
 use ringlane_layout::record::Record;
 use ringlane_layout::region::LaneStatus;
 
+use super::administration::Administration;
 use super::turns::{Closing, Turn};
 use super::{Sequencer, meta, send_events};
 use crate::engine::Engine;
@@ -29,6 +30,8 @@ pub enum Command {
     Query(Box<dyn FnOnce(&Engine) + Send>),
     /// Make a snapshot; the answer is the sequence number that it has at least, when it is written.
     Snapshot(Sender<Option<u64>>),
+    /// Do what an administrator asks.
+    Administer(Administration, Sender<Result<u64, String>>),
     /// Complete what was submitted, tell every client, and return.
     Stop,
 }
@@ -97,13 +100,16 @@ impl Sequencer {
                 Ok(Command::Snapshot(answer)) => {
                     let _ = answer.send(self.want_snapshot());
                 }
+                Ok(Command::Administer(administration, answer)) => {
+                    let _ = answer.send(self.administer(administration));
+                }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return self.stop(),
                 Err(TryRecvError::Empty) => return,
             }
         }
     }
 
-    fn row_of(&self, number: u32) -> Option<usize> {
+    pub(super) fn row_of(&self, number: u32) -> Option<usize> {
         let row = usize::from(*self.rows.get(number as usize)?);
         (self.lanes.get(row)?.as_ref()?.number == number).then_some(row)
     }
@@ -150,7 +156,7 @@ impl Sequencer {
     }
 
     /// Begins a lane's end. What it submitted is completed in its turns; then its end is journaled, and its owner is told.
-    fn close(&mut self, row: usize, mut closing: Closing) {
+    pub(super) fn close(&mut self, row: usize, mut closing: Closing) {
         let Some(lane) = &mut self.lanes[row] else { return };
         if self.turns[row].closing.is_some() {
             return;

@@ -1,6 +1,7 @@
 //! The sequencer: the one thread that takes slots from lanes, gives each its global sequence number, journals it, runs the
 //! kernel and publishes results. It decides *when*; what a record means is decided by kernels, what is believed of a peer by lanes.
 
+mod administration;
 mod commands;
 mod counters;
 mod idle;
@@ -35,6 +36,7 @@ use idle::{Idle, pin};
 use snapshots::Snapshots;
 use turns::Turn;
 
+pub use administration::Administration;
 pub use commands::{Command, Commands};
 pub use snapshots::SnapshotNews;
 
@@ -73,6 +75,8 @@ pub struct Sequencer {
     faults: u64,
     sleeps: u64,
     watch: Watch,
+    /// When the trading day ends next, nanoseconds since 1970; the largest number for never.
+    day_ends_ns: u64,
     journal_failed: bool,
     stopping: bool,
 }
@@ -93,6 +97,7 @@ impl Sequencer {
         let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd, pulse: CachePadded::default() });
         let (queue, commands) = bounded(COMMANDS_MAX);
         let watch = Watch::new(&board, config.counters);
+        let day_ends_ns = config.next_day_end_ns(wall_clock_ns());
         let sequencer = Self {
             engine,
             journal,
@@ -115,6 +120,7 @@ impl Sequencer {
             faults: 0,
             sleeps: 0,
             watch,
+            day_ends_ns,
             journal_failed: false,
             stopping: false,
         };
@@ -207,6 +213,7 @@ impl Sequencer {
     fn look_around(&mut self) {
         self.beat();
         self.now_ns = wall_clock_ns();
+        self.tell_time_when_due();
         self.collect_doorbells(EpollTimeout::ZERO);
         if self.survey_due() {
             self.survey();
@@ -275,9 +282,10 @@ impl Sequencer {
             return;
         }
         self.heat.set_hot(false);
-        self.collect_doorbells(EpollTimeout::from((SLEEP_NS_MAX / 1_000_000) as u16));
+        self.collect_doorbells(EpollTimeout::from(self.due_within_ms(SLEEP_NS_MAX / 1_000_000) as u16));
         self.heat.set_hot(!self.hot.is_empty());
         self.now_ns = wall_clock_ns();
+        self.tell_time_when_due();
         // A reader that makes room rings no doorbell; it hears of its gap within one sleep.
         self.retry_gaps();
         self.survey_parked();
