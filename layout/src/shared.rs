@@ -18,13 +18,8 @@ pub fn expect_write(address: *const u8) {
     let _ = address;
 }
 
-/// Pieces up to here are copied by plain moves, which the processor overlaps with the work before and behind them; larger
-/// ones by its own string instruction, which moves most bytes in the same time but lets nothing pass. Bytes.
-#[cfg(target_arch = "x86_64")]
-const OVERLAPPED_BYTES_MAX: usize = 8192;
-
-/// Copies bytes of which another process may write some meanwhile: by instructions that the compiler knows nothing of, so
-/// that it can assume nothing of what they read, or byte by byte through atomics where there are none such.
+/// Copies bytes of which another process may write some meanwhile: by one instruction that the compiler knows nothing of, so
+/// that it can assume nothing of what it reads, or byte by byte through atomics where there is no such instruction.
 ///
 /// # Safety
 /// `from..from + len` must be readable and `to..to + len` writable, and they must not overlap. No Rust reference may exist to
@@ -32,44 +27,9 @@ const OVERLAPPED_BYTES_MAX: usize = 8192;
 #[inline]
 unsafe fn copy_bulk(from: *const u8, to: *mut u8, len: usize) {
     #[cfg(target_arch = "x86_64")]
-    {
-        let (mut from, mut to, mut rest) = (from, to, len);
-        if (64..=OVERLAPPED_BYTES_MAX).contains(&len) {
-            // SAFETY: the caller's ranges, of which it moves the whole 64s; SSE2 is there on every x86-64.
-            unsafe {
-                std::arch::asm!(
-                    "2:",
-                    "movups {a}, [{from}]",
-                    "movups {b}, [{from} + 16]",
-                    "movups {c}, [{from} + 32]",
-                    "movups {d}, [{from} + 48]",
-                    "movups [{to}], {a}",
-                    "movups [{to} + 16], {b}",
-                    "movups [{to} + 32], {c}",
-                    "movups [{to} + 48], {d}",
-                    "add {from}, 64",
-                    "add {to}, 64",
-                    "dec {left}",
-                    "jnz 2b",
-                    from = inout(reg) from,
-                    to = inout(reg) to,
-                    left = inout(reg) len / 64 => _,
-                    a = out(xmm_reg) _,
-                    b = out(xmm_reg) _,
-                    c = out(xmm_reg) _,
-                    d = out(xmm_reg) _,
-                    options(nostack),
-                );
-            }
-            rest = len % 64;
-        }
-        if rest == 0 {
-            return;
-        }
-        // SAFETY: what is left of the caller's ranges; the direction flag is clear at every asm block by its rules.
-        unsafe {
-            std::arch::asm!("rep movsb", inout("rcx") rest => _, inout("rsi") from => _, inout("rdi") to => _, options(nostack, preserves_flags));
-        }
+    // SAFETY: the caller's ranges; the direction flag is clear at every asm block by its rules.
+    unsafe {
+        std::arch::asm!("rep movsb", inout("rcx") len => _, inout("rsi") from => _, inout("rdi") to => _, options(nostack, preserves_flags));
     }
     #[cfg(not(target_arch = "x86_64"))]
     for at in 0..len {
