@@ -93,6 +93,8 @@ pub const CORPUS_ROWS_MAX: usize = 1 << 31;
 /// Longest header of a .npy file, bytes.
 pub const NPY_HEADER_BYTES_MAX: usize = 64 * 1024;
 
+/// Most journal segments that are kept ready.
+pub const SPARE_SEGMENTS_MAX: usize = 64;
 /// Most orders in one batch of the sequencer, slots. One batch is one journal frame.
 pub const BATCH_SLOTS_MAX: usize = 256;
 /// Work that a lane may take in one turn while others wait, orders or their equal in work: about 10 microseconds.

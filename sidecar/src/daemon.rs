@@ -148,11 +148,13 @@ fn recover(config: &Config) -> Result<Start, String> {
     let accounts = engine.orders.account_limits();
     let added = configure(&mut engine, config, &accounts)?;
     let words = Epoch { number: epoch, engine_version: ENGINE_VERSION, request_schema_hash: OrderRequest::SCHEMA_HASH };
-    let JournalConfig { segment_bytes, prefault_bytes, .. } = config.journal;
-    let writer_config = WriterConfig { segment_bytes, prefault_bytes, avoid_cpu: config.sequencer.cpu };
+    let JournalConfig { segment_bytes, prefault_bytes, retention_bytes, spare_segments, disk_hours_min, .. } = config.journal;
+    let (is_mapped, avoid_cpu) = (true, config.sequencer.cpu);
+    let writer_config =
+        WriterConfig { segment_bytes, prefault_bytes, retention_bytes, spare_segments, disk_hours_min, is_mapped, avoid_cpu };
     let mut writer = Writer::open(directory, next_index, writer_config, words, &start)?;
     for (meta, records) in &added {
-        writer.append(meta, records.len(), |place| place.copy_from_slice(records))?;
+        writer.append_waiting(meta, records)?;
     }
     close_abandoned(&mut engine, &mut writer)?;
     Ok(Start { engine, journal: Some(writer), epoch, snapshot })
@@ -169,7 +171,7 @@ fn close_abandoned(engine: &mut Engine, writer: &mut Writer) -> Result<(), Strin
     for LaneOpen { lane, .. } in engine.open_lanes().to_vec() {
         let close = LaneClose { lane, cancel_orders: 0, status: LaneStatus::ShuttingDown as u64, ..LaneClose::default() };
         let meta = frame_meta(engine, FrameKind::LaneClose, lane, LaneClose::SCHEMA_HASH);
-        writer.append(&meta, 1, |records| records[0] = bytemuck::must_cast(close))?;
+        writer.append_waiting(&meta, &[bytemuck::must_cast(close)])?;
         engine.close_lane(&close);
     }
     Ok(())
