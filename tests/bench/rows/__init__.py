@@ -10,6 +10,7 @@ from bench.rows import (
     lanes,
     observability,
     instructions,
+    kernel,
     replay,
     vectors,
 )  # noqa: F401, I001
