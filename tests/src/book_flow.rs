@@ -11,7 +11,7 @@ use ringlane_sidecar::kernels::orders::{OrderKernel, Outgoing};
 
 use crate::order_flow::{LANE, Random};
 
-const PRICE_START: i64 = 100_000;
+const PRICE_START: i64 = 1_000_000;
 
 /// How a market moves.
 pub struct Regime {
@@ -21,24 +21,25 @@ pub struct Regime {
     pub depth: usize,
     /// Ticks from the middle within which orders enter.
     pub width: u64,
-    /// Where the middle stands, in ticks from its start, after this part (0 to 1) of the flow.
-    drift: fn(f64) -> f64,
+    /// Where the middle stands, in ticks from its start, after this many requests.
+    drift: fn(usize) -> i64,
     /// Whether the middle wanders a tick up or down besides.
     wanders: bool,
 }
 
-/// `swings` full swings of `ticks` up and down.
-fn swing(part: f64, swings: f64, ticks: f64) -> f64 {
-    (part * swings * std::f64::consts::TAU).sin() * ticks
+/// Up and down by a tick every `slowness` requests, `ticks` to each side.
+fn swing(number: usize, slowness: usize, ticks: usize) -> i64 {
+    let at = number / slowness % (4 * ticks);
+    (if at < 2 * ticks { at } else { 4 * ticks - at }) as i64 - ticks as i64
 }
 
-/// The five regimes.
+/// The five regimes. None moves faster than its owners can cancel what the middle passes.
 pub const REGIMES: [Regime; 5] = [
-    Regime { name: "still", depth: 1_000, width: 10, drift: |_| 0.0, wanders: false },
-    Regime { name: "normal", depth: 10_000, width: 50, drift: |_| 0.0, wanders: true },
-    Regime { name: "slow_swing", depth: 10_000, width: 100, drift: |part| swing(part, 5.0, 500.0), wanders: true },
-    Regime { name: "fast_swing", depth: 20_000, width: 200, drift: |part| swing(part, 50.0, 1_000.0), wanders: true },
-    Regime { name: "crash", depth: 50_000, width: 2_000, drift: |part| -20_000.0 * part * part, wanders: true },
+    Regime { name: "still", depth: 1_000, width: 10, drift: |_| 0, wanders: false },
+    Regime { name: "normal", depth: 10_000, width: 50, drift: |_| 0, wanders: true },
+    Regime { name: "slow_swing", depth: 10_000, width: 100, drift: |number| swing(number, 400, 60), wanders: false },
+    Regime { name: "fast_swing", depth: 5_000, width: 200, drift: |number| swing(number, 100, 50), wanders: false },
+    Regime { name: "crash", depth: 20_000, width: 2_000, drift: |number| -(number as i64 / 30), wanders: false },
 ];
 
 /// A kernel with one symbol. `full`: a thousand accounts with every limit and self-trade prevention. Else one account
@@ -108,7 +109,7 @@ pub fn book_flow(regime: &Regime, full: bool, seed: u64, count: usize) -> BookFl
         if regime.wanders && generator.random.below(64) == 0 {
             wandered += if generator.random.below(2) == 0 { 1 } else { -1 };
         }
-        generator.mid = PRICE_START + wandered + (regime.drift)(number as f64 / count as f64) as i64;
+        generator.mid = PRICE_START + wandered + (regime.drift)(number);
         orders.push(generator.step(regime.depth));
     }
     BookFlow { prefill, orders, cancelled: generator.cancelled, filled: generator.filled }

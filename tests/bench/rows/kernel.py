@@ -41,8 +41,8 @@ def books(bench: Bench) -> Measured:
     """Requests a second of the library's book: one symbol, one account without limits; the slowest of five regimes.
 
     Of 100 requests 15 are immediate and 20 replace; about 95 of 100 resting orders end cancelled. Orders resting and
-    ticks of width: still 1,000 and 10, normal 10,000 and 50, slow swing 10,000 and 100, fast swing 20,000 and 200, crash
-    50,000 and 2,000. Every result and event is written out; making the requests is not measured.
+    ticks of width: still 1,000 and 10, normal 10,000 and 50, slow swing 10,000 and 100, fast swing 5,000 and 200, crash
+    20,000 and 2,000. Every result and event is written out; making the requests is not measured.
     """
     regimes = {regime: runs(bench, regime) for regime in REGIMES}
     rates = {regime: median(figures, "orders_per_s") for regime, figures in regimes.items()}
