@@ -62,6 +62,10 @@ pub const SCRAPE_REQUEST_BYTES_MAX: usize = 8 * 1024;
 pub const HELLO_TIMEOUT_NS: u64 = 5_000_000_000;
 /// Most open orders, positions or levels in one query reply.
 pub const QUERY_ROWS_MAX: u64 = 1_000_000;
+/// Time that the sequencer keeps for orders after a user's question, in times of what the question took.
+pub const QUESTION_REST: u32 = 9;
+/// How far a user's questions may run ahead of its share before they wait, nanoseconds.
+pub const QUESTION_CREDIT_NS: u64 = 50_000_000;
 /// Longest that the control thread waits for a lane to end before it says so, nanoseconds.
 pub const CLOSE_WAIT_NS_MAX: u64 = 20_000_000;
 
@@ -83,6 +87,16 @@ pub const STOPS_MAX: usize = 1 << 14;
 pub const SYMBOL_LIMITS_MAX: usize = 1 << 16;
 /// Most decimals of a price.
 pub const PRICE_DECIMALS_MAX: u32 = 9;
+
+/// Smallest ring of market data, records.
+pub const MARKET_RECORDS_MIN: u64 = 1 << 10;
+/// Largest ring of market data, records.
+pub const MARKET_RECORDS_MAX: u64 = 1 << 24;
+/// Records of market data that are put into the ring at once, at most.
+pub const MARKET_PIECE_RECORDS: usize = 512;
+/// Resting orders and price levels that the sequencer looks at between two turns for a snapshot of market data, about; one
+/// book is never divided.
+pub const MARKET_SNAPSHOT_WORK: u64 = 1 << 14;
 
 /// Most components of a vector.
 pub const VECTOR_COMPONENTS_MAX: usize = 1 << 16;
@@ -144,6 +158,7 @@ pub const JOB_LINGER_NS: u64 = 30_000;
 pub const JOBS_STOP_NS_MAX: u64 = 10_000_000_000;
 
 const _: () = {
+    assert!(MARKET_RECORDS_MIN.is_power_of_two() && MARKET_RECORDS_MIN >= MARKET_PIECE_RECORDS as u64);
     assert!(DEPTH_SLOTS_MIN as usize * RECORD_BYTES >= PAGE_BYTES);
     assert!(DEPTH_SLOTS_MIN.is_power_of_two() && DEPTH_SLOTS_MAX.is_power_of_two());
     assert!(EVENTS_MIN as usize * RECORD_BYTES >= PAGE_BYTES && EVENTS_MIN.is_power_of_two());

@@ -22,6 +22,7 @@ from .enums import (
     CancelReason,
     EventKind,
     LaneStatus,
+    MarketKind,
     Op,
     OrderFlag,
     OrderState,
@@ -33,12 +34,14 @@ from .enums import (
 )
 from .explain import explain
 from .lane import Lane
+from .market import MarketFeed
 from .queries import Book, OpenOrders, Positions, State
 from .recording import BookAt, Recording, RecordingError, book_at, read_recording
 from .schema import Field, Schema
 from .sidecar import Sidecar
 from .ticket import Reservation, Ticket
 from .vectors import Found, VectorLane, VectorTicket
+from .wire import NotPermitted
 
 __version__ = "0.1.0"
 
@@ -61,6 +64,9 @@ __all__ = [
     "LaneFaulted",
     "LaneFull",
     "LaneStatus",
+    "MarketFeed",
+    "MarketKind",
+    "NotPermitted",
     "OpenOrders",
     "Op",
     "OrderFlag",

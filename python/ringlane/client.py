@@ -10,6 +10,7 @@ import sys
 import threading
 import warnings
 import weakref
+from collections.abc import Iterable
 from typing import Any, Literal, SupportsIndex, cast, overload
 
 import numpy as np
@@ -21,6 +22,7 @@ from .corpora import Corpora
 from .digests import DigestLane
 from .enums import Side
 from .lane import Lane
+from .market import MarketFeed
 from .queries import Book, OpenOrders, Positions, Rows, State
 from .schema import Schema
 from .sidecar import Sidecar
@@ -136,7 +138,7 @@ class Client:
         it ends. Other kernels have `parameters` of their own, such as `algorithm` of `DigestLane`.
 
         Raises `ValueError` for values out of range, `TypeError` for what the kernel does not take, `RinglaneError` (unknown
-        kernel, lane open already), `SidecarUnavailable` (not permitted, quota, memory), `SidecarLost`, `SchemaMismatch`.
+        kernel, lane open already), `NotPermitted`, `SidecarUnavailable` (quota, memory), `SidecarLost`, `SchemaMismatch`.
         """
         message: dict[str, Any] = {"kernel": kernel}
         if kernel == "orders":
@@ -228,7 +230,7 @@ class Client:
         account, lane and symbol (uint32), side (uint8); `.last_client_order_id` the last that was accepted, 0 for none;
         `.sequence` the number of the last record that it takes into account.
 
-        Raises `ValueError` (account out of range), `SidecarUnavailable`, `SidecarLost`, `TimeoutError`.
+        Raises `ValueError` (account out of range), `NotPermitted`, `SidecarUnavailable`, `SidecarLost`, `TimeoutError`.
 
         >>> import ringlane
         >>> with ringlane.Sidecar() as sidecar, ringlane.connect(sidecar.address) as client:
@@ -287,6 +289,30 @@ class Client:
         bids, asks = rows[rows["side"] == Side.BUY], rows[rows["side"] == Side.SELL]
         return Book(reply["sequence"], number, bids, asks)
 
+    def market_data(
+        self,
+        symbols: Iterable[str | int] | None = None,
+        levels: int = 10,
+        *,
+        poll_interval: float = 0.001,
+        resync: bool = True,
+    ) -> MarketFeed:
+        """Trades, the best of each side and changes of price levels of these symbols (names or numbers; None: all), as they happen.
+
+        `levels` is how many of each side `feed.book(symbol)` gives; the stream has changes of all. `poll_interval` is how long
+        a reader sleeps before it looks again, seconds. With `resync=False` a gap is only told, not made good.
+
+        Raises `KeyError` (unknown symbol name), `ValueError` (unknown symbol number), `SidecarUnavailable` (not permitted,
+        quota, memory), `SidecarLost`. See `MarketFeed`.
+
+        >>> import ringlane
+        >>> with ringlane.Sidecar() as sidecar, ringlane.connect(sidecar.address) as client:
+        ...     with client.market_data(["AAPL"]) as feed:
+        ...         [ringlane.MarketKind(kind).name for kind in feed.read()["kind"]]
+        ['CLEAR', 'TOP']
+        """
+        return MarketFeed(self, symbols, levels, poll_interval, resync)
+
     def state(self) -> State:
         """The whole state as one hash (16 hex digits), and counters since the journal began: all ints.
 
@@ -305,8 +331,8 @@ class Client:
         """Has a snapshot of the state written beside the journal, so that the next start has nothing before it to replay.
 
         Gives its `sequence`, `bytes`, and `pause_ns`, the time for which it held intake up. For administrators: without access
-        rules the sidecar's own user and root. Raises `SidecarUnavailable` (not permitted, not written), `ValueError` (nothing is recorded), `SidecarLost`,
-        `TimeoutError`.
+        rules the sidecar's own user and root. Raises `NotPermitted`, `SidecarUnavailable` (not written), `ValueError` (nothing
+        is recorded), `SidecarLost`, `TimeoutError`.
 
         >>> import ringlane
         >>> with ringlane.Sidecar() as sidecar, ringlane.connect(sidecar.address) as client:
