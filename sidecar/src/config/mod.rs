@@ -1,11 +1,12 @@
 //! The sidecar's configuration: what stands in the TOML file, its defaults, and what is wrong with it in words. One file a table.
-//! Whatever decides a result is journaled as records, and replay never comes here. `[access]` and `[lanes]` are read again on
-//! SIGHUP, everything else at start only.
+//! Whatever decides a result is journaled as records, and replay never comes here. `[access]`, `[lanes]` and the level
+//! of `[log]` are read again on SIGHUP, everything else at start only.
 
 mod access;
 mod diagnosis;
 mod jobs;
 mod journal;
+mod log;
 mod metrics;
 mod orders;
 mod sequencer;
@@ -20,6 +21,7 @@ pub use access::{AccessConfig, AccessRule};
 pub use diagnosis::Wrong;
 pub use jobs::JobsConfig;
 pub use journal::JournalConfig;
+pub use log::{LogConfig, LogFormat};
 pub use metrics::MetricsConfig;
 pub use orders::{AccountsConfig, InstrumentConfig, OrdersConfig};
 pub use sequencer::{LanesConfig, SequencerConfig};
@@ -48,6 +50,8 @@ pub struct Config {
     pub sequencer: SequencerConfig,
     /// What lanes may cost.
     pub lanes: LanesConfig,
+    /// What is told in which form.
+    pub log: LogConfig,
     /// Where metrics can be scraped.
     pub metrics: MetricsConfig,
     /// The order kernel.
@@ -108,6 +112,7 @@ impl Config {
         self.jobs.check()?;
         self.orders.check()?;
         self.metrics.check()?;
+        self.log.check()?;
         self.access.check()
     }
 
@@ -121,6 +126,7 @@ impl Config {
             ("[journal]", self.journal == other.journal),
             ("[snapshots]", self.snapshots == other.snapshots),
             ("[sequencer]", self.sequencer == other.sequencer),
+            ("log.format", self.log.format == other.log.format),
             ("[metrics]", self.metrics == other.metrics),
             ("[orders]", self.orders == other.orders),
             ("[jobs]", self.jobs == other.jobs),
