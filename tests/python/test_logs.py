@@ -54,7 +54,7 @@ def test_the_level_changes_while_it_runs(tmp_path: Path) -> None:
         with ringlane.connect(daemon.address) as client:
             client.open("orders", depth=64)
         assert daemon.words() == before
-        assert "line" in daemon.reload('[log]\nlevel = "wran"\n') or '"wran" is no level' in daemon.words()
+        assert '"wran" is no level' in daemon.reload('[log]\nlevel = "wran"\n')
         daemon.reload('[log]\nlevel = "info"\n')
         with ringlane.connect(daemon.address) as client:
             client.open("orders", depth=64)
