@@ -25,7 +25,8 @@ def test_json_lines_have_fields(daemon: Daemon) -> None:
         lines = [json.loads(line) for line in daemon.words().splitlines()]
     [opened] = [line for line in lines if line["message"] == "lane open"]
     assert (opened["level"], opened["kernel"], opened["depth"]) == ("INFO", "orders", 128)
-    assert opened["target"].startswith("ringlane_sidecar::") and opened["timestamp"]
+    assert opened["target"].startswith("ringlane_sidecar::")
+    assert opened["timestamp"]
 
 
 def test_orders_leave_no_line(daemon: Daemon) -> None:
@@ -67,7 +68,8 @@ def test_a_wrong_level_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "wrong.toml"
     path.write_text('[log]\nlevel = "wran"\n')
     done = subprocess.run([BINARY, "config", "check", str(path)], capture_output=True, text=True, timeout=10)
-    assert done.returncode == 2 and ':2: log.level: "wran" is no level' in done.stderr
+    assert done.returncode == 2
+    assert ':2: log.level: "wran" is no level' in done.stderr
 
 
 NAMESPACE = ["unshare", "--mount", "--map-root-user", "--user"]
