@@ -14,6 +14,7 @@ pub mod kernels;
 pub mod lanes;
 pub mod log;
 pub mod manual;
+pub mod market;
 pub mod metrics;
 pub mod program;
 pub mod recovery;
