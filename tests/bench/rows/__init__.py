@@ -12,6 +12,7 @@ from bench.rows import (  # noqa: F401, I001
     lanes,
     observability,
     instructions,
+    kernel,
     replay,
     vectors,
 )
