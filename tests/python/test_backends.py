@@ -26,7 +26,7 @@ TIGHT = {
         "accounts": [
             {"first": 1, "last": 3, "order_quantity_max": 40, "position_max": 150, "price_collar_bps": 500},
             {"first": 4, "last": 4, "order_notional_max": 30_000, "exposure_max": 60_000, "open_orders_max": 5},
-            {"first": 5, "last": 5},
+            {"first": 5, "last": 5, "position_max": 20},
         ],
     }
 }
