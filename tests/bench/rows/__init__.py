@@ -1,5 +1,6 @@
 """Every row of the report; importing a family enters its rows in the order in which they are shown."""
 
+# ruff: noqa: F401, I001
 from bench.rows import (
     round_trip,
     throughput,
@@ -12,4 +13,5 @@ from bench.rows import (
     instructions,
     replay,
     vectors,
-)  # noqa: F401, I001
+    digests,
+)
