@@ -5,6 +5,7 @@ mod access;
 mod admin;
 mod jobs;
 mod ledger;
+mod market;
 mod memory;
 mod messages;
 mod peer;
@@ -34,6 +35,7 @@ use session::Session;
 
 pub use access::{Grant, Policy};
 pub use ledger::Ledger;
+pub use market::Broadcast;
 pub use messages::parse;
 pub use peer::Peer;
 pub use questions::Questions;

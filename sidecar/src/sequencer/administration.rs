@@ -78,6 +78,7 @@ impl Sequencer {
         }
         let Output { events, .. } = self.engine.outputs(0);
         send_events(&mut self.lanes, &self.rows, &mut self.notified, &mut self.gapped, events);
+        self.publish_market();
         self.publish_events();
         Ok(answer)
     }

@@ -6,6 +6,7 @@ mod commands;
 mod counters;
 mod durability;
 mod idle;
+mod market;
 mod snapshots;
 mod turns;
 
@@ -31,6 +32,7 @@ use crate::jobs::Heat;
 use crate::journal::{FrameKind, FrameMeta, Writer};
 use crate::kernels::orders::Outgoing;
 use crate::lanes::Lane;
+use crate::market::Market;
 use commands::Wake;
 use counters::Watch;
 use idle::{Idle, pin};
@@ -70,6 +72,7 @@ pub struct Sequencer {
     now_ns: u64,
     /// Rows of lanes that dropped events which their GAP has not told yet.
     gapped: Vec<u16>,
+    market: Market,
     /// None: nothing is recorded.
     snapshots: Option<Snapshots>,
     lane_count: u64,
@@ -117,6 +120,7 @@ impl Sequencer {
             notified: Vec::with_capacity(LANES_MAX),
             now_ns: wall_clock_ns(),
             gapped: Vec::new(),
+            market: Market::default(),
             snapshots: None,
             lane_count: 0,
             faults: 0,
