@@ -148,6 +148,9 @@ pub const JOB_LANES_MAX: usize = 256;
 pub const JOB_RUN_NS: u64 = 150_000;
 /// Bytes of requests or of results that one run of slots copies: less than a core's own cache.
 pub const JOB_RUN_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of requests or of results of a run that are copied, computed and copied on together, or one slot: so few that both
+/// stay in a core's own cache.
+pub const JOB_PIECE_BYTES: usize = 64 * 1024;
 /// Slots of one run of payloads.
 pub const PAYLOADS_A_RUN: usize = 64;
 /// Bytes of an arena that are copied and worked on at a time.

@@ -12,6 +12,7 @@ pub mod jobs;
 pub mod journal;
 pub mod kernels;
 pub mod lanes;
+pub mod log;
 pub mod manual;
 pub mod market;
 pub mod metrics;

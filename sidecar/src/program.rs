@@ -1,16 +1,16 @@
 //! The `ringlane` command: `serve` runs a sidecar, `status` looks at one, `replay` reads a recording. A program of yours that adds
 //! kernels to a sidecar has the same commands: its `main` calls [`run`].
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::board::BoardReader;
-use crate::config::{Config, SYSTEM_CONFIG, Source};
+use crate::config::{Config, LogConfig, LogFormat, SYSTEM_CONFIG, Source};
 use crate::control::Lifetime;
 use crate::daemon::{SYSTEM_SOCKET, serve};
 use crate::doctor::{examine, exit_code, findings_json, findings_text};
 use crate::kernels::door::Kernels;
+use crate::log;
 use crate::manual::write_manual;
 use crate::replay::book::{self, BookArguments};
 use crate::replay::command::{self, ReplayArguments};
@@ -114,9 +114,11 @@ enum ConfigCommands {
 /// Does what the command line says, with these kernels beside that of orders.
 #[must_use]
 pub fn run(kernels: Kernels) -> ExitCode {
-    let level = tracing_subscriber::EnvFilter::try_from_env("RINGLANE_LOG").unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
-    let outcome = match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    // A sidecar's log is as its configuration says; every other command talks to a person.
+    let is_serve = matches!(command, Subcommands::Serve { .. });
+    let log = if is_serve { Ok(()) } else { log::start(&LogConfig { format: LogFormat::Human, level: None }) };
+    let outcome = log.and_then(|()| match command {
         Subcommands::Serve { config, socket, journal, embedded } => run_serve(config.as_deref(), socket, journal, embedded, kernels),
         Subcommands::Config { command: ConfigCommands::Check { path } } => run_config_check(&path),
         Subcommands::Status { address, json } => run_status(address, json),
@@ -127,7 +129,7 @@ pub fn run(kernels: Kernels) -> ExitCode {
         Subcommands::Export(arguments) => export::run(&arguments),
         Subcommands::Import(arguments) => import::run(&arguments),
         Subcommands::Manual { directory } => write_manual(Arguments::command(), &directory).map(|()| ExitCode::SUCCESS),
-    };
+    });
     outcome.unwrap_or_else(|words| {
         eprintln!("ringlane: {words}");
         ExitCode::from(2)
@@ -145,6 +147,7 @@ fn run_serve(
     let system = (!embedded).then(|| PathBuf::from(SYSTEM_CONFIG)).filter(|path| path.exists());
     let path = path.map(Path::to_owned).or(system);
     let config = Config::load(Source { path, socket, journal })?;
+    log::start(&config.log)?;
     serve(config, if embedded { Lifetime::Embedded } else { Lifetime::Service }, kernels)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -173,6 +173,10 @@ def test_it_logs_to_the_journal(machine: booted.Machine) -> None:
     words = machine.journal("ringlane.service")
     assert "serving" in words
     assert "lane open" in words
+    found = machine.run("journalctl", "-o", "json", "-n", "1", "RINGLANE_KERNEL=orders")
+    fields = json.loads(found.stdout)
+    assert (fields["SYSLOG_IDENTIFIER"], fields["PRIORITY"], fields["MESSAGE"]) == ("ringlane", "5", "lane open")
+    assert int(fields["RINGLANE_LANE"]) > 0
 
 
 def test_an_upgrade_restarts_it_with_its_books(machine: booted.Machine) -> None:

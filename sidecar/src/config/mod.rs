@@ -1,11 +1,12 @@
 //! The sidecar's configuration: what stands in the TOML file, its defaults, and what is wrong with it in words. One file a table.
-//! Whatever decides a result is journaled as records, and replay never comes here. `[access]` and `[lanes]` are read again on
-//! SIGHUP, everything else at start only.
+//! Whatever decides a result is journaled as records, and replay never comes here. `[access]`, `[lanes]` and the level
+//! of `[log]` are read again on SIGHUP, everything else at start only.
 
 mod access;
 mod diagnosis;
 mod jobs;
 mod journal;
+mod log;
 mod market_data;
 mod metrics;
 mod orders;
@@ -21,6 +22,7 @@ pub use access::{AccessConfig, AccessRule};
 pub use diagnosis::Wrong;
 pub use jobs::JobsConfig;
 pub use journal::JournalConfig;
+pub use log::{LogConfig, LogFormat};
 pub use market_data::MarketDataConfig;
 pub use metrics::MetricsConfig;
 pub use orders::{AccountsConfig, InstrumentConfig, OrdersConfig};
@@ -50,6 +52,8 @@ pub struct Config {
     pub sequencer: SequencerConfig,
     /// What lanes may cost.
     pub lanes: LanesConfig,
+    /// What is told in which form.
+    pub log: LogConfig,
     /// Where metrics can be scraped.
     pub metrics: MetricsConfig,
     /// The order kernel.
@@ -113,6 +117,7 @@ impl Config {
         self.market_data.check()?;
         self.orders.check()?;
         self.metrics.check()?;
+        self.log.check()?;
         self.access.check()
     }
 
@@ -126,6 +131,7 @@ impl Config {
             ("[journal]", self.journal == other.journal),
             ("[snapshots]", self.snapshots == other.snapshots),
             ("[sequencer]", self.sequencer == other.sequencer),
+            ("log.format", self.log.format == other.log.format),
             ("[metrics]", self.metrics == other.metrics),
             ("[orders]", self.orders == other.orders),
             ("[jobs]", self.jobs == other.jobs),

@@ -27,6 +27,10 @@ impl Control {
         let policy = Policy::new(&fresh.access)?;
         let mut changes = Vec::new();
         let late = old.differs_at_start(&fresh);
+        if fresh.log.level != old.log.level {
+            crate::log::set_level(&fresh.log)?;
+            changes.push(format!("log.level from {} to {}", old.log.level_words(), fresh.log.level_words()));
+        }
         if fresh.lanes.bytes_max != old.lanes.bytes_max {
             let was = self.host.ledger.set_bytes_max(fresh.lanes.bytes_max);
             changes.push(format!("lanes.bytes_max from {was} to {}", fresh.lanes.bytes_max));
@@ -43,6 +47,7 @@ impl Control {
         // What is read at start only stays what it was at start, so that the next reload says it again.
         self.host.config.access.rules = fresh.access.rules;
         self.host.config.lanes = fresh.lanes;
+        self.host.config.log.level = fresh.log.level;
         Ok(changes)
     }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use ringlane_layout::orders::OrderResult;
-use ringlane_tests::order_flow::{flow, kernel, rest_only, run_flow};
+use ringlane_tests::order_flow::{cpu_seconds, flow, kernel, rest_only, run_flow};
 
 const USAGE: &str = "usage: order_flow --orders N --seed S [--batch B] [--resting R] [--rest-only]
   --orders N     orders that are measured
@@ -73,13 +73,6 @@ fn main() -> ExitCode {
         kernel.state_hash(),
     );
     ExitCode::SUCCESS
-}
-
-/// Time that this thread ran, seconds: what a busy machine takes away does not count. 0 where Linux does not tell.
-fn cpu_seconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let ran_ns: f64 = text.split(' ').next().and_then(|field| field.parse().ok()).unwrap_or(0.0);
-    ran_ns / 1e9
 }
 
 /// Brings the books to their depth. Not `run_flow`, so that a profiler that collects there does not see it.

@@ -1,7 +1,5 @@
 //! What a window of requests will touch, asked for before the first of them is matched: first the index lines, then what
-//! those name, then what that is linked to. Only hints come of it: requests of the same window may change what is seen here.
-
-use ringlane_layout::orders::RejectCode;
+//! those name, then what that is linked to. A rejected request names no book, and nothing is asked for. Only hints come of it: requests of the same window may change what is seen here.
 
 use super::book::{Book, slot};
 use super::check::{Action, Checked};
@@ -9,12 +7,9 @@ use super::matching::opposite;
 use super::slab::NIL;
 use super::store::Store;
 
-type Outcome = Result<Checked, RejectCode>;
-
 /// The lines of the indices.
 #[inline(always)]
-pub(super) fn indices(books: &[Book], store: &Store, checked: &Outcome) {
-    let Ok(checked) = checked else { return };
+pub(super) fn indices(books: &[Book], store: &Store, checked: &Checked) {
     let Some(book) = books.get(checked.book as usize) else { return };
     book.orders.prefetch(store.order_hash(checked.account, checked.client_order_id));
     if let Action::New(_) = checked.action {
@@ -24,8 +19,7 @@ pub(super) fn indices(books: &[Book], store: &Store, checked: &Outcome) {
 
 /// The order that a change names, or the position of a new order's account and the order that it may trade with.
 #[inline(always)]
-pub(super) fn entries(books: &[Book], store: &Store, checked: &mut Outcome) {
-    let Ok(checked) = checked else { return };
+pub(super) fn entries(books: &[Book], store: &Store, checked: &mut Checked) {
     let Some(book) = books.get(checked.book as usize) else { return };
     if let Action::New(terms) = &checked.action {
         checked.hint = book.holdings.peek(store.account_hash(checked.account)).unwrap_or(NIL);
@@ -39,8 +33,7 @@ pub(super) fn entries(books: &[Book], store: &Store, checked: &mut Outcome) {
 
 /// The position of the order that a change names, and the orders before and behind it.
 #[inline(always)]
-pub(super) fn neighbours(store: &Store, checked: &Outcome) {
-    let Ok(checked) = checked else { return };
+pub(super) fn neighbours(store: &Store, checked: &Checked) {
     if checked.hint == NIL || matches!(checked.action, Action::New(_)) {
         return;
     }

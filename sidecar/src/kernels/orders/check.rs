@@ -55,10 +55,12 @@ use super::book::Book;
 use super::lanes::Grant;
 use super::slab::NIL;
 
-/// A request whose structure is right, and whose symbol, account, price and quantity may stand in a book.
+/// A request whose structure is right, and whose symbol, account, price and quantity may stand in a book; or why not.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Checked {
-    /// Index of the book; out of range for a TAKE_OVER or CANCEL_ALL of every symbol.
+    /// Why the request is rejected; nothing else but `book` and `hint` means anything then.
+    pub(super) reject: Option<RejectCode>,
+    /// Index of the book; out of range for a TAKE_OVER or CANCEL_ALL of every symbol and for a rejected request.
     pub(super) book: u32,
     pub(super) account: u32,
     /// The account's class of limits.
@@ -67,6 +69,12 @@ pub(super) struct Checked {
     /// Where the account's position (NEW) or the named order probably is; NIL, or an entry that must be asked whether it is the one.
     pub(super) hint: u32,
     pub(super) action: Action,
+}
+
+impl Checked {
+    /// What stands in a window before it is used.
+    pub(super) const NONE: Self =
+        Self { reject: None, book: u32::MAX, account: 0, class: 0, client_order_id: 0, hint: NIL, action: Action::Cancel };
 }
 
 /// What to do, with checked numbers.
@@ -128,26 +136,35 @@ pub(super) struct Rules<'a> {
     pub(super) now_ns: u64,
 }
 
-/// Checks structure, then what the configuration can answer.
-#[inline]
-pub(super) fn check(request: &OrderRequest, rules: &Rules<'_>) -> Result<Checked, RejectCode> {
+/// Checks structure, then what the configuration can answer. Written in its place: a window's answers are not copied.
+#[inline(always)]
+pub(super) fn check(request: &OrderRequest, rules: &Rules<'_>, checked: &mut Checked) {
+    checked.hint = NIL;
+    checked.reject = fill(request, rules, checked).err();
+    if checked.reject.is_some() {
+        checked.book = u32::MAX;
+    }
+}
+
+#[inline(always)]
+fn fill(request: &OrderRequest, rules: &Rules<'_>, checked: &mut Checked) -> Result<(), RejectCode> {
     let shape = Shape::try_from(request)?;
     let account = request.account;
-    let to_all = request.symbol == 0 && matches!(shape.op, Op::TakeOver | Op::CancelAll);
     let index = request.symbol.wrapping_sub(1);
     let book = rules.books.get(index as usize);
-    if book.is_none() && !to_all {
-        return Err(RejectCode::UnknownSymbol);
+    if book.is_none() {
+        one_or_all(request.symbol == 0 && matches!(shape.op, Op::TakeOver | Op::CancelAll), RejectCode::UnknownSymbol)?;
     }
     let class = rules.accounts.class(account);
-    let all_accounts = account == 0 && shape.op == Op::CancelAll && rules.grant != Grant::NONE;
-    if class == 0 && !all_accounts {
-        return Err(RejectCode::UnknownAccount);
+    if class == 0 || !rules.grant.permits(account) {
+        let code = if class == 0 { RejectCode::UnknownAccount } else { RejectCode::AccountNotPermitted };
+        one_or_all(account == 0 && shape.op == Op::CancelAll && rules.grant != Grant::NONE, code)?;
     }
-    if !rules.grant.permits(account) && !all_accounts {
-        return Err(RejectCode::AccountNotPermitted);
-    }
-    let action = match (shape.op, book) {
+    checked.book = index;
+    checked.account = account;
+    checked.class = class;
+    checked.client_order_id = request.client_order_id;
+    checked.action = match (shape.op, book) {
         (Op::New, Some(book)) => Action::New(shape.terms(request, book, rules.now_ns)?),
         (Op::Replace, Some(book)) => Action::Replace(shape.terms(request, book, rules.now_ns)?),
         (Op::Reduce, Some(book)) => Action::Reduce(quantity(request, book)?),
@@ -155,7 +172,13 @@ pub(super) fn check(request: &OrderRequest, rules: &Rules<'_>) -> Result<Checked
         (Op::CancelAll, _) => Action::CancelAll(request.flags & OrderFlag::THIS_LANE != 0),
         _ => Action::TakeOver,
     };
-    Ok(Checked { book: index, account, class, client_order_id: request.client_order_id, hint: NIL, action })
+    Ok(())
+}
+
+/// A request that names no symbol or account of ours is rejected, unless it means all of them.
+#[cold]
+fn one_or_all(means_all: bool, code: RejectCode) -> Result<(), RejectCode> {
+    if means_all { Ok(()) } else { Err(code) }
 }
 
 /// The enum fields that the op uses; others hold a stand-in.
@@ -222,12 +245,13 @@ impl Shape {
             | if post_only { terms::POST_ONLY } else { 0 }
             | if time_in_force == TimeInForce::Fok { terms::FOK } else { 0 }
             | if rests { terms::MAY_REST } else { 0 };
-        let plain = matches!(order_type, OrderType::Limit | OrderType::Market)
-            && !matches!(time_in_force, TimeInForce::Day | TimeInForce::Gtd)
-            && request.flags & !OrderFlag::POST_ONLY == 0
-            && (request.stop_price as u64 | request.expires_ns | u64::from(request.display_quantity)) == 0;
+        // Sums of what must be nothing, so that the usual order is asked once.
+        let special = matches!(order_type, OrderType::Stop | OrderType::StopLimit)
+            | matches!(time_in_force, TimeInForce::Day | TimeInForce::Gtd)
+            | (request.flags & !OrderFlag::POST_ONLY != 0)
+            | ((request.stop_price as u64 | request.expires_ns | u64::from(request.display_quantity)) != 0);
         let fits = !((is_market && (rests || post_only || request.price != 0)) || (post_only && !rests));
-        fits && (plain || self.combine_special(request, order_type, time_in_force))
+        fits && (!special || self.combine_special(request, order_type, time_in_force))
     }
 
     #[cold]

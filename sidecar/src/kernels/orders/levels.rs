@@ -126,8 +126,10 @@ impl Levels {
         block.tails[..half].copy_from_slice(&tails[half..]);
         block.len = half;
         self.blocks[lower].len = half;
-        // The first block may hold ranks below its floor; the directory stays sorted.
-        self.directory[place].floor = ranks[0];
+        // The first block may hold ranks below its floor; the directory stays sorted. A floor never rises: the level that
+        // comes next may stand between it and the block's lowest.
+        let floor = &mut self.directory[place].floor;
+        *floor = ranks[0].min(*floor);
         self.directory.insert(place + 1, Place { floor: ranks[half], block: upper });
         upper
     }
@@ -169,6 +171,21 @@ impl Levels {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn a_level_that_came_back_as_the_lowest_of_a_full_block_is_found() {
+        let mut levels = Levels::default();
+        let add = |levels: &mut Levels, rank| levels.insert(levels.find(rank), rank, 1);
+        let block = BLOCK as i64;
+        (0..=block).for_each(|rank| add(&mut levels, rank));
+        // The second block begins here. It loses this level, is filled up, and splits when the level comes back.
+        let floor = block / 2;
+        levels.remove(levels.find(floor));
+        (block + 1..=block + block / 2).for_each(|rank| add(&mut levels, rank));
+        add(&mut levels, floor);
+        assert!(levels.find(floor).exists);
+        assert!(levels.find(floor - 1).exists && levels.find(floor + 1).exists);
+    }
 
     #[test]
     fn sorted_blocks_agree_with_a_btree() {

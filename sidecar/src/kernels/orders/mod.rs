@@ -251,12 +251,12 @@ impl OrderKernel {
         let grant = self.lanes.get(&lane).copied().unwrap_or(Grant::NONE);
         let mut work = 0;
         let mut sequence = first_sequence;
-        let mut window = [Err(RejectCode::UnknownOp); WINDOW];
+        let mut window = [Checked::NONE; WINDOW];
         for (requests, results) in requests.chunks(WINDOW).zip(results.chunks_mut(WINDOW)) {
             let window = &mut window[..requests.len()];
             let rules = Rules { books: &self.books, accounts: &self.accounts, grant, now_ns: self.store.now_ns };
             for (checked, request) in window.iter_mut().zip(requests) {
-                *checked = check(request, &rules);
+                check(request, &rules, checked);
                 ahead::indices(&self.books, &self.store, checked);
             }
             for checked in window.iter_mut() {
@@ -267,9 +267,9 @@ impl OrderKernel {
             }
             for ((request, result), checked) in requests.iter().zip(results).zip(window.iter()) {
                 let entry = Entry { sequence, lane };
-                let outcome = match checked {
-                    Ok(checked) => self.apply(entry, request, checked, out, &mut work),
-                    Err(code) => Err(*code),
+                let outcome = match checked.reject {
+                    None => self.apply(entry, request, checked, out, &mut work),
+                    Some(code) => Err(code),
                 };
                 self.answer(entry, request, outcome, result);
                 sequence = sequence.wrapping_add(1);
@@ -366,14 +366,23 @@ impl OrderKernel {
 /// the trades, its own and those of the stops.
 #[inline(always)]
 fn entered(book: &mut Book, desk: &mut Desk, account: u32, answer: &Answer) -> u64 {
-    if desk.limits.order_rate_max != u32::MAX || book.limited {
-        let store = &mut *desk.store;
-        let in_symbol = store.symbol_limits.find(book.symbol, account).map(|_| book.symbol);
-        store.tallies.accept(account, in_symbol, store.now_ns);
+    if desk.limits.has_more || book.limited {
+        count_rate(book, desk, account);
     }
     let mut trades = u64::from(answer.fills.count);
     if trades != 0 && book.stops.is_some() {
         trades += stops::follow(book, desk, answer.fills.first_price, answer.fills.k());
     }
     trades
+}
+
+/// Counts an accepted order where a limit asks for the rate.
+#[cold]
+#[inline(never)]
+fn count_rate(book: &Book, desk: &mut Desk, account: u32) {
+    if desk.limits.order_rate_max != u32::MAX || book.limited {
+        let store = &mut *desk.store;
+        let in_symbol = store.symbol_limits.find(book.symbol, account).map(|_| book.symbol);
+        store.tallies.accept(account, in_symbol, store.now_ns);
+    }
 }

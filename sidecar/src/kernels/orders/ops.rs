@@ -34,7 +34,7 @@ fn answer(order_id: u64, state: OrderState, remaining: u32, fills: Fills) -> Ans
 }
 
 /// NEW: trades what crosses, then rests or ends; a stop may wait.
-#[inline]
+#[inline(always)]
 pub(super) fn new(book: &mut Book, desk: &mut Desk, request: &OrderRequest, (checked, terms): (&Checked, &Terms)) -> Outcome {
     let account = checked.account;
     let found = book.holding(desk.store, account, checked.hint);
@@ -50,12 +50,19 @@ pub(super) fn new(book: &mut Book, desk: &mut Desk, request: &OrderRequest, (che
     }
     business_rules(book, desk, account, terms, found)?;
     if terms.is(terms::STOP) {
-        if !book.triggers(terms.side, request.stop_price) {
-            return Ok(wait(book, desk, request, (checked, terms), found));
-        }
-        return enter(book, desk, request, (checked, &triggered(*terms)), found);
+        return new_stop(book, desk, request, (checked, terms), found);
     }
     enter(book, desk, request, (checked, terms), found)
+}
+
+/// A stop that nothing rejects any more waits, or enters at once when its price was met already.
+#[cold]
+#[inline(never)]
+fn new_stop(book: &mut Book, desk: &mut Desk, request: &OrderRequest, (checked, terms): (&Checked, &Terms), found: u32) -> Outcome {
+    if book.triggers(terms.side, request.stop_price) {
+        return enter(book, desk, request, (checked, &triggered(*terms)), found);
+    }
+    Ok(wait(book, desk, request, (checked, terms), found))
 }
 
 /// What a triggered stop is: a market order, or a limit order that may rest.
@@ -214,7 +221,7 @@ pub(super) fn reduce(book: &mut Book, desk: &mut Desk, checked: &Checked, quanti
 }
 
 /// REPLACE: sets price and open quantity. In place if the order keeps its priority; else it leaves and enters again.
-#[inline]
+#[inline(never)]
 pub(super) fn replace(book: &mut Book, desk: &mut Desk, request: &OrderRequest, (checked, terms): (&Checked, &Terms)) -> Outcome {
     let at = named(book, desk.store, checked)?;
     let open = desk.store.total(at);

@@ -19,7 +19,7 @@ pub(super) struct Released {
 }
 
 /// Checks the limits of the account for an order of these terms. `holding` is its position or NIL.
-#[inline]
+#[inline(always)]
 pub(super) fn risk(book: &Book, desk: &Desk, checked: &Checked, terms: &Terms, holding: u32, released: Released) -> Result<(), RejectCode> {
     let limits = desk.limits;
     usual(book, desk, limits, terms, holding, released.open)?;
@@ -90,8 +90,9 @@ fn counted(book: &Book, desk: &Desk, limits: &Limits, tally: &Tally, terms: &Ter
 /// Whether |price - reference| / reference is above the collar; without a reference there is none.
 #[inline]
 fn outside_collar(price: i64, reference: i64, collar_bps: u32) -> bool {
-    let distance = u128::from(price.abs_diff(reference)) * 10_000;
-    reference != 0 && distance > reference as u128 * u128::from(collar_bps)
+    // Prices are below 2^36, so ten thousand times a distance is far from 2^64; a collar that wide is none.
+    let distance = price.abs_diff(reference) * 10_000;
+    reference != 0 && distance > (reference as u64).saturating_mul(collar_bps.into())
 }
 
 /// Whether the position passes the limit, or the range of its type, once this order and all resting ones of its side are
@@ -107,7 +108,7 @@ fn passes_position(net: i64, open: u64, terms: &Terms, position_max: i64) -> boo
 }
 
 /// Checks the rules of the book and of the order's own flags.
-#[inline]
+#[inline(always)]
 pub(super) fn business_rules(book: &Book, desk: &mut Desk, account: u32, terms: &Terms, holding: u32) -> Result<(), RejectCode> {
     if book.halted {
         return Err(RejectCode::SymbolHalted);

@@ -1,0 +1,65 @@
+"""The order kernel as a library, on one thread: the book alone in five regimes, every stage on, and what an order takes."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+from typing import Any
+
+from bench.programs import program
+from bench.row import Bench, Measured, at_least, at_most, row
+
+REGIMES = ("still", "normal", "slow_swing", "fast_swing", "crash")
+ORDERS, RESTING = 2_000_000, 1_000_000
+
+
+def told(name: str, *words: object) -> dict[str, Any]:
+    """What a program prints as JSON."""
+    command = [str(program(name)), *map(str, words)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
+
+
+def runs(bench: Bench, regime: str, *words: str) -> list[dict[str, Any]]:
+    """A regime's flow, as often as the report measures pairs, each time with another seed."""
+    orders = bench.scaled(ORDERS)
+    return [
+        told("books", "--regime", regime, "--orders", orders, "--seed", seed, *words)
+        for seed in range(1, bench.pairs + 1)
+    ]
+
+
+def median(figures: list[dict[str, Any]], name: str) -> float:
+    """The median run's figure."""
+    return float(statistics.median(run[name] for run in figures))
+
+
+@row("book_only", "1/s", at_least(10e6, 20e6))
+def books(bench: Bench) -> Measured:
+    """Requests a second of the library's book: one symbol, one account without limits; the slowest of five regimes.
+
+    Of 100 requests 15 are immediate and 20 replace; about 95 of 100 resting orders end cancelled. Orders resting and
+    ticks of width: still 1,000 and 10, normal 10,000 and 50, slow swing 10,000 and 100, fast swing 5,000 and 200, crash
+    20,000 and 2,000. Every result and event is written out; making the requests is not measured.
+    """
+    regimes = {regime: runs(bench, regime) for regime in REGIMES}
+    rates = {regime: median(figures, "orders_per_s") for regime, figures in regimes.items()}
+    of_processor = {regime: median(figures, "orders_per_cpu_s") for regime, figures in regimes.items()}
+    return Measured(min(rates.values()), details={"rates": rates, "per_cpu_second": of_processor, "runs": regimes})
+
+
+@row("kernel_full", "1/s", at_least(6e6, 12e6))
+def full(bench: Bench) -> Measured:
+    """The normal regime with every stage on: a thousand accounts with all seven limits and self-trade prevention."""
+    figures = runs(bench, "normal", "--full")
+    details = {"per_cpu_second": median(figures, "orders_per_cpu_s"), "runs": figures}
+    return Measured(median(figures, "orders_per_s"), details=details)
+
+
+@row("state_per_order", "bytes", at_most(128, 80))
+def state(bench: Bench) -> Measured:
+    """Heap of the library by resting order: 1,000,000 orders of 10,000 accounts in 64 books, positions included."""
+    figures = told("order_flow", "--rest-only", "--orders", bench.scaled(RESTING), "--seed", 1)
+    return Measured(figures["heap_bytes"] / figures["resting"], details=figures)
