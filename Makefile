@@ -53,7 +53,7 @@ $(VENV)/created.stamp: python/make_venv.sh
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/created.stamp python/pyproject.toml
-	$(PY) -m pip install --quiet $$($(PY) python/extra.py test)
+	$(PY) -m pip install --quiet $$($(PY) python/extra.py test web)
 	@touch $@
 
 # The Debian package: daemon, units, configuration, man pages, completions.

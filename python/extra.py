@@ -1,4 +1,4 @@
-"""Prints the requirements of one extra of pyproject.toml, so that make can install them without building the package."""
+"""Prints the requirements of extras of pyproject.toml, so that make can install them without building the package."""
 
 import re
 import sys
@@ -15,4 +15,5 @@ def requirements(text: str, extra: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(requirements(Path(__file__).with_name("pyproject.toml").read_text(), sys.argv[1])))
+    text = Path(__file__).with_name("pyproject.toml").read_text()
+    print("\n".join(line for extra in sys.argv[1:] for line in requirements(text, extra)))

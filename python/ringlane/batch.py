@@ -103,7 +103,7 @@ class Instruments(Mapping[str, int]):
         if given.dtype.kind in "iu":
             return
         off = units % self._ticks[symbols] != 0
-        if given.dtype.kind == "O":
+        if given.dtype.kind == "O" and any(issubclass(kind, (int, np.integer)) for kind in set(map(type, given.flat))):
             off &= np.array([not isinstance(item, (int, np.integer)) for item in given.flat]).reshape(given.shape)
         if off.any():
             instrument = self._by_number[int(np.broadcast_to(symbols, off.shape)[off].flat[0])]
@@ -112,6 +112,11 @@ class Instruments(Mapping[str, int]):
             tick = f"{Decimal((0, tuple(map(int, str(instrument.tick))), -instrument.price_decimals)):f}"
             tick = tick.rstrip("0").rstrip(".") if "." in tick else tick
             raise _fail(name, shown, f"is not a multiple of {instrument.name}'s tick of {tick}")
+
+
+def _texts(array: Array) -> Array:
+    """Objects that are all texts, as numpy's own texts: so come columns of pandas and pyarrow. Anything else as it is."""
+    return array.astype(str) if array.dtype.kind == "O" and set(map(type, array.flat)) == {str} else array
 
 
 def _fail(name: str, value: Any, why: str) -> ValueError:
@@ -149,7 +154,7 @@ def price_units(name: str, values: Any, decimals: Callable[[], Array]) -> Array:
     >>> int(price_units("price", "150.25", lambda: np.array(4)))
     1502500
     """
-    array = np.asarray(values)
+    array = _texts(np.asarray(values))
     if array.dtype.kind in "iu":
         return array
     if array.dtype.kind == "f":
@@ -208,7 +213,7 @@ def _members(field: Field, array: Array, enums: Mapping[str, Any]) -> Array:
 
 def column(field: Field, values: Any, enums: Mapping[str, Any] = BY_NAME) -> Array:
     """Values of one field as an array that fits it. Raises `ValueError` or `TypeError` in words when they do not."""
-    array = np.asarray(values)
+    array = _texts(np.asarray(values))
     if array.ndim > 1:
         raise ValueError(f"{field.name} must be a scalar or a one-dimensional array, not of shape {array.shape}")
     target = np.dtype(field.type)
@@ -249,8 +254,8 @@ def build(
         )
     values = {**defaults, **columns}
     if instruments is not None:
-        symbols = np.asarray(values.get("symbol", 0))
-        if symbols.dtype.kind in "USO" and all(isinstance(item, (str, bytes)) for item in symbols.flat):
+        symbols = _texts(np.asarray(values.get("symbol", 0)))
+        if symbols.dtype.kind in "US" or (symbols.dtype.kind == "O" and set(map(type, symbols.flat)) <= {str, bytes}):
             symbols = instruments.numbers(symbols)
         values["symbol"] = symbols
         known = instruments

@@ -430,13 +430,19 @@ _shared_lock = threading.Lock()
 
 
 def connect(
-    address: str | os.PathLike[str] | None = None, *, name: str | None = None, timeout: float | None = 10.0
+    address: str | os.PathLike[str] | None = None,
+    *,
+    name: str | None = None,
+    timeout: float | None = 10.0,
+    backend: Literal["sidecar", "python"] | None = None,
 ) -> Client:
     """Connects to a sidecar.
 
     The one at `address`; else at `RINGLANE_SOCKET`; else the host's own, if there is one; else it starts a private one,
     which ends with its last client. `name` (at most 64 bytes, default the program's) is what operators see; `timeout`
     bounds each answer on the control socket, seconds (None: no limit).
+
+    `backend="python"` (default: `RINGLANE_BACKEND`, else "sidecar") needs no sidecar: see `ringlane.plain`.
 
     Raises `SidecarUnavailable` when none answers, `SchemaMismatch` when it speaks another layout version, `ValueError`
     for a name that is too long or has control characters, `TimeoutError`. Warns once when the sidecar is another build.
@@ -446,6 +452,13 @@ def connect(
     ...     len(client.symbols) > 0
     True
     """
+    backend_name = backend or os.environ.get("RINGLANE_BACKEND") or "sidecar"
+    if backend_name not in ("sidecar", "python"):
+        raise ValueError(f'backend is "sidecar" or "python", not {backend_name!r}')
+    if backend_name == "python":
+        from .plain import PlainClient
+
+        return PlainClient(None if address is None else os.fspath(address))
     if address is None:
         address = os.environ.get("RINGLANE_SOCKET") or (SYSTEM_SOCKET if os.path.exists(SYSTEM_SOCKET) else None)
     if address is not None:

@@ -15,4 +15,5 @@ from bench.rows import (  # noqa: F401, I001
     kernel,
     replay,
     vectors,
+    digests,
 )
