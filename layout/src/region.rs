@@ -121,6 +121,8 @@ codes! {
         JournalFailed ("JOURNAL_FAILED") = 203,
         /// An administrator ended the lane; open another, or ask why.
         Disconnected ("DISCONNECTED") = 204,
+        /// The sidecar was started anew, and the client did not come back to its lane within `[lanes] reattach_grace_ms`; open another.
+        NotBack ("NOT_BACK") = 205,
         /// The kernel of this lane panicked over a batch of it; its log says where. Other lanes go on.
         KernelPanicked ("KERNEL_PANICKED") = 301,
     }

@@ -103,6 +103,24 @@ pub enum Request {
         #[serde(default)]
         accounts: Option<(Number, Number)>,
     },
+    /// Come back to a lane after the sidecar was started anew.
+    Attach {
+        /// Lane number.
+        lane: Number,
+        /// The lane's token.
+        token: String,
+        /// Slots whose results the client can read in the mapping that it has.
+        completed: Number,
+        /// Places of the event ring that it has used.
+        events_read: Number,
+        /// Number of the last event that it has.
+        event_number: Number,
+    },
+    /// The regions of such a lane are mapped.
+    Attached {
+        /// Lane number.
+        lane: Number,
+    },
     /// Close a lane.
     Close {
         /// Lane number.

@@ -2,6 +2,7 @@
 //! Nothing that a client does or leaves undone can block it: every socket is non-blocking and every message has a maximum.
 
 mod access;
+mod attach;
 mod ledger;
 mod memory;
 mod messages;

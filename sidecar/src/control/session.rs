@@ -65,26 +65,26 @@ pub struct Session {
     pub since: Instant,
     /// Whether it said hello.
     pub greeted: bool,
-    name: String,
-    notify: Option<Arc<OwnedFd>>,
-    lanes: Vec<OpenLane>,
+    pub(super) name: String,
+    pub(super) notify: Option<Arc<OwnedFd>>,
+    pub(super) lanes: Vec<OpenLane>,
 }
 
 /// A lane that a client has open.
-struct OpenLane {
-    number: u32,
-    kernel: String,
-    accounts: (u32, u32),
-    charge: Charge,
-    memory: [Memory; 2],
+pub(super) struct OpenLane {
+    pub(super) number: u32,
+    pub(super) kernel: String,
+    pub(super) accounts: (u32, u32),
+    pub(super) charge: Charge,
+    pub(super) memory: [Memory; 2],
 }
 
 /// A reply and the descriptors that travel with it.
-struct Reply {
-    body: Value,
-    fds: Vec<RawFd>,
+pub(super) struct Reply {
+    pub(super) body: Value,
+    pub(super) fds: Vec<RawFd>,
     /// Descriptors that close once they are sent.
-    _owned: Vec<OwnedFd>,
+    pub(super) _owned: Vec<OwnedFd>,
 }
 
 impl From<Value> for Reply {
@@ -150,6 +150,10 @@ impl Session {
             Request::Open { kernel, depth, events, cancel_on_disconnect, accounts } => {
                 self.open(host, kernel, (depth, events.unwrap_or(depth)), cancel_on_disconnect, accounts)
             }
+            Request::Attach { lane, token, completed, events_read, event_number } => {
+                self.attach(host, (lane, &token), (completed, events_read, event_number))
+            }
+            Request::Attached { lane } => self.attached(lane, host),
             Request::Close { lane } => self.close(lane, host),
             Request::Snapshot {} => super::snapshot::ask(&self.grant, host).map(Reply::from),
             Request::Query(query) => self.query(Question::new(query)?, host),
@@ -250,6 +254,7 @@ impl Session {
             account_last: last,
             depth_slots: geometry.depth_slots,
             token_hash: xxhash_rust::xxh3::xxh3_64(&token),
+            event_capacity: geometry.event_capacity,
             ..LaneOpen::default()
         };
         let memory = lane.memory();

@@ -1,6 +1,7 @@
 //! A lane as the sidecar sees it: its two regions, what has been checked of the client's cursors, and its event ring.
 //! Whoever doubts a peer does it here; what a record means is the kernel's business.
 
+mod attach;
 mod region;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -15,6 +16,7 @@ use ringlane_layout::region::{LaneGeometry, LaneStatus, REQUESTS_MAGIC, RESULTS_
 use ringlane_layout::ring::{self, Answered, ClientWords, EventRoom, Intake, SidecarWords};
 use ringlane_layout::shared::RecordRing;
 
+pub use attach::{Claim, Kept};
 pub use region::{Memory, Region, sealed_rows};
 
 /// Who opened a lane, proven by the kernel.
@@ -64,6 +66,8 @@ pub struct Lane {
     pub not_permitted: u64,
     /// How many of them the log has told of, and when it did last, nanoseconds since 1970.
     told: (u64, u64),
+    /// What was kept for a client that came back and has not said that it has its regions.
+    pub unseen: Option<Box<Kept>>,
     requests: Region,
     results: Region,
     doorbell: EventFd,
@@ -135,6 +139,7 @@ impl Lane {
             opened_ns,
             parks: 0,
             notifies: 0,
+            unseen: None,
             not_permitted: 0,
             told: (0, 0),
             requests,

@@ -14,7 +14,8 @@ use ringlane_layout::record::Record;
 use ringlane_layout::region::LaneStatus;
 
 use super::turns::{Closing, Turn};
-use super::{Sequencer, counters, meta, send_events};
+use super::absent::Return;
+use super::{Sequencer, counters, meta, Readers, send_events};
 use crate::engine::Engine;
 use crate::journal::{FrameKind, LaneClose, LaneOpen};
 use crate::lanes::Lane;
@@ -23,6 +24,12 @@ use crate::lanes::Lane;
 pub enum Command {
     /// Take this lane in; its opening is journaled. The answer comes when it is served.
     Open(Box<Lane>, LaneOpen, Sender<Result<(), String>>),
+    /// Look for the lane of a client that comes back.
+    Find(Return, Sender<Result<LaneOpen, String>>),
+    /// Give it these fresh regions; the answer is the number of slots that are journaled.
+    Attach(Box<Lane>, Return, Sender<Result<u64, String>>),
+    /// The client has them.
+    Attached(u32),
     /// End this lane after a last look at what it submitted.
     Close(u32, LaneStatus, Option<Sender<bool>>),
     /// Answer a question about the state, at the sequence number that is given with it.
@@ -95,6 +102,13 @@ impl Sequencer {
                 Ok(Command::Open(lane, open, answer)) => {
                     let _ = answer.send(self.open(lane, &open));
                 }
+                Ok(Command::Find(back, answer)) => {
+                    let _ = answer.send(self.find_absent(&back));
+                }
+                Ok(Command::Attach(lane, back, answer)) => {
+                    let _ = answer.send(self.attach(lane, &back));
+                }
+                Ok(Command::Attached(number)) => self.attached(number),
                 Ok(Command::Close(number, status, answer)) => match self.row_of(number) {
                     Some(row) => self.close(row, Closing { left: 0, status, answer }),
                     None => drop(answer.map(|answer| answer.send(false))),
@@ -114,25 +128,16 @@ impl Sequencer {
         }
     }
 
-    fn row_of(&self, number: u32) -> Option<usize> {
+    pub(super) fn row_of(&self, number: u32) -> Option<usize> {
         let row = usize::from(*self.rows.get(number as usize)?);
         (self.lanes.get(row)?.as_ref()?.number == number).then_some(row)
     }
 
-    fn open(&mut self, mut lane: Box<Lane>, open: &LaneOpen) -> Result<(), String> {
+    fn open(&mut self, lane: Box<Lane>, open: &LaneOpen) -> Result<(), String> {
         if self.journal_failed {
             return Err("the sidecar cannot write its journal and takes no new lanes".into());
         }
-        let row = match self.lanes.iter().position(Option::is_none) {
-            Some(row) => row,
-            None if self.lanes.len() < LANES_MAX => {
-                self.lanes.push(None);
-                self.turns.push(Turn::default());
-                self.lanes.len() - 1
-            }
-            None => return Err(format!("all {LANES_MAX} lanes of the sidecar are open")),
-        };
-        let number = lane.number as usize;
+        let row = self.free_row()?;
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, u64::from(lane.number));
         self.epoll.add(lane.doorbell().as_fd(), event).map_err(|error| format!("cannot watch the lane's doorbell: {error}"))?;
         // Last of what can fail: a journaled opening must be applied, or a replay would count one record more.
@@ -144,17 +149,7 @@ impl Sequencer {
             return Err(words);
         }
         self.engine.open_lane(open);
-        if self.rows.len() <= number {
-            self.rows.resize(number + 1, u16::MAX);
-        }
-        self.rows[number] = row as u16;
-        lane.busy = true;
-        counters::introduce_lane(&self.board, row, &lane);
-        self.lanes[row] = Some(lane);
-        self.turns[row] = Turn::default();
-        self.lane_count += 1;
-        self.hot.push(row);
-        self.publish_header();
+        self.seat(row, lane);
         Ok(())
     }
 
@@ -201,6 +196,12 @@ impl Sequencer {
         // Before the descriptor closes: a duplicate that the client keeps would leave a ghost in the set.
         let _ = self.epoll.delete(lane.doorbell().as_fd());
         self.hot.retain(|hot| *hot != row);
+        if status == LaneStatus::ShuttingDown && self.journal.is_some() {
+            self.suspend(row, &lane);
+            self.publish_header();
+            lane.close(status);
+            return self.answer_closing(row, true);
+        }
         self.board.write_row(row, &[(row::LANE, 0)]);
         let close = LaneClose {
             lane: lane.number,
@@ -224,7 +225,7 @@ impl Sequencer {
     }
 
     /// Journals and applies the end of a lane, and tells the owners of orders that were cancelled by it.
-    fn journal_close(&mut self, close: &LaneClose) {
+    pub(super) fn journal_close(&mut self, close: &LaneClose) {
         let meta = meta(&self.engine, FrameKind::LaneClose, close.lane, 0, LaneClose::SCHEMA_HASH, self.now_ns);
         if let Some(journal) = &mut self.journal
             && let Err(words) = journal.append(&meta, 1, |records| records[0] = bytemuck::must_cast(*close))
@@ -232,7 +233,8 @@ impl Sequencer {
             return self.journal_fails(&words);
         }
         let output = self.engine.close_lane(close);
-        send_events(&mut self.lanes, &self.rows, &mut self.notified, &mut self.gapped, output.events);
+        let (lanes, rows, absent) = (&mut self.lanes[..], &self.rows[..], &mut self.absent[..]);
+        send_events(Readers { lanes, rows, absent, notified: &mut self.notified, gapped: &mut self.gapped }, output.events);
         self.publish_events();
     }
 

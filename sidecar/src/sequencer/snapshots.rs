@@ -12,7 +12,7 @@ use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use super::{Sequencer, Wake};
 use crate::config::SnapshotsConfig;
 use crate::engine::ENGINE_VERSION;
-use crate::image::{Image, LaneImage};
+use crate::image::Image;
 use crate::journal::{SnapshotHeader, SnapshotWriter, clean_snapshots, stand_back};
 use crate::kernels::orders::{CopySize, Frozen};
 
@@ -168,11 +168,6 @@ impl Sequencer {
         snapshots.last = (header.sequence, journal.bytes());
         snapshots.wanted = false;
         snapshots.busy = snapshots.jobs.send(Job::Write(Box::new(image), header)).is_ok();
-    }
-
-    /// The lane table.
-    fn lane_images(&self) -> Vec<LaneImage> {
-        Vec::new()
     }
 
     /// At a clean stop: a last snapshot, if anything happened since the one before, and the end of the helper.

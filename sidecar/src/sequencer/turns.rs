@@ -7,7 +7,7 @@ use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_layout::region::LaneStatus;
 
 use super::counters::publish_lane;
-use super::{Sequencer, meta, send_events};
+use super::{Sequencer, meta, Readers, send_events};
 use crate::journal::FrameKind;
 
 /// What the sequencer remembers of a row's lane between its turns.
@@ -135,7 +135,8 @@ impl Sequencer {
         lane.write_results(output.results);
         let work = output.work;
         if !output.events.is_empty() {
-            send_events(&mut self.lanes, &self.rows, &mut self.notified, &mut self.gapped, output.events);
+            let (lanes, rows, absent) = (&mut self.lanes[..], &self.rows[..], &mut self.absent[..]);
+        send_events(Readers { lanes, rows, absent, notified: &mut self.notified, gapped: &mut self.gapped }, output.events);
             self.publish_events();
         }
         let not_permitted = self.engine.orders.counters().not_permitted - not_permitted;
