@@ -41,6 +41,12 @@ pub const OVERFLOW_UID: u32 = 65_534;
 pub const PEER_GROUPS_MAX: usize = 65_536;
 /// Most open lanes in one sidecar.
 pub const LANES_MAX: usize = 1024;
+/// Most kernels in one sidecar.
+pub const KERNELS_MAX: usize = 16;
+/// Most thread pools in one sidecar.
+pub const POOLS_MAX: usize = 8;
+/// Most stages of a request whose times are kept.
+pub const STAGES_MAX: usize = 16;
 /// Most closed lanes and replies of which clients still have the memory; more, and nothing new is handed out.
 pub const KEPT_MAX: usize = 4096;
 /// Most replies of rows of which one user still has the descriptors.
@@ -88,6 +94,14 @@ pub const COMMANDS_MAX: usize = 4096;
 pub const LOOK_AROUND_WORK: u64 = 256;
 /// What one turn of a lane costs beside its orders, orders.
 pub const TURN_WORK: u64 = 2;
+/// Work after which a batch has its stages timed, orders or their equal: about five looks at the clock in 30 microseconds.
+pub const TIMED_WORK: u64 = 256;
+/// Shortest time between two looks at all polled lanes, nanoseconds: what the board says of a lane is at most so old.
+pub const SURVEY_NS: u64 = 100_000;
+/// Longest time between two looks at the lanes that are not polled, nanoseconds.
+pub const SURVEY_PARKED_NS: u64 = 1_000_000_000;
+/// Age of the sequencer's last sign of life at which a sidecar counts as stalled, nanoseconds.
+pub const STALLED_AFTER_NS: u64 = 10_000_000_000;
 /// Most doorbells that one look takes in.
 pub const DOORBELLS_A_LOOK: usize = 64;
 /// Longest sleep of any waiter before it looks again, nanoseconds.

@@ -165,6 +165,15 @@ impl Intake {
         self.check(submitted, load_acquire(peer.released)) // S3
     }
 
+    /// Takes in what the client gave back since, also when it submitted nothing. What is out of range is left for
+    /// [`Intake::look`] to find.
+    pub fn look_released(&mut self, peer: ClientWords) {
+        let released = load_acquire(peer.released); // S3
+        if (self.released..=self.taken).contains(&released) {
+            self.released = released;
+        }
+    }
+
     fn check(&mut self, submitted: u64, released: u64) -> Result<u64, LaneStatus> {
         if submitted < self.submitted {
             return Err(LaneStatus::SubmittedBackwards);

@@ -14,12 +14,12 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 use nix::sys::stat::{Mode, umask};
-use ringlane_layout::board::board_name;
+use ringlane_layout::board::{CONTROL, board_name};
 use ringlane_layout::limits::BATCH_SLOTS_MAX;
 use ringlane_layout::orders::{AccountLimits, BookLimits, Instrument, OrderRequest};
 use ringlane_layout::record::{Record, RecordBytes};
 
-use crate::board::{AddressLock, Board, Identity, text_of};
+use crate::board::{AddressLock, Board, Identity, clear_leftovers, text_of};
 use crate::config::{Config, JournalConfig};
 use crate::control::{Control, Host, Ledger, Lifetime, Policy, Refusals};
 use crate::engine::{ENGINE_VERSION, Engine};
@@ -47,10 +47,12 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let lock = config.journal.directory.as_deref().map(JournalLock::take).transpose()?;
     let Start { engine, journal, epoch, snapshot, expected } = recover(&config)?;
     let lane_last = engine.lane_last();
-    let board = Board::create(&Identity { address: address.clone(), epoch, started_ns: wall_clock_ns() }, &address_lock)?;
+    clear_leftovers();
+    let identity = Identity { address: address.clone(), epoch, started_ns: wall_clock_ns(), config_hash: config.hash() };
+    let board = Board::create(&identity, &address_lock)?;
+    let (counters, refused) = (board.row(&CONTROL, 0), board.row(&CONTROL, 0));
     let listener = inherited.map_or_else(|| open_socket(&socket_path), Ok)?;
     let (mut sequencer, commands) = Sequencer::new(engine, journal, board, config.sequencer.clone())?;
-    let refused = commands.refused();
     sequencer.expect(expected, Duration::from_millis(config.lanes.reattach_grace_ms));
     let snapshots = Arc::new(SnapshotNews::default());
     if let Some(directory) = &config.journal.directory {
@@ -68,6 +70,7 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
         ledger: Ledger::new(config.lanes.bytes_max),
         refusals: Refusals::new(refused),
         config,
+        counters,
     };
     let control = Control::new(listener, signals, host, lifetime)?;
     tracing::info!(address, version = env!("CARGO_PKG_VERSION"), build = ringlane_layout::BUILD_HASH, "serving");

@@ -73,8 +73,9 @@ impl Recovered {
                     directory.display()
                 ));
             }
-            let output = self.engine.apply(&frame).map_err(|words| format!("{}: {words}", directory.display()))?;
-            note(&mut self.lanes, &frame, &output);
+            self.engine.apply(&frame).map_err(|words| format!("{}: {words}", directory.display()))?;
+            let requests = if frame.kind == FrameKind::Orders { frame.records.len() } else { 0 };
+            note(&mut self.lanes, &frame, &self.engine.outputs(requests));
             self.records += frame.records.len() as u64;
             frames += 1;
             if frames.is_multiple_of(4096) {

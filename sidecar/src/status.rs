@@ -2,67 +2,99 @@
 
 use std::fmt::Write;
 
-use ringlane_layout::board::{header, row};
-use ringlane_layout::limits::LANES_MAX;
-use serde_json::{Value, json};
+use ringlane_layout::board::histogram::Times;
+use ringlane_layout::board::{
+    CONTROL, JOURNAL, KERNEL, Kind, LANE, POOL, SEQUENCER, SERVICE, Stage, Table, control, header, journal, lane, sequencer,
+};
+use ringlane_layout::limits::STALLED_AFTER_NS;
+use serde_json::{Map, Value, json};
 
 use crate::board::{BoardReader, Row, text_of};
 use crate::sequencer::wall_clock_ns;
 
-/// What the board says, as JSON. Counts are totals since start; times are nanoseconds.
+/// How the sidecar does: `healthy`, `journal-failed`, `stopping`, `stalled` or `dead`.
 #[must_use]
-pub fn status(board: &BoardReader) -> Value {
-    let lanes: Vec<Value> = (0..LANES_MAX).filter_map(|index| board.row(index)).map(|words| lane_status(&words)).collect();
-    let alive = board.owner_lives();
-    let health = match board.word(header::HEALTH) {
-        _ if !alive => "dead",
-        1 => "healthy",
+pub fn health(board: &BoardReader, now_ns: u64) -> &'static str {
+    let heartbeat_ns = board.row(&SEQUENCER, 0).map_or(0, |words| words[sequencer::HEARTBEAT_NS]);
+    match board.word(header::HEALTH) {
+        _ if !board.owner_lives() => "dead",
         2 => "journal-failed",
-        _ => "stopping",
-    };
-    json!({
-        "health": health,
-        "version": board.text(header::VERSION, 24),
-        "build": board.text(header::BUILD, 16),
-        "pid": board.word(header::PID),
-        "address": board.text(header::ADDRESS, 112),
-        "uptime_ns": wall_clock_ns().saturating_sub(board.word(header::STARTED_NS)),
-        "epoch": board.word(header::EPOCH),
-        "sequence": board.word(header::SEQUENCE),
-        "journal_bytes": board.word(header::JOURNAL_BYTES),
-        "accepted": board.word(header::ACCEPTED),
-        "rejected": board.word(header::REJECTED),
-        "trades": board.word(header::TRADES),
-        "resting_orders": board.word(header::RESTING),
-        "clients": board.word(header::CLIENTS),
-        "faults": board.word(header::FAULTS),
-        "sleeps": board.word(header::SLEEPS),
-        "refused": board.word(header::REFUSED),
-        "not_permitted": board.word(header::NOT_PERMITTED),
-        "lanes": lanes,
-    })
+        3 => "stopping",
+        _ if now_ns.saturating_sub(heartbeat_ns) > STALLED_AFTER_NS => "stalled",
+        _ => "healthy",
+    }
 }
 
-fn lane_status(words: &Row) -> Value {
+/// What the board says, as JSON. Counts are totals since start; names end in their unit.
+#[must_use]
+pub fn status(board: &BoardReader) -> Value {
+    let now_ns = wall_clock_ns();
+    let [totals, control, journal] = [&SEQUENCER, &CONTROL, &JOURNAL].map(|table| board.row(table, 0).unwrap_or([0; _]));
+    let lanes: Vec<Value> = board.rows(&LANE).map(|words| lane_status(&words, now_ns)).collect();
+    let stages: Map<String, Value> =
+        Stage::ALL.into_iter().map(|stage| (stage.name().to_owned(), stage_status(&board.times(stage)))).collect();
+    let mut status = json!({
+        "health": health(board, now_ns),
+        "version": board.text(header::VERSION, 3),
+        "build": board.text(header::BUILD, 2),
+        "pid": board.word(header::PID),
+        "uid": board.word(header::UID),
+        "address": board.text(header::ADDRESS, 14),
+        "config_hash": format!("{:016x}", board.word(header::CONFIG_HASH)),
+        "uptime_ns": now_ns.saturating_sub(board.word(header::STARTED_NS)),
+        "heartbeat_age_ns": now_ns.saturating_sub(totals[sequencer::HEARTBEAT_NS]),
+        "epoch": board.word(header::EPOCH),
+        "sequence": totals[sequencer::SEQUENCE],
+        "journal_bytes": journal[journal::APPENDED_BYTES],
+        "accepted": totals[sequencer::ACCEPTED],
+        "rejected": totals[sequencer::REJECTED],
+        "trades": totals[sequencer::TRADES],
+        "resting_orders": totals[sequencer::RESTING],
+        "clients": control[control::CLIENTS],
+        "faults": totals[sequencer::FAULTS],
+        "sleeps": totals[sequencer::SLEEPS],
+        "refused": control[control::REFUSED],
+        "not_permitted": totals[sequencer::NOT_PERMITTED],
+        "stages": stages,
+        "lanes": lanes,
+    });
+    for table in [&SEQUENCER, &JOURNAL, &CONTROL, &SERVICE] {
+        status[table.name] = board.row(table, 0).map_or(Value::Null, |words| row_status(table, &words));
+    }
+    for (name, table) in [("kernels", &KERNEL), ("pools", &POOL)] {
+        status[name] = board.rows(table).map(|words| row_status(table, &words)).collect();
+    }
+    status
+}
+
+/// A row by its fields' names.
+fn row_status(table: &Table, words: &Row) -> Value {
     let bytes: &[u8] = bytemuck::cast_slice(words);
+    let value = |word: usize, len: usize, kind: Kind| match kind {
+        Kind::Text => json!(text_of(&bytes[word * 8..(word + len) * 8])),
+        _ => json!(words[word]),
+    };
+    table.fields.iter().map(|field| (field.name(), value(field.word, field.words, field.kind))).collect::<Map<_, _>>().into()
+}
+
+fn lane_status(words: &Row, now_ns: u64) -> Value {
+    let mut status = row_status(&LANE, words);
+    let age = |word: usize| now_ns.saturating_sub(words[word]);
+    let in_flight = words[lane::SUBMITTED].saturating_sub(words[lane::COMPLETED]);
+    let held = words[lane::COMPLETED].saturating_sub(words[lane::RELEASED]);
+    status["depth_slots"] = json!(words[lane::DEPTH]);
+    status["in_flight"] = json!(in_flight);
+    status["oldest_unserved_ns"] = json!(if in_flight > 0 { age(lane::WAITING_SINCE_NS) } else { 0 });
+    status["held"] = json!(held);
+    status["held_ns"] = json!(if held > 0 { age(lane::HELD_SINCE_NS) } else { 0 });
+    status
+}
+
+fn stage_status(times: &Times) -> Value {
+    let quantile = |fraction| times.quantile_ns(fraction);
     json!({
-        "lane": words[row::LANE],
-        "kernel": text_of(&bytes[row::KERNEL * 8..(row::KERNEL + 2) * 8]),
-        "name": text_of(&bytes[row::NAME * 8..(row::NAME + 8) * 8]),
-        "pid": words[row::PID],
-        "uid": words[row::UID],
-        "depth_slots": words[row::DEPTH],
-        "bytes": words[row::BYTES],
-        "submitted": words[row::SUBMITTED],
-        "completed": words[row::COMPLETED],
-        "released": words[row::RELEASED],
-        "in_flight": words[row::SUBMITTED].saturating_sub(words[row::COMPLETED]),
-        "events": words[row::EVENTS],
-        "events_dropped": words[row::EVENTS_DROPPED],
-        "parks": words[row::PARKS],
-        "notifies": words[row::NOTIFIES],
-        "not_permitted": words[row::NOT_PERMITTED],
-        "opened_ns": words[row::OPENED_NS],
+        "count": times.count(), "sum_ns": times.sum_ns, "p50_ns": quantile(0.5), "p90_ns": quantile(0.9), "p99_ns": quantile(0.99),
+        "p999_ns": quantile(0.999), "max_ns": times.max_ns,
     })
 }
 

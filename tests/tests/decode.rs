@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
-use ringlane_layout::board::{BOARD_BYTES, BOARD_MAGIC, ROWS_OFFSET, board_name};
+use ringlane_layout::board::{BOARD_BYTES, BOARD_MAGIC, LANE_ROWS_OFFSET, board_name};
 use ringlane_layout::limits::{LANES_MAX, LAYOUT_VERSION};
 use ringlane_layout::orders::OrderRequest;
 use ringlane_layout::record::{Record, RecordBytes};
@@ -316,7 +316,7 @@ fn boards_of_any_bytes_are_shown_or_refused() {
         let mut bytes = vec![0; BOARD_BYTES];
         bytes[..512].copy_from_slice(bytemuck::cast_slice(&head));
         for (index, words) in rows {
-            let at = ROWS_OFFSET + index * 256;
+            let at = LANE_ROWS_OFFSET + index * 256;
             bytes[at..at + 256].copy_from_slice(bytemuck::cast_slice(&words));
         }
         std::fs::write(&path, &bytes[..length]).unwrap();

@@ -80,6 +80,14 @@ impl Config {
         Ok(config)
     }
 
+    /// Hash of everything that is configured, defaults included; it tells whether two sidecars of one version have the same
+    /// configuration, and says nothing of what that is.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        let apart_from_its_place = Self { source: Source::default(), ..self.clone() };
+        xxhash_rust::xxh3::xxh3_64(format!("{apart_from_its_place:?}").as_bytes())
+    }
+
     /// What types cannot say.
     fn check(&self) -> Result<(), Wrong> {
         self.journal.check()?;

@@ -14,11 +14,13 @@ pub struct SequencerConfig {
     pub park_after_us: u64,
     /// Core to pin the sequencer to.
     pub cpu: Option<usize>,
+    /// Whether the board shows lanes and the times of stages; without, totals only.
+    pub counters: bool,
 }
 
 impl Default for SequencerConfig {
     fn default() -> Self {
-        Self { spin_us: 50, park_after_us: 500, cpu: None }
+        Self { spin_us: 50, park_after_us: 500, cpu: None, counters: true }
     }
 }
 

@@ -56,6 +56,12 @@ impl Ledger {
         Self { bytes: 0, bytes_max, users: HashMap::new(), kept: Vec::new(), swept: (Instant::now(), Duration::ZERO) }
     }
 
+    /// What all hold, and the most that they may hold, bytes.
+    #[must_use]
+    pub const fn held(&self) -> (u64, u64) {
+        (self.bytes, self.bytes_max)
+    }
+
     /// Changes the most that all may hold; gives what it was. What is held already stays.
     pub fn set_bytes_max(&mut self, bytes_max: u64) -> u64 {
         std::mem::replace(&mut self.bytes_max, bytes_max)

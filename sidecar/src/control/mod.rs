@@ -23,6 +23,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{SockFlag, accept4};
+use ringlane_layout::board::control;
 use ringlane_layout::limits::HELLO_TIMEOUT_NS;
 
 use crate::sequencer::Command;
@@ -142,7 +143,10 @@ impl Control {
             };
             match peer::identify(&socket) {
                 Ok(peer) => self.admit(socket, peer),
-                Err(words) => tracing::warn!("a client was turned away: {words}"),
+                Err(words) => {
+                    self.host.counters.add(control::TURNED_AWAY, 1);
+                    tracing::warn!("a client was turned away: {words}");
+                }
             }
         }
     }
@@ -152,6 +156,7 @@ impl Control {
     #[cold]
     fn turn_away(&mut self) {
         self.spare = None;
+        self.host.counters.add(control::TURNED_AWAY, 1);
         let turned_away = accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC).map(session::own);
         tracing::warn!("a client was turned away: the sidecar may not open more descriptors; raise its limit (LimitNOFILE)");
         drop(turned_away);
@@ -183,8 +188,9 @@ impl Control {
             return self.host.ledger.dismiss(peer.uid);
         }
         self.ever_connected = true;
+        self.host.counters.add(control::CONNECTIONS, 1);
         self.sessions.insert(client, Session::new(client, socket, peer, grant));
-        let _ = self.host.commands.send(Command::Clients(self.sessions.len() as u64));
+        self.host.counters.set(control::CLIENTS, self.sessions.len() as u64);
     }
 
     fn serve(&mut self, client: u64) {
@@ -210,7 +216,7 @@ impl Control {
         self.host.ledger.dismiss(session.peer.uid);
         session.close_lanes(&mut self.host);
         self.idle_since = Instant::now();
-        let _ = self.host.commands.send(Command::Clients(self.sessions.len() as u64));
+        self.host.counters.set(control::CLIENTS, self.sessions.len() as u64);
     }
 
     /// Ends connections that never said hello.

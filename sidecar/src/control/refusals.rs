@@ -1,12 +1,13 @@
 //! Refusals as the operator sees them: each is counted, and told with uid and pid in at most one log line a second and user.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use ringlane_layout::board::control;
 
 use super::messages::Refusal;
 use super::peer::Peer;
+use crate::board::BoardRow;
 
 /// Time between two lines about one user.
 const LINE_EVERY: Duration = Duration::from_secs(1);
@@ -16,8 +17,8 @@ const USERS_MAX: usize = 4096;
 /// Counts and tells refusals.
 #[derive(Default)]
 pub struct Refusals {
-    /// Refusals since start; written here only, read by the sequencer for the board.
-    count: Arc<AtomicU64>,
+    /// The control thread's row of the board.
+    counters: Option<BoardRow>,
     users: HashMap<u32, Told>,
 }
 
@@ -27,15 +28,15 @@ struct Told {
 }
 
 impl Refusals {
-    /// Refusals that are counted in `count`.
+    /// Refusals that are counted in the control thread's row.
     #[must_use]
-    pub fn new(count: Arc<AtomicU64>) -> Self {
-        Self { count, users: HashMap::new() }
+    pub fn new(counters: BoardRow) -> Self {
+        Self { counters: Some(counters), users: HashMap::new() }
     }
 
     /// Counts a refusal, and tells it unless this user's last one was just told.
     pub fn note(&mut self, peer: &Peer, refusal: &Refusal) {
-        self.count.fetch_add(1, Ordering::Relaxed);
+        self.counters.iter().for_each(|row| row.add(control::REFUSED, 1));
         if let Some(untold) = self.due(peer.uid, Instant::now()) {
             let (uid, pid, code) = (peer.uid, peer.pid, refusal.code);
             tracing::warn!(uid, pid, code, untold, "refused: {}", refusal.words);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::bounded;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair};
+use ringlane_layout::board::control;
 use ringlane_layout::limits::{
     ACCOUNT_MAX, CLIENT_NAME_BYTES_MAX, CLOSE_WAIT_NS_MAX, CONTROL_MESSAGE_BYTES_MAX, DEPTH_SLOTS_MAX, EVENTS_MAX, LAYOUT_VERSION,
     QUERY_ROWS_MAX, SYMBOLS_MAX,
@@ -21,6 +22,7 @@ use super::ledger::{Charge, Ledger};
 use super::messages::{Number, Query, Refusal, Request, id_of, order_lane_schemas, parse, row_schemas};
 use super::peer::Peer;
 use super::refusals::Refusals;
+use crate::board::BoardRow;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::journal::LaneOpen;
@@ -49,6 +51,16 @@ pub struct Host {
     pub refusals: Refusals,
     /// The configuration in force.
     pub config: Config,
+    /// The control thread's row of the board.
+    pub counters: BoardRow,
+}
+
+impl Host {
+    /// Tells the board what lanes take.
+    fn tell(&self) {
+        let (bytes, bytes_max) = self.ledger.held();
+        self.counters.write(&[(control::LANE_BYTES, bytes), (control::LANE_MAX_BYTES, bytes_max)]);
+    }
 }
 
 /// A connected client.
@@ -131,8 +143,12 @@ impl Session {
             Ok(message) => (message.id, self.answer(message.request, host)),
             Err(refusal) => (id_of(message), Err(refusal)),
         };
+        host.tell();
         match answer {
-            Ok(reply) => self.send(reply, id),
+            Ok(reply) => {
+                host.counters.add(control::MESSAGES, 1);
+                self.send(reply, id)
+            }
             Err(refusal) => {
                 host.refusals.note(&self.peer, &refusal);
                 self.send(refusal.reply().into(), id)?;
@@ -265,6 +281,7 @@ impl Session {
         }
         opened.recv().map_err(|_| stopping())?.map_err(|words| Refusal::new("QUOTA", words))?;
         host.lane_last = number;
+        host.counters.add(control::LANES_OPENED, 1);
         tracing::info!(lane = number, client = self.client, pid = self.peer.pid, kernel, depth = geometry.depth_slots, "lane open");
         self.lanes.push(OpenLane { number, kernel: kernel.clone(), accounts: (first, last), charge, memory });
         let mut body = order_lane_schemas();
@@ -300,6 +317,7 @@ impl Session {
             host.ledger.keep(lane.charge, lane.memory);
             let _ = host.commands.send(Command::Close(lane.number, LaneStatus::Closed, None));
         }
+        host.tell();
     }
 
     /// Whether everything that it has open is permitted by this grant.

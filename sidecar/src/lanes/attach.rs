@@ -81,12 +81,8 @@ impl Kept {
         let wanted = (self.events - number) as usize;
         let is_whole = wanted <= self.last_events.len();
         let count = if is_whole { wanted } else { self.last_events.len().min(self.event_capacity.saturating_sub(1)) };
-        let gap = OrderEvent {
-            number: self.events - count as u64,
-            sequence: number + 1,
-            kind: EventKind::Gap as u8,
-            ..OrderEvent::zeroed()
-        };
+        let gap =
+            OrderEvent { number: self.events - count as u64, sequence: number + 1, kind: EventKind::Gap as u8, ..OrderEvent::zeroed() };
         let kept = self.last_events.range(self.last_events.len() - count..).copied();
         (!is_whole).then_some(gap).into_iter().chain(kept)
     }
@@ -97,8 +93,11 @@ impl Lane {
     pub fn resume(&mut self, kept: &Kept, claim: &Claim) -> Result<(), String> {
         let depth = self.geometry.depth_slots;
         self.intake = Intake::resumed(depth, kept.slots, kept.slots.saturating_sub(depth));
-        let words =
-            [(requests_word::SUBMITTED, kept.slots), (requests_word::RELEASED, self.intake.released()), (requests_word::EVENTS_READ, claim.events_read)];
+        let words = [
+            (requests_word::SUBMITTED, kept.slots),
+            (requests_word::RELEASED, self.intake.released()),
+            (requests_word::EVENTS_READ, claim.events_read),
+        ];
         words.into_iter().try_for_each(|(offset, value)| self.requests.set_word(offset, value))?;
         let skip = kept.results.len() - (kept.slots - claim.completed) as usize;
         for (slot, result) in (claim.completed..).zip(kept.results.range(skip..)) {

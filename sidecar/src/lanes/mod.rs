@@ -54,6 +54,8 @@ pub struct Lane {
     pub empty_doorbells: u32,
     /// Whether slots were served since the sequencer last looked around.
     pub busy: bool,
+    /// Whether the board knows what has become of it.
+    pub shown: bool,
     /// When the sequencer last found it busy, nanoseconds since 1970.
     pub busy_ns: u64,
     /// When it was opened, nanoseconds since 1970.
@@ -135,6 +137,7 @@ impl Lane {
             deficit: 0,
             empty_doorbells: 0,
             busy: false,
+            shown: false,
             busy_ns: 0,
             opened_ns,
             parks: 0,
@@ -194,6 +197,11 @@ impl Lane {
     #[inline]
     pub fn look(&mut self) -> Result<u64, LaneStatus> {
         self.intake.look(ClientWords::of(&self.requests.bytes()))
+    }
+
+    /// Takes in what the client gave back since it last submitted.
+    pub fn look_released(&mut self) {
+        self.intake.look_released(ClientWords::of(&self.requests.bytes()));
     }
 
     /// First slot that is not done.

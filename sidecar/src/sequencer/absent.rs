@@ -5,12 +5,12 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use ringlane_layout::board::row as board_row;
+use ringlane_layout::board::{LANE, lane as board_lane};
 use ringlane_layout::limits::LANES_MAX;
 use ringlane_layout::region::LaneStatus;
 
+use super::Sequencer;
 use super::turns::Turn;
-use super::{Sequencer, counters};
 use crate::image::LaneImage;
 use crate::journal::{LaneClose, LaneOpen};
 use crate::lanes::{Claim, Kept, Lane};
@@ -103,17 +103,17 @@ impl Sequencer {
         }
         self.rows[number] = row as u16;
         lane.busy = true;
-        counters::introduce_lane(&self.board, row, &lane);
         self.lanes[row] = Some(lane);
         self.turns[row] = Turn::default();
+        self.introduce_lane(row);
         self.lane_count += 1;
         self.hot.push(row);
-        self.publish_header();
+        self.publish_totals();
     }
 
     /// The sidecar stops: a lane that is drained stays open in the journal, and its client may come back after the next start.
     pub(super) fn suspend(&mut self, row: usize, lane: &Lane) {
-        self.board.write_row(row, &[(board_row::LANE, 0)]);
+        self.board.write_row(&LANE, row, &[(board_lane::LANE, 0)]);
         let Some(open) = self.engine.open_lanes().iter().find(|open| open.lane == lane.number).copied() else { return };
         let (_, slots, _) = lane.cursors();
         let mut kept = Kept::new(open.depth_slots, open.event_capacity, slots, lane.event_number());
@@ -131,7 +131,13 @@ impl Sequencer {
         let now = Instant::now();
         while let Some(index) = self.absent.iter().position(|absent| absent.until <= now) {
             let Absent { open, .. } = self.absent.swap_remove(index);
-            tracing::warn!(lane = open.lane, pid = open.pid, uid = open.uid, cancel = open.cancel_on_disconnect, "lane closed: its client did not come back");
+            tracing::warn!(
+                lane = open.lane,
+                pid = open.pid,
+                uid = open.uid,
+                cancel = open.cancel_on_disconnect,
+                "lane closed: its client did not come back"
+            );
             let close = LaneClose {
                 lane: open.lane,
                 cancel_orders: u32::from(open.cancel_on_disconnect != 0),
@@ -139,7 +145,7 @@ impl Sequencer {
                 ..LaneClose::default()
             };
             self.journal_close(&close);
-            self.publish_header();
+            self.publish_totals();
         }
     }
 
@@ -152,7 +158,10 @@ impl Sequencer {
             let lane = self.lanes.get(self.row_of(open.lane)?)?.as_ref()?;
             let (_, slots, _) = lane.cursors();
             let unseen = lane.unseen.as_ref().filter(|unseen| unseen.slots == slots && unseen.events == lane.event_number());
-            Some(unseen.map_or_else(|| Kept::new(open.depth_slots, open.event_capacity, slots, lane.event_number()), |kept| Kept::clone(kept)))
+            Some(
+                unseen
+                    .map_or_else(|| Kept::new(open.depth_slots, open.event_capacity, slots, lane.event_number()), |kept| Kept::clone(kept)),
+            )
         };
         let image = |open: &LaneOpen| {
             let kept = kept_of(open)?;

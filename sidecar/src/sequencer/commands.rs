@@ -8,14 +8,13 @@ use crossbeam::channel::{Sender, TryRecvError};
 use crossbeam::utils::CachePadded;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::eventfd::EventFd;
-use ringlane_layout::board::{header, row};
-use ringlane_layout::limits::LANES_MAX;
+use ringlane_layout::board::{LANE, header, lane};
 use ringlane_layout::record::Record;
 use ringlane_layout::region::LaneStatus;
 
-use super::turns::{Closing, Turn};
 use super::absent::Return;
-use super::{Sequencer, counters, meta, Readers, send_events};
+use super::turns::Closing;
+use super::{Readers, Sequencer, meta, send_events};
 use crate::engine::Engine;
 use crate::journal::{FrameKind, LaneClose, LaneOpen};
 use crate::lanes::Lane;
@@ -36,8 +35,6 @@ pub enum Command {
     Query(Box<dyn FnOnce(&Engine) + Send>),
     /// Make a snapshot; the answer is the sequence number that it has at least, when it is written.
     Snapshot(Sender<Option<u64>>),
-    /// Number of connected clients, for the board.
-    Clients(u64),
     /// Complete what was submitted, tell every client, and return.
     Stop,
 }
@@ -45,8 +42,6 @@ pub enum Command {
 /// The control thread's end of the command queue.
 #[derive(Clone)]
 pub struct Commands {
-    /// Refusals of the control thread, which the sequencer shows on the board.
-    pub(super) refused: Arc<AtomicU64>,
     pub(super) queue: Sender<Command>,
     pub(super) wake: Arc<Wake>,
 }
@@ -60,12 +55,6 @@ pub(super) struct Wake {
 }
 
 impl Commands {
-    /// Where the control thread counts what it refuses.
-    #[must_use]
-    pub fn refused(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.refused)
-    }
-
     /// Queues a command and wakes the sequencer. False: it has ended.
     #[must_use]
     pub fn send(&self, command: Command) -> bool {
@@ -121,7 +110,6 @@ impl Sequencer {
                 Ok(Command::Snapshot(answer)) => {
                     let _ = answer.send(self.want_snapshot());
                 }
-                Ok(Command::Clients(count)) => self.board.set(header::CLIENTS, count),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return self.stop(),
                 Err(TryRecvError::Empty) => return,
             }
@@ -185,6 +173,7 @@ impl Sequencer {
         if let Some(lane) = &self.lanes[row] {
             let (number, owner) = (lane.number, &lane.owner);
             tracing::warn!(lane = number, pid = owner.pid, uid = owner.uid, ?status, "lane closed: its client broke the protocol");
+            self.note_fault(number, owner.pid, status);
         }
         self.faults += 1;
         self.end(row, status);
@@ -198,11 +187,11 @@ impl Sequencer {
         self.hot.retain(|hot| *hot != row);
         if status == LaneStatus::ShuttingDown && self.journal.is_some() {
             self.suspend(row, &lane);
-            self.publish_header();
+            self.publish_totals();
             lane.close(status);
             return self.answer_closing(row, true);
         }
-        self.board.write_row(row, &[(row::LANE, 0)]);
+        self.board.write_row(&LANE, row, &[(lane::LANE, 0)]);
         let close = LaneClose {
             lane: lane.number,
             cancel_orders: u32::from(lane.cancel_on_disconnect && status != LaneStatus::ShuttingDown),
@@ -210,7 +199,7 @@ impl Sequencer {
             ..LaneClose::default()
         };
         self.journal_close(&close);
-        self.publish_header();
+        self.publish_totals();
         // Last: whoever sees the status finds the lane gone from board and books, and its end in the journal.
         lane.close(status);
         drop(lane);
@@ -246,13 +235,14 @@ impl Sequencer {
         }
         tracing::error!("intake stops: {words}");
         self.board.set(header::HEALTH, 2);
+        self.publish_totals();
         for row in 0..self.lanes.len() {
             if let Some(mut lane) = self.lanes[row].take() {
                 self.lane_count -= 1;
                 let _ = self.epoll.delete(lane.doorbell().as_fd());
                 lane.close(LaneStatus::JournalFailed);
                 self.answer_closing(row, true);
-                self.board.write_row(row, &[(row::LANE, 0)]);
+                self.board.write_row(&LANE, row, &[(lane::LANE, 0)]);
             }
         }
         self.hot.clear();

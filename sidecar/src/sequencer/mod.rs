@@ -10,7 +10,7 @@ mod turns;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::{Receiver, bounded};
@@ -31,7 +31,7 @@ use crate::kernels::orders::Outgoing;
 use crate::lanes::Lane;
 use absent::Absent;
 use commands::Wake;
-use counters::publish_lane;
+use counters::Watch;
 use idle::{Idle, pin};
 use snapshots::Snapshots;
 use turns::Turn;
@@ -60,8 +60,6 @@ pub struct Sequencer {
     epoll: Epoll,
     commands: Receiver<Command>,
     wake: Arc<Wake>,
-    /// What the control thread refused.
-    refused: Arc<AtomicU64>,
     /// Private copies of requests when nothing is journaled.
     scratch: Box<[RecordBytes]>,
     /// Rows whose events must be published at the end of the batch.
@@ -79,6 +77,7 @@ pub struct Sequencer {
     lane_count: u64,
     faults: u64,
     sleeps: u64,
+    watch: Watch,
     journal_failed: bool,
     stopping: bool,
 }
@@ -92,7 +91,7 @@ impl Sequencer {
         epoll.add(&eventfd, EpollEvent::new(EpollFlags::EPOLLIN, WAKE)).map_err(say)?;
         let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd, pulse: CachePadded::default() });
         let (queue, commands) = bounded(COMMANDS_MAX);
-        let refused = Arc::new(AtomicU64::new(0));
+        let watch = Watch::new(&board, config.counters);
         let sequencer = Self {
             engine,
             journal,
@@ -105,7 +104,6 @@ impl Sequencer {
             epoll,
             commands,
             wake: Arc::clone(&wake),
-            refused: Arc::clone(&refused),
             scratch: vec![bytemuck::Zeroable::zeroed(); BATCH_SLOTS_MAX].into(),
             notified: Vec::with_capacity(LANES_MAX),
             now_ns: wall_clock_ns(),
@@ -116,10 +114,12 @@ impl Sequencer {
             lane_count: 0,
             faults: 0,
             sleeps: 0,
+            watch,
             journal_failed: false,
             stopping: false,
         };
-        Ok((sequencer, Commands { refused, queue, wake }))
+        sequencer.introduce_kernels();
+        Ok((sequencer, Commands { queue, wake }))
     }
 
     /// Makes snapshots in the journal's directory, of which the newest so far stands at `sequence`.
@@ -154,6 +154,7 @@ impl Sequencer {
                 // `serve` removes a faulted lane from `hot`.
                 index += usize::from(self.hot.get(index) == Some(&row));
             }
+            self.watch.end_round(work > 0);
             if work > 0 {
                 since_look += work;
                 idle.end();
@@ -183,8 +184,11 @@ impl Sequencer {
             match &mut self.lanes[row] {
                 Some(lane) if mark & FAULTED_ROW == 0 => {
                     lane.publish_events();
+                    lane.shown = false;
                     // Its owner may be quiet: nothing else would tell the board of events that it drops.
-                    publish_lane(&self.board, row, lane);
+                    if lane.parked {
+                        self.publish_lane(row);
+                    }
                 }
                 Some(_) => self.fault(row, LaneStatus::EventsReadOutOfRange),
                 None => {}
@@ -204,25 +208,40 @@ impl Sequencer {
         self.beat();
         self.now_ns = wall_clock_ns();
         self.collect_doorbells(EpollTimeout::ZERO);
+        if self.survey_due() {
+            self.survey();
+        }
+        self.publish_totals();
+        self.retry_gaps();
+        self.survey_parked();
+        self.step_snapshot();
+    }
+
+    /// Tells the board of lanes that were busy, and parks those that have become quiet.
+    fn survey(&mut self) {
         let park_after_ns = self.config.park_after_us * 1000;
         let mut index = 0;
         while index < self.hot.len() {
             let row = self.hot[index];
-            // A lane in debt stays in the round until it has paid: it may not sleep its debt off.
-            let quiet = self.lanes[row].as_mut().is_none_or(|lane| {
+            let (mut quiet, mut news) = (true, false);
+            if let Some(lane) = &mut self.lanes[row] {
                 if std::mem::take(&mut lane.busy) {
                     lane.busy_ns = self.now_ns;
+                    lane.shown = false;
                 }
-                self.now_ns.saturating_sub(lane.busy_ns) > park_after_ns && lane.deficit >= 0 && lane.park()
-            });
+                // A lane in debt stays in the round until it has paid: it may not sleep its debt off.
+                quiet = self.now_ns.saturating_sub(lane.busy_ns) > park_after_ns && lane.deficit >= 0 && lane.park();
+                news = quiet || !std::mem::replace(&mut lane.shown, true);
+            }
+            if news {
+                self.publish_lane(row);
+            }
             if quiet {
                 self.hot.swap_remove(index);
             } else {
                 index += 1;
             }
         }
-        self.publish_header();
-        self.retry_gaps();
         self.end_absent();
         self.step_snapshot();
     }
@@ -232,10 +251,12 @@ impl Sequencer {
         for index in (0..self.gapped.len()).rev() {
             let row = usize::from(self.gapped[index]);
             let told = self.lanes[row].as_mut().map(|lane| {
-                let told = lane.retry_gap();
-                publish_lane(&self.board, row, lane);
-                told
+                lane.shown = false;
+                lane.retry_gap()
             });
+            if self.lanes[row].as_ref().is_some_and(|lane| lane.parked) {
+                self.publish_lane(row);
+            }
             if !matches!(told, Some(Ok(false))) {
                 self.gapped.swap_remove(index);
             }
@@ -250,7 +271,7 @@ impl Sequencer {
     fn sleep(&mut self) {
         self.sleeps += 1;
         self.beat();
-        self.publish_header();
+        self.publish_totals();
         fence(Ordering::SeqCst); // meets the fence in `Commands::send`
         if self.wake.pending.load(Ordering::Relaxed) {
             return;
@@ -259,6 +280,7 @@ impl Sequencer {
         self.now_ns = wall_clock_ns();
         // A reader that makes room rings no doorbell; it hears of its gap within one sleep.
         self.retry_gaps();
+        self.survey_parked();
         self.end_absent();
         self.step_snapshot();
     }

@@ -6,8 +6,8 @@ use ringlane_layout::orders::OrderRequest;
 use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_layout::region::LaneStatus;
 
-use super::counters::publish_lane;
-use super::{Sequencer, meta, Readers, send_events};
+use super::counters::Seen;
+use super::{Readers, Sequencer, meta, send_events};
 use crate::journal::FrameKind;
 
 /// What the sequencer remembers of a row's lane between its turns.
@@ -17,6 +17,8 @@ pub(super) struct Turn {
     cost: f32,
     /// Set while the lane ends.
     pub(super) closing: Option<Closing>,
+    /// What the board says of its slots.
+    pub(super) seen: Seen,
 }
 
 /// A lane that ends: what it had submitted by then is served in its turns, and nothing that it submits later.
@@ -31,7 +33,7 @@ pub(super) struct Closing {
 impl Default for Turn {
     /// Nothing is known of a new lane: its first batches are small.
     fn default() -> Self {
-        Self { cost: QUANTUM_WORK as f32, closing: None }
+        Self { cost: QUANTUM_WORK as f32, closing: None, seen: Seen::default() }
     }
 }
 
@@ -79,6 +81,7 @@ impl Sequencer {
         lane.busy = true;
         lane.empty_doorbells = 0;
         lane.deficit = deficit;
+        self.watch.see(&mut self.turns[row].seen, lane.next_slot() + waiting - 1);
         let (mut left, mut done) = (waiting, 0);
         // Dear requests come in small batches, so several of them may fit into the share.
         while left > 0 && deficit > done as i64 {
@@ -101,6 +104,9 @@ impl Sequencer {
                 (false, 0) => rest.min(0),
                 (false, _) => rest,
             };
+            if left > 0 {
+                self.turns[row].seen.left_waiting(lane.next_slot(), lane.next_slot() + left, self.now_ns);
+            }
         }
         if let Some(closing) = &mut self.turns[row].closing {
             closing.left = left;
@@ -115,6 +121,7 @@ impl Sequencer {
     /// Journals, computes and publishes `count` slots of a lane, behind which `waiting` more wait. Says how much work it was.
     pub(super) fn batch(&mut self, row: usize, count: usize, waiting: u64) -> u64 {
         let Some(lane) = &mut self.lanes[row] else { return 0 };
+        let mut timer = self.watch.begin_batch(&mut self.turns[row].seen, lane.next_slot(), count);
         let mut meta = meta(&self.engine, FrameKind::Orders, lane.number, lane.next_slot(), OrderRequest::SCHEMA_HASH, self.now_ns);
         meta.waiting_slots = waiting.min(u64::from(u16::MAX)) as u16;
         let requests: &[RecordBytes] = match &mut self.journal {
@@ -130,22 +137,26 @@ impl Sequencer {
                 &self.scratch[..count]
             }
         };
+        self.watch.journaled(&mut timer);
         let not_permitted = self.engine.orders.counters().not_permitted;
         let output = self.engine.process_orders(lane.number, requests);
-        lane.write_results(output.results);
         let work = output.work;
+        self.watch.computed(&mut timer, work, output.events.len());
+        lane.write_results(output.results);
         if !output.events.is_empty() {
             let (lanes, rows, absent) = (&mut self.lanes[..], &self.rows[..], &mut self.absent[..]);
-        send_events(Readers { lanes, rows, absent, notified: &mut self.notified, gapped: &mut self.gapped }, output.events);
+            send_events(Readers { lanes, rows, absent, notified: &mut self.notified, gapped: &mut self.gapped }, output.events);
             self.publish_events();
         }
         let not_permitted = self.engine.orders.counters().not_permitted - not_permitted;
         if let Some(lane) = &mut self.lanes[row] {
+            self.watch.written(&mut timer);
+            let notifies = lane.notifies;
             lane.complete();
             if not_permitted > 0 {
                 lane.note_not_permitted(not_permitted, self.now_ns);
             }
-            publish_lane(&self.board, row, lane);
+            self.watch.end_batch(timer, lane.notifies != notifies);
         }
         work
     }

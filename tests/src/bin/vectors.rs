@@ -150,8 +150,10 @@ fn parts(corpus: &Corpus, queries: usize, k: usize, threads: usize) -> Vec<Part>
 #[allow(clippy::too_many_arguments)]
 fn search(rows: usize, dim: usize, count_queries: usize, k: usize, threads: usize, count: usize, spread: Option<f32>) {
     let isa = Isa::detect();
+    let stored = rows_of(1, rows, dim, spread);
     let start = Instant::now();
-    let corpus = Corpus::from_rows(isa, &rows_of(1, rows, dim, spread), dim, Metric::InnerProduct, None).expect("a good corpus");
+    let corpus = Corpus::from_rows(isa, &stored, dim, Metric::InnerProduct, None).expect("a good corpus");
+    drop(stored);
     let load_ns = start.elapsed().as_nanos();
     let asked = rows_of(2, count_queries, dim, spread);
     let mut queries = Queries::new(dim, count_queries);

@@ -166,12 +166,12 @@ impl Corpus {
 
     /// The f32 score of a row, more is better: what every search must answer exactly.
     #[inline(always)]
-    pub(super) fn score(&self, row: usize, query: &[f32], query_squares: f32) -> f32 {
+    pub(super) fn score<S: Simd>(&self, simd: S, row: usize, query: &[f32], query_squares: f32) -> f32 {
         let vector = self.row(row);
         match self.metric {
-            Metric::InnerProduct => dot(query, vector),
-            Metric::Cosine => cosine(query, vector, query_squares, self.squares[row]),
-            Metric::L2 => -l2sq(query, vector),
+            Metric::InnerProduct => dot(simd, query, vector),
+            Metric::Cosine => cosine(simd, query, vector, query_squares, self.squares[row]),
+            Metric::L2 => -l2sq(simd, query, vector),
         }
     }
 
@@ -252,7 +252,7 @@ impl Work for Push<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Corpus { metric, dim, rows, lines, squares, panels, facts, .. } = self.corpus;
         let groups = groups(*dim);
         for vector in self.values.chunks_exact(*dim) {
@@ -264,7 +264,7 @@ impl Work for Push<'_> {
             let stored = lines.len();
             lines.resize(stored + dim.div_ceil(LANES), Line([0.0; LANES]));
             bytemuck::cast_slice_mut(&mut lines[stored..])[..*dim].copy_from_slice(vector);
-            squares.push(dot_raw(vector, vector));
+            squares.push(dot_raw(simd, vector, vector));
             let (last, start) = (facts.len() - 1, panels.len() - groups);
             put_row(*metric, vector, &mut panels[start..], &mut facts[last], slot);
             *rows += 1;

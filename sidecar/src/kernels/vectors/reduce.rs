@@ -1,6 +1,8 @@
 //! The sums that everything here is made of, in one fixed order. Sixteen partial sums: component `i` is fused (one
-//! rounding, `f32::mul_add`) into sum `i mod 16`; the sums are then added 8 apart, 4 apart, 2 apart, 1 apart. Every
-//! instruction set runs these same lines, so the bits never depend on the machine. Nothing here knows what a row is.
+//! rounding, `f32::mul_add`) into sum `i mod 16`, zeros filling up the last sixteen; the sums are then added 8, 4, 2 and
+//! 1 apart. Every instruction set does this, so the bits never depend on the machine. Nothing here knows what a row is.
+
+use super::isa::Simd;
 
 /// Partial sums of every reduction.
 pub const LANES: usize = 16;
@@ -14,74 +16,106 @@ pub(super) fn is_tame(squares: f32) -> bool {
     (SQUARES_MIN..=SQUARES_MAX).contains(&squares)
 }
 
-/// Fuses `step(a[i], b[i])` into sixteen sums and adds them in the fixed order.
-macro_rules! reduce {
-    ($a:expr, $b:expr, $zero:expr, $step:expr) => {{
-        let (a_chunks, a_tail) = $a.as_chunks::<LANES>();
-        let (b_chunks, b_tail) = $b.as_chunks::<LANES>();
-        let mut sums = [$zero; LANES];
-        for (a, b) in a_chunks.iter().zip(b_chunks) {
-            for lane in 0..LANES {
-                sums[lane] = $step(a[lane], b[lane], sums[lane]);
-            }
+/// Adds the sixteen sums in the fixed order.
+#[inline(always)]
+fn total<T: Copy + std::ops::AddAssign>(mut sums: [T; LANES]) -> T {
+    for apart in [8, 4, 2, 1] {
+        for lane in 0..apart {
+            let other = sums[lane + apart];
+            sums[lane] += other;
         }
-        for (sum, (a, b)) in sums.iter_mut().zip(a_tail.iter().zip(b_tail)) {
-            *sum = $step(*a, *b, *sum);
-        }
-        for apart in [8, 4, 2, 1] {
-            for lane in 0..apart {
-                sums[lane] += sums[lane + apart];
-            }
-        }
-        sums[0]
-    }};
+    }
+    sums[0]
+}
+
+/// The last components, filled up with zeros.
+#[inline(always)]
+fn filled(tail: &[f32]) -> [f32; LANES] {
+    let mut values = [0.0; LANES];
+    values[..tail.len()].copy_from_slice(tail);
+    values
+}
+
+/// Takes sixteen components after another into sixteen sums by `step(a, b, sums)`.
+#[inline(always)]
+fn reduce<S: Simd>(simd: S, a: &[f32], b: &[f32], step: impl Fn(S::Lanes, S::Lanes, S::Lanes) -> S::Lanes) -> f32 {
+    let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut sums = simd.load(&[0.0; LANES]);
+    for at in 0..a.len().min(b.len()) {
+        sums = step(simd.load(&a[at]), simd.load(&b[at]), sums);
+    }
+    if !a_tail.is_empty() {
+        sums = step(simd.load(&filled(a_tail)), simd.load(&filled(b_tail)), sums);
+    }
+    total(simd.values(sums))
 }
 
 /// The inner product as f32 gives it; infinite or NaN where a sum overflows or a component is not finite.
 #[inline(always)]
-pub(super) fn dot_raw(a: &[f32], b: &[f32]) -> f32 {
-    reduce!(a, b, 0f32, |x: f32, y: f32, sum: f32| x.mul_add(y, sum))
+pub(super) fn dot_raw<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    reduce(
+        simd,
+        a,
+        b,
+        #[inline(always)]
+        |a, b, sums| simd.fused(a, b, sums),
+    )
 }
 
 /// The squared distance as f32 gives it; infinite or NaN where a sum overflows or a component is not finite.
 #[inline(always)]
-pub(super) fn l2sq_raw(a: &[f32], b: &[f32]) -> f32 {
-    reduce!(a, b, 0f32, |x: f32, y: f32, sum: f32| (x - y).mul_add(x - y, sum))
+pub(super) fn l2sq_raw<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    reduce(
+        simd,
+        a,
+        b,
+        #[inline(always)]
+        |a, b, sums| {
+            let apart = simd.minus(a, b);
+            simd.fused(apart, apart, sums)
+        },
+    )
+}
+
+/// The same order in f64, which is needed rarely: component `i` goes into sum `i mod 16`.
+fn reduce_wide(a: &[f32], b: &[f32], step: impl Fn(f64, f64) -> f64) -> f64 {
+    let mut sums = [0f64; LANES];
+    for (at, (a, b)) in a.iter().zip(b).enumerate() {
+        sums[at % LANES] += step(f64::from(*a), f64::from(*b));
+    }
+    total(sums)
 }
 
 /// The inner product in f64: products of two f32 are exact there, and nothing finite overflows.
 #[cold]
 pub(super) fn dot_wide(a: &[f32], b: &[f32]) -> f64 {
-    reduce!(a, b, 0f64, |x: f32, y: f32, sum: f64| f64::from(x) * f64::from(y) + sum)
+    reduce_wide(a, b, |x, y| x * y)
 }
 
 #[cold]
 fn l2sq_wide(a: &[f32], b: &[f32]) -> f64 {
-    reduce!(a, b, 0f64, |x: f32, y: f32, sum: f64| {
-        let apart = f64::from(x) - f64::from(y);
-        apart * apart + sum
-    })
+    reduce_wide(a, b, |x, y| (x - y) * (x - y))
 }
 
 /// The inner product of finite vectors. Where f32 overflows on the way it is redone in f64, so it is never NaN.
 #[inline(always)]
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let sum = dot_raw(a, b);
+pub(super) fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    let sum = dot_raw(simd, a, b);
     if sum.is_finite() { sum } else { dot_wide(a, b) as f32 }
 }
 
 /// The squared distance of finite vectors; never NaN.
 #[inline(always)]
-pub(super) fn l2sq(a: &[f32], b: &[f32]) -> f32 {
-    let sum = l2sq_raw(a, b);
+pub(super) fn l2sq<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    let sum = l2sq_raw(simd, a, b);
     if sum.is_finite() { sum } else { l2sq_wide(a, b) as f32 }
 }
 
 /// The cosine of finite vectors, given the f32 sums of their squares. 0.0 with a zero vector; never NaN.
 #[inline(always)]
-pub(super) fn cosine(a: &[f32], b: &[f32], a_squares: f32, b_squares: f32) -> f32 {
+pub(super) fn cosine<S: Simd>(simd: S, a: &[f32], b: &[f32], a_squares: f32, b_squares: f32) -> f32 {
     if is_tame(a_squares) && is_tame(b_squares) {
-        return dot_raw(a, b) / (a_squares.sqrt() * b_squares.sqrt());
+        return dot_raw(simd, a, b) / (a_squares.sqrt() * b_squares.sqrt());
     }
     cosine_wide(a, b)
 }

@@ -1,7 +1,7 @@
 //! Batches of rows: each row is computed alone and gets a status of its own, so one bad row never spoils its batch.
 
 use super::isa::{Isa, Simd, Work};
-use super::reduce::{cosine, dot, dot_i8, dot_raw, dot_wide, is_finite, is_tame, l2sq, l2sq_i8};
+use super::reduce::{cosine, dot, dot_i8, dot_raw, dot_wide, is_finite, is_tame, l2sq, l2sq_i8, l2sq_raw};
 
 /// Status of a row that was computed.
 pub const GOOD: u32 = 0;
@@ -21,8 +21,8 @@ pub enum Measure {
 
 /// Scales one row to length 1: each component times the f32 reciprocal of the norm. A zero row and a bad one stay as they are.
 #[inline(always)]
-fn normalize(row: &mut [f32]) -> u32 {
-    let squares = dot_raw(row, row);
+fn normalize<S: Simd>(simd: S, row: &mut [f32]) -> u32 {
+    let squares = dot_raw(simd, row, row);
     if !is_tame(squares) {
         return normalize_wide(row);
     }
@@ -58,9 +58,9 @@ impl Work for NormalizeInPlace<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, simd: S) {
         for (row, status) in self.rows.chunks_exact_mut(self.dim).zip(self.statuses) {
-            *status = normalize(row);
+            *status = normalize(simd, row);
         }
     }
 }
@@ -79,11 +79,11 @@ pub fn normalize_rows(isa: Isa, input: &[f32], output: &mut [f32], statuses: &mu
     impl Work for Rows<'_> {
         type Output = ();
         #[inline(always)]
-        fn run<S: Simd>(self, _: S) {
+        fn run<S: Simd>(self, simd: S) {
             let NormalizeInPlace { rows, statuses, dim } = self.1;
             for ((input, row), status) in self.0.chunks_exact(dim).zip(rows.chunks_exact_mut(dim)).zip(statuses) {
                 row.copy_from_slice(input);
-                *status = normalize(row);
+                *status = normalize(simd, row);
             }
         }
     }
@@ -113,28 +113,28 @@ pub fn normalize_rows_i8(isa: Isa, input: &[i8], output: &mut [f32], statuses: &
 
 /// One value of two rows; NaN with `BAD_VALUE` where one of them is bad.
 #[inline(always)]
-fn measure(measure: Measure, a: &[f32], b: &[f32]) -> (f32, u32) {
+fn measure<S: Simd>(simd: S, measure: Measure, a: &[f32], b: &[f32]) -> (f32, u32) {
     let value = match measure {
-        Measure::Dot => dot_raw(a, b),
-        Measure::L2sq => super::reduce::l2sq_raw(a, b),
+        Measure::Dot => dot_raw(simd, a, b),
+        Measure::L2sq => l2sq_raw(simd, a, b),
         Measure::Cosine => {
-            let (a_squares, b_squares) = (dot_raw(a, a), dot_raw(b, b));
-            if is_tame(a_squares) && is_tame(b_squares) { cosine(a, b, a_squares, b_squares) } else { f32::NAN }
+            let (a_squares, b_squares) = (dot_raw(simd, a, a), dot_raw(simd, b, b));
+            if is_tame(a_squares) && is_tame(b_squares) { cosine(simd, a, b, a_squares, b_squares) } else { f32::NAN }
         }
     };
     // A NaN or an infinity among the components makes every sum of products infinite or NaN.
-    if value.is_finite() { (value, GOOD) } else { measure_wide(measure, a, b) }
+    if value.is_finite() { (value, GOOD) } else { measure_wide(simd, measure, a, b) }
 }
 
 #[cold]
-fn measure_wide(measure: Measure, a: &[f32], b: &[f32]) -> (f32, u32) {
+fn measure_wide<S: Simd>(simd: S, measure: Measure, a: &[f32], b: &[f32]) -> (f32, u32) {
     if !is_finite(a) || !is_finite(b) {
         return (f32::NAN, BAD_VALUE);
     }
     let value = match measure {
-        Measure::Dot => dot(a, b),
-        Measure::L2sq => l2sq(a, b),
-        Measure::Cosine => cosine(a, b, dot_raw(a, a), dot_raw(b, b)),
+        Measure::Dot => dot(simd, a, b),
+        Measure::L2sq => l2sq(simd, a, b),
+        Measure::Cosine => cosine(simd, a, b, dot_raw(simd, a, a), dot_raw(simd, b, b)),
     };
     (value, GOOD)
 }
@@ -175,8 +175,11 @@ impl<T> Measured<'_, T> {
 impl Work for Measured<'_, f32> {
     type Output = ();
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        self.each(measure);
+    fn run<S: Simd>(self, simd: S) {
+        self.each(
+            #[inline(always)]
+            |kind, a, b| measure(simd, kind, a, b),
+        );
     }
 }
 

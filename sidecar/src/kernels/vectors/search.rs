@@ -83,13 +83,13 @@ impl Work for Prepare<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Self(queries, corpus) = self;
         let groups = groups(queries.dim);
         for at in 0..queries.count {
             let vector = &queries.vectors[at * queries.dim..][..queries.dim];
             let tile = &mut queries.tiles[at / TILE_QUERIES * groups..][..groups];
-            queries.squares[at] = dot_raw(vector, vector);
+            queries.squares[at] = dot_raw(simd, vector, vector);
             // The sum of squares of anything with a NaN or an infinity is one of them too.
             let is_good = queries.squares[at].is_finite() || is_finite(vector);
             queries.statuses[at] = if is_good { GOOD } else { BAD_VALUE };
@@ -202,8 +202,8 @@ impl Part<'_> {
     }
 
     #[inline(always)]
-    fn score(self, query: usize, row: usize) -> f32 {
-        self.corpus.score(row, self.queries.vector(query), self.queries.squares[query])
+    fn score<S: Simd>(self, simd: S, query: usize, row: usize) -> f32 {
+        self.corpus.score(simd, row, self.queries.vector(query), self.queries.squares[query])
     }
 }
 
@@ -213,12 +213,12 @@ impl Work for ThinOut<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Self(part, query, list) = self;
         list.thin_out(
             part.corpus,
             #[inline(always)]
-            |row| part.score(query, row),
+            |row| part.score(simd, query, row),
         );
     }
 }
@@ -229,11 +229,11 @@ impl Work for ScorePanel<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Self(part, query, list, panel) = self;
         let first = panel * PANEL_ROWS;
         for row in first..part.corpus.rows().min(first + PANEL_ROWS) {
-            let score = part.score(query, row);
+            let score = part.score(simd, query, row);
             if score >= list.bar {
                 list.add_exact(row as u32, score);
             }
@@ -242,7 +242,7 @@ impl Work for ScorePanel<'_> {
             list.thin_out(
                 part.corpus,
                 #[inline(always)]
-                |row| part.score(query, row),
+                |row| part.score(simd, query, row),
             );
         }
     }
@@ -254,13 +254,13 @@ pub fn settle(isa: Isa, corpus: &Corpus, queries: &Queries, first: usize, lists:
     impl Work for Settle<'_> {
         type Output = ();
         #[inline(always)]
-        fn run<S: Simd>(self, _: S) {
+        fn run<S: Simd>(self, simd: S) {
             let Self(part, first, lists) = self;
             for (query, list) in (first..).zip(lists) {
                 list.settle(
                     part.corpus,
                     #[inline(always)]
-                    |row| part.score(query, row),
+                    |row| part.score(simd, query, row),
                 );
             }
         }
@@ -286,10 +286,10 @@ pub fn plain_scan(isa: Isa, corpus: &Corpus, query: &[f32], k: usize) -> Vec<(u6
     impl Work for Every<'_> {
         type Output = Vec<Found>;
         #[inline(always)]
-        fn run<S: Simd>(self, _: S) -> Self::Output {
+        fn run<S: Simd>(self, simd: S) -> Self::Output {
             let Self(corpus, query) = self;
-            let squares = dot_raw(query, query);
-            let found = |row| Found { score: corpus.score(row, query, squares), id: corpus.id(row), row: row as u32 };
+            let squares = dot_raw(simd, query, query);
+            let found = |row| Found { score: corpus.score(simd, row, query, squares), id: corpus.id(row), row: row as u32 };
             (0..corpus.rows()).map(found).collect()
         }
     }

@@ -170,7 +170,7 @@ fn the_bound_holds_for_each_row() {
             let Self(corpus, query) = self;
             let mut tile_queries = vec![[[0; GROUP]; TILE_QUERIES]; compact::groups(corpus.dim())];
             let facts = compact::put_query(corpus.metric(), query, &mut tile_queries, 0);
-            let squares = reduce::dot_raw(query, query);
+            let squares = reduce::dot_raw(simd, query, query);
             let mut tile: Tile = [[0; PANEL_ROWS]; TILE_QUERIES];
             let mut closest = f64::INFINITY;
             for row in 0..corpus.rows() {
@@ -182,7 +182,7 @@ fn the_bound_holds_for_each_row() {
                 let score = product * rows.factor[slot] * facts.factor - (facts.weight * square + facts.base);
                 let error =
                     facts.per_error * rows.error[slot] + (facts.per_norm * rows.norm[slot] + facts.per_square * square + facts.slack);
-                let exact = corpus.score(row, query, squares);
+                let exact = corpus.score(simd, row, query, squares);
                 assert!((exact - score).abs() <= error, "row {row}: {exact} is not {score} within {error}");
                 closest = closest.min(f64::from(error) / f64::from((exact - score).abs()));
             }

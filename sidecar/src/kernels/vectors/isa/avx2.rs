@@ -2,9 +2,11 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    _mm256_add_epi32, _mm256_cvtepu8_epi16, _mm256_hadd_epi32, _mm256_madd_epi16, _mm256_permute4x64_epi64, _mm256_set1_epi64x,
-    _mm256_setzero_si256,
+    __m256, _mm256_add_epi32, _mm256_cvtepu8_epi16, _mm256_fmadd_ps, _mm256_hadd_epi32, _mm256_madd_epi16, _mm256_permute4x64_epi64,
+    _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_sub_ps,
 };
+
+use crate::kernels::vectors::reduce::LANES;
 
 use super::{GROUP, Group, PANEL_ROWS, QueryGroup, Simd, Tile, Work};
 
@@ -30,6 +32,30 @@ fn run<W: Work>(avx2: Avx2, work: W) -> W::Output {
 }
 
 impl Simd for Avx2 {
+    type Lanes = [__m256; 2];
+
+    #[inline(always)]
+    fn load(self, values: &[f32; LANES]) -> Self::Lanes {
+        bytemuck::must_cast(*values)
+    }
+
+    #[inline(always)]
+    fn values(self, lanes: Self::Lanes) -> [f32; LANES] {
+        bytemuck::must_cast(lanes)
+    }
+
+    #[inline(always)]
+    fn fused(self, a: Self::Lanes, b: Self::Lanes, sum: Self::Lanes) -> Self::Lanes {
+        // SAFETY: `self` exists only where `detect` found both features.
+        unsafe { [_mm256_fmadd_ps(a[0], b[0], sum[0]), _mm256_fmadd_ps(a[1], b[1], sum[1])] }
+    }
+
+    #[inline(always)]
+    fn minus(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
+        // SAFETY: `self` exists only where `detect` found both features.
+        unsafe { [_mm256_sub_ps(a[0], b[0]), _mm256_sub_ps(a[1], b[1])] }
+    }
+
     #[inline(always)]
     fn tile<const QUERIES: usize>(self, panel: &[Group], queries: &[QueryGroup], first: usize, tile: &mut Tile) {
         for (query, sums) in tile.iter_mut().enumerate().skip(first).take(QUERIES) {

@@ -1,7 +1,9 @@
 //! AVX-512 with VNNI: one instruction multiplies and adds 64 bytes. Its own loop holds 32 rows x 8 queries in registers.
 #![allow(unsafe_code)]
 
-use std::arch::x86_64::{__m512i, _mm512_dpbusd_epi32, _mm512_set1_epi32, _mm512_setzero_si512};
+use std::arch::x86_64::{__m512, __m512i, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_sub_ps};
+
+use crate::kernels::vectors::reduce::LANES;
 
 use super::{Group, PANEL_ROWS, QueryGroup, Simd, Tile, Work};
 
@@ -37,6 +39,30 @@ fn run<W: Work>(avx512: Avx512, work: W) -> W::Output {
 }
 
 impl Simd for Avx512 {
+    type Lanes = __m512;
+
+    #[inline(always)]
+    fn load(self, values: &[f32; LANES]) -> Self::Lanes {
+        bytemuck::must_cast(*values)
+    }
+
+    #[inline(always)]
+    fn values(self, lanes: Self::Lanes) -> [f32; LANES] {
+        bytemuck::must_cast(lanes)
+    }
+
+    #[inline(always)]
+    fn fused(self, a: Self::Lanes, b: Self::Lanes, sum: Self::Lanes) -> Self::Lanes {
+        // SAFETY: `self` exists only where `detect` found every feature.
+        unsafe { _mm512_fmadd_ps(a, b, sum) }
+    }
+
+    #[inline(always)]
+    fn minus(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
+        // SAFETY: `self` exists only where `detect` found every feature.
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
     #[inline(always)]
     fn tile<const QUERIES: usize>(self, panel: &[Group], queries: &[QueryGroup], first: usize, tile: &mut Tile) {
         // SAFETY: `self` exists only where `detect` found every feature.

@@ -8,6 +8,8 @@ mod avx2;
 mod avx512;
 mod plain;
 
+use super::reduce::LANES;
+
 /// Rows of one panel of the compact form.
 pub const PANEL_ROWS: usize = 64;
 /// Queries of one tile.
@@ -26,8 +28,19 @@ pub type QueryGroup = [[i8; GROUP]; TILE_QUERIES];
 /// Integer inner products of the tile's queries with the panel's rows.
 pub type Tile = [[i32; PANEL_ROWS]; TILE_QUERIES];
 
-/// What a set of instructions brings: the inner loop of the compact scan. Proof of having it is holding the value.
+/// What a set of instructions brings: sixteen f32 at once, and the inner loop of the compact scan. Proof of having it is
+/// holding the value.
 pub trait Simd: Copy {
+    /// Sixteen f32 in registers.
+    type Lanes: Copy;
+    /// Takes them from memory.
+    fn load(self, values: &[f32; LANES]) -> Self::Lanes;
+    /// Gives them back.
+    fn values(self, lanes: Self::Lanes) -> [f32; LANES];
+    /// `a * b + sum`, rounded once.
+    fn fused(self, a: Self::Lanes, b: Self::Lanes, sum: Self::Lanes) -> Self::Lanes;
+    /// `a - b`.
+    fn minus(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
     /// Inner products, modulo 2^32, of `QUERIES` queries from `first` on with the 64 rows of a panel, the rows' 128 included.
     fn tile<const QUERIES: usize>(self, panel: &[Group], queries: &[QueryGroup], first: usize, tile: &mut Tile);
 }

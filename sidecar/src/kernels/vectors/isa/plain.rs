@@ -1,5 +1,7 @@
 //! The body as the target's baseline compiles it: SSE2 on x86-64, NEON on aarch64. Nothing here is special to either.
 
+use crate::kernels::vectors::reduce::LANES;
+
 use super::{GROUP, Group, PANEL_ROWS, QueryGroup, Simd, Tile};
 
 /// What the baseline is called.
@@ -10,6 +12,28 @@ pub(super) const NAME: &str = if cfg!(target_arch = "aarch64") { "neon" } else {
 pub(super) struct Plain;
 
 impl Simd for Plain {
+    type Lanes = [f32; LANES];
+
+    #[inline(always)]
+    fn load(self, values: &[f32; LANES]) -> Self::Lanes {
+        *values
+    }
+
+    #[inline(always)]
+    fn values(self, lanes: Self::Lanes) -> [f32; LANES] {
+        lanes
+    }
+
+    #[inline(always)]
+    fn fused(self, a: Self::Lanes, b: Self::Lanes, sum: Self::Lanes) -> Self::Lanes {
+        std::array::from_fn(|lane| a[lane].mul_add(b[lane], sum[lane]))
+    }
+
+    #[inline(always)]
+    fn minus(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
+        std::array::from_fn(|lane| a[lane] - b[lane])
+    }
+
     #[inline(always)]
     fn tile<const QUERIES: usize>(self, panel: &[Group], queries: &[QueryGroup], first: usize, tile: &mut Tile) {
         for query in first..first + QUERIES {
