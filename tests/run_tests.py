@@ -59,7 +59,10 @@ def checks() -> list[Check]:
             "docstring examples",
             [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--doctest-modules", "--pyargs", "ringlane"],
         ),
-        Check("sift vectors", ["cargo", "run", "--quiet", "--release", "-p", "ringlane-tests", "--bin", "vectors", "proof"]),
+        Check(
+            "sift vectors",
+            ["cargo", "run", "--quiet", "--release", "-p", "ringlane-tests", "--bin", "vectors", "proof"],
+        ),
         Check("lobster", [python, "tests/python/lobster_proof.py"]),
         Check("instructions an order", [python, "-m", "bench.instructions", "--check"], cwd=ROOT / "tests"),
     ]

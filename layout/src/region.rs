@@ -228,6 +228,14 @@ impl LaneGeometry {
         Err(format!("depth {depth_slots} and events {event_capacity} must be powers of two, and arenas whole pages"))
     }
 
+    /// A number of slots that a reservation may have. An error names the range.
+    pub fn slots_of(&self, count: i64) -> Result<u64, String> {
+        let (depth, slots) = (self.depth_slots, u64::try_from(count).ok());
+        slots
+            .filter(|slots| (1..=depth).contains(slots))
+            .ok_or_else(|| format!("a reservation holds 1 to {depth} slots (the lane's depth), not {count}"))
+    }
+
     /// Size of one copy of the request ring, bytes.
     #[must_use]
     pub const fn request_ring_bytes(&self) -> usize {

@@ -278,6 +278,12 @@ impl EventRoom {
         Self { capacity, read }
     }
 
+    /// Last checked `events_read`.
+    #[must_use]
+    pub const fn read(&self) -> u64 {
+        self.read
+    }
+
     /// Free places, given `published`; looks at the client's word only when the last look leaves fewer than `wanted`.
     pub fn room(&mut self, peer: ClientWords, published: u64, wanted: u64) -> Result<u64, LaneStatus> {
         if self.capacity - (published - self.read) < wanted {

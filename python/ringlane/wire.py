@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import socket
 import threading
 import time
@@ -27,6 +28,7 @@ _REFUSALS: dict[str, type[Exception]] = {
     "BAD_VALUE": ValueError,
     "LAYOUT_VERSION": SchemaMismatch,
     "LANE_EXISTS": RinglaneError,
+    "NOT_ATTACHED": RinglaneError,
     "UNKNOWN_KERNEL": RinglaneError,
     "UNKNOWN_LANE": RinglaneError,
     "PROTOCOL": RinglaneError,
@@ -143,6 +145,23 @@ class ControlSocket:
             self._dropped_lanes += 1
             with contextlib.suppress(BlockingIOError):
                 self._send({"op": "close", "lane": reply["lane"]}, 0.0)
+
+    def fileno(self) -> int:
+        """Number of the socket. Raises `ValueError` when it is closed."""
+        number = self._socket.fileno()
+        if number < 0:
+            raise ValueError("the connection is closed")
+        return number
+
+    def is_open(self) -> bool:
+        """Whether the other end is there; looks without waiting."""
+        poller = select.poll()
+        poller.register(self._socket.fileno(), 0)
+        return not poller.poll(0)
+
+    def set_timeout(self, timeout: float | None) -> None:
+        """Bounds each request from now on, seconds."""
+        self._timeout = timeout
 
     def close(self) -> None:
         """Closes the connection, and with it every lane of it."""

@@ -32,10 +32,10 @@ impl Session {
         &mut self,
         host: &mut Host,
         (lane, token): (Number, &str),
-        (completed, events_read, event_number): (Number, Number, Number),
+        (released, events_read, event_number): (Number, Number, Number),
     ) -> Result<Reply, Refusal> {
         let claim = Claim {
-            completed: whole(completed, "completed")?,
+            released: whole(released, "released")?,
             events_read: whole(events_read, "events_read")?,
             event_number: whole(event_number, "event_number")?,
         };
@@ -90,13 +90,5 @@ impl Session {
             "event_ring_offset": geometry.event_ring_offset(),
         });
         Ok((Reply { body, fds: fds.iter().map(AsRawFd::as_raw_fd).collect(), _owned: fds.into() }, memory))
-    }
-
-    /// The client says that it has its regions.
-    pub(super) fn attached(&self, lane: Number, host: &Host) -> Result<Reply, Refusal> {
-        let open = self.lanes.iter().find(|open| Number::Whole(open.number.into()) == lane);
-        let open = open.ok_or_else(|| Refusal::new("UNKNOWN_LANE", format!("lane {lane} is not an open lane of this client")))?;
-        let _ = host.commands.send(Command::Attached(open.number));
-        Ok(json!({"ok": true}).into())
     }
 }

@@ -109,17 +109,12 @@ pub enum Request {
         lane: Number,
         /// The lane's token.
         token: String,
-        /// Slots whose results the client can read in the mapping that it has.
-        completed: Number,
-        /// Places of the event ring that it has used.
+        /// Slots at which the client no longer looks.
+        released: Number,
+        /// Events that it has taken out of the ring.
         events_read: Number,
-        /// Number of the last event that it has.
+        /// Number of the last event that it has taken.
         event_number: Number,
-    },
-    /// The regions of such a lane are mapped.
-    Attached {
-        /// Lane number.
-        lane: Number,
     },
     /// Close a lane.
     Close {

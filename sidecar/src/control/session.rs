@@ -166,10 +166,9 @@ impl Session {
             Request::Open { kernel, depth, events, cancel_on_disconnect, accounts } => {
                 self.open(host, kernel, (depth, events.unwrap_or(depth)), cancel_on_disconnect, accounts)
             }
-            Request::Attach { lane, token, completed, events_read, event_number } => {
-                self.attach(host, (lane, &token), (completed, events_read, event_number))
+            Request::Attach { lane, token, released, events_read, event_number } => {
+                self.attach(host, (lane, &token), (released, events_read, event_number))
             }
-            Request::Attached { lane } => self.attached(lane, host),
             Request::Close { lane } => self.close(lane, host),
             Request::Snapshot {} => super::snapshot::ask(&self.grant, host).map(Reply::from),
             Request::Query(query) => self.query(Question::new(query)?, host),

@@ -13,11 +13,11 @@ use super::Lane;
 /// What a client says of itself when it comes back: allegations, until the journal agrees.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Claim {
-    /// Slots whose results it can read in the mapping that it has.
-    pub completed: u64,
-    /// Places of the event ring that it has used.
+    /// Slots at which it no longer looks: results from here on it wants to find.
+    pub released: u64,
+    /// Events that it has taken out of the ring.
     pub events_read: u64,
-    /// Number of the last event that it has.
+    /// Number of the last event that it has taken.
     pub event_number: u64,
 }
 
@@ -62,13 +62,13 @@ impl Kept {
 
     /// Whether the client's word can be true. The journal's counts; words say where they differ.
     pub fn check(&self, claim: &Claim) -> Result<(), String> {
-        let Claim { completed, event_number, .. } = *claim;
-        if completed > self.slots {
-            return Err(format!("the client says that {completed} slots were completed, and the journal has {}", self.slots));
+        let Claim { released, event_number, .. } = *claim;
+        if released > self.slots {
+            return Err(format!("the client says that it looked at {released} slots, and the journal has {}", self.slots));
         }
-        if self.slots - completed > self.results.len() as u64 {
+        if self.slots - released > self.results.len() as u64 {
             let first = self.slots - self.results.len() as u64;
-            return Err(format!("the client says that {completed} slots were completed, and it was told of {first}"));
+            return Err(format!("the client says that it looked at {released} slots only, and it had released {first}"));
         }
         if event_number > self.events {
             return Err(format!("the client says that it has event {event_number}, and the journal has {}", self.events));
@@ -92,15 +92,15 @@ impl Lane {
     /// Fills a fresh lane, which no client has yet, as its client left off. `claim` is checked.
     pub fn resume(&mut self, kept: &Kept, claim: &Claim) -> Result<(), String> {
         let depth = self.geometry.depth_slots;
-        self.intake = Intake::resumed(depth, kept.slots, kept.slots.saturating_sub(depth));
+        self.intake = Intake::resumed(depth, kept.slots, claim.released);
         let words = [
             (requests_word::SUBMITTED, kept.slots),
             (requests_word::RELEASED, self.intake.released()),
             (requests_word::EVENTS_READ, claim.events_read),
         ];
         words.into_iter().try_for_each(|(offset, value)| self.requests.set_word(offset, value))?;
-        let skip = kept.results.len() - (kept.slots - claim.completed) as usize;
-        for (slot, result) in (claim.completed..).zip(kept.results.range(skip..)) {
+        let skip = kept.results.len() - (kept.slots - claim.released) as usize;
+        for (slot, result) in (claim.released..).zip(kept.results.range(skip..)) {
             self.result_ring.write(slot, bytemuck::bytes_of(result));
         }
         let events = &mut self.events;
@@ -116,10 +116,27 @@ impl Lane {
         Ok(())
     }
 
-    /// Number of the last event, dropped ones included.
+    /// What must be kept of the lane if its client is to go on later: results that it may still look at, and events that it
+    /// has not taken, as far as no GAP stands behind them.
     #[must_use]
-    pub fn event_number(&self) -> u64 {
-        self.events.number
+    pub fn kept(&self) -> Kept {
+        let (events, geometry) = (&self.events, self.geometry);
+        let mut kept = Kept::new(geometry.depth_slots, geometry.event_capacity, self.intake.taken(), events.number);
+        let mut results = vec![OrderResult::zeroed(); (self.intake.taken() - self.intake.released()) as usize];
+        if !results.is_empty() {
+            self.result_ring.read(self.intake.released(), bytemuck::cast_slice_mut(&mut results));
+        }
+        kept.results = results.into();
+        let mut last = vec![OrderEvent::zeroed(); (events.written - events.room.read()) as usize];
+        if !last.is_empty() {
+            events.ring.read(events.room.read(), bytemuck::cast_slice_mut(&mut last));
+        }
+        let whole = (0..)
+            .zip(last.iter().rev())
+            .take_while(|(back, event)| event.kind != EventKind::Gap as u8 && event.number + back == events.number);
+        let count = whole.count();
+        kept.last_events = last.split_off(last.len() - count).into();
+        kept
     }
 }
 
@@ -145,10 +162,10 @@ mod tests {
 
     #[test]
     fn what_contradicts_the_journal_is_refused_in_words() {
-        let claim = |completed, event_number| kept().check(&Claim { completed, event_number, ..Claim::default() });
+        let claim = |released, event_number| kept().check(&Claim { released, event_number, ..Claim::default() });
         assert!(claim(46, 0).is_ok() && claim(110, 105).is_ok());
         assert!(claim(111, 0).unwrap_err().contains("the journal has 110"));
-        assert!(claim(45, 0).unwrap_err().contains("it was told of 46"));
+        assert!(claim(45, 0).unwrap_err().contains("it had released 46"));
         assert!(claim(110, 106).unwrap_err().contains("the journal has 105"));
     }
 

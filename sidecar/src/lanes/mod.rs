@@ -68,8 +68,6 @@ pub struct Lane {
     pub not_permitted: u64,
     /// How many of them the log has told of, and when it did last, nanoseconds since 1970.
     told: (u64, u64),
-    /// What was kept for a client that came back and has not said that it has its regions.
-    pub unseen: Option<Box<Kept>>,
     requests: Region,
     results: Region,
     doorbell: EventFd,
@@ -142,7 +140,6 @@ impl Lane {
             opened_ns,
             parks: 0,
             notifies: 0,
-            unseen: None,
             not_permitted: 0,
             told: (0, 0),
             requests,

@@ -67,19 +67,8 @@ impl Sequencer {
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, u64::from(lane.number));
         self.epoll.add(lane.doorbell().as_fd(), event).map_err(|error| format!("cannot watch the lane's doorbell: {error}"))?;
         let Absent { kept, .. } = self.absent.swap_remove(index);
-        let slots = kept.slots;
-        lane.unseen = Some(Box::new(kept));
         self.seat(row, lane);
-        Ok(slots)
-    }
-
-    /// The client has its regions: what was kept for it is needed no more.
-    pub(super) fn attached(&mut self, number: u32) {
-        if let Some(row) = self.row_of(number)
-            && let Some(lane) = &mut self.lanes[row]
-        {
-            lane.unseen = None;
-        }
+        Ok(kept.slots)
     }
 
     /// A row for one lane more.
@@ -115,11 +104,7 @@ impl Sequencer {
     pub(super) fn suspend(&mut self, row: usize, lane: &Lane) {
         self.board.write_row(&LANE, row, &[(board_lane::LANE, 0)]);
         let Some(open) = self.engine.open_lanes().iter().find(|open| open.lane == lane.number).copied() else { return };
-        let (_, slots, _) = lane.cursors();
-        let mut kept = Kept::new(open.depth_slots, open.event_capacity, slots, lane.event_number());
-        if let Some(unseen) = lane.unseen.as_ref().filter(|unseen| unseen.slots == slots && unseen.events == kept.events) {
-            kept = Kept::clone(unseen);
-        }
+        let kept = lane.kept();
         self.absent.push(Absent { open, kept, until: Instant::now() });
     }
 
@@ -155,13 +140,7 @@ impl Sequencer {
             if let Some(absent) = self.absent.iter().find(|absent| absent.open.lane == open.lane) {
                 return Some(absent.kept.clone());
             }
-            let lane = self.lanes.get(self.row_of(open.lane)?)?.as_ref()?;
-            let (_, slots, _) = lane.cursors();
-            let unseen = lane.unseen.as_ref().filter(|unseen| unseen.slots == slots && unseen.events == lane.event_number());
-            Some(
-                unseen
-                    .map_or_else(|| Kept::new(open.depth_slots, open.event_capacity, slots, lane.event_number()), |kept| Kept::clone(kept)),
-            )
+            Some(self.lanes.get(self.row_of(open.lane)?)?.as_ref()?.kept())
         };
         let image = |open: &LaneOpen| {
             let kept = kept_of(open)?;

@@ -27,8 +27,6 @@ pub enum Command {
     Find(Return, Sender<Result<LaneOpen, String>>),
     /// Give it these fresh regions; the answer is the number of slots that are journaled.
     Attach(Box<Lane>, Return, Sender<Result<u64, String>>),
-    /// The client has them.
-    Attached(u32),
     /// End this lane after a last look at what it submitted.
     Close(u32, LaneStatus, Option<Sender<bool>>),
     /// Answer a question about the state, at the sequence number that is given with it.
@@ -97,7 +95,6 @@ impl Sequencer {
                 Ok(Command::Attach(lane, back, answer)) => {
                     let _ = answer.send(self.attach(lane, &back));
                 }
-                Ok(Command::Attached(number)) => self.attached(number),
                 Ok(Command::Close(number, status, answer)) => match self.row_of(number) {
                     Some(row) => self.close(row, Closing { left: 0, status, answer }),
                     None => drop(answer.map(|answer| answer.send(false))),
