@@ -2,12 +2,13 @@
 .PHONY: run test test-lobster bench loom torture build deb clean
 VENV := .venv
 PY := $(VENV)/bin/python
-SOURCES := $(shell find layout shim sidecar python/ringlane python/pyproject.toml -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi') Cargo.toml Cargo.lock
+SOURCES := $(shell find layout shim sidecar python/ringlane python/pyproject.toml -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi' -o -name '*.html') Cargo.toml Cargo.lock
 
 run: $(VENV)/ringlane.stamp
 	@$(PY) -m ringlane.demo $(ARGS)
 
 test: $(VENV)/ringlane.stamp $(VENV)/test.stamp
+	@sh tests/install_tools.sh
 	@$(PY) tests/run_tests.py $(ARGS)
 
 test-lobster: $(VENV)/ringlane.stamp $(VENV)/test.stamp

@@ -12,6 +12,8 @@ def stubs() -> str:
         "from typing import Any",
         "",
         "BY_NAME: dict[str, Any]",
+        "",
+        "def of_message(enums: list[dict[str, Any]]) -> dict[str, Any]: ...",
     ]
     for name, doc, flags, members in ENUMS:
         lines += ["", f"class {name}({'IntFlag' if flags else 'IntEnum'}):", f'    """{doc}"""', ""]

@@ -5,7 +5,7 @@
 //! +4096    tables of few rows, 512 bytes a row: sequencer, journal, control, service, pools, kernels
 //! +32768   STAGES_MAX histograms of 2304 bytes: times of the stages of a request
 //! +73728   schema: everything of this file as JSON, so that readers in other languages need not type it again
-//! +106496  LANES_MAX lane rows of 256 bytes
+//! +106496  lane rows of 256 bytes: LANES_MAX of orders, JOB_LANES_MAX of other kernels
 //! ```
 //! A row is a seqlock: its word 0 is odd while the row is being written. Readers map the segment read-only and never disturb
 //! a writer; each row has one writer.
@@ -15,7 +15,7 @@
 
 pub mod histogram;
 
-use crate::limits::{KERNELS_MAX, LANES_MAX, PAGE_BYTES, POOLS_MAX, STAGES_MAX};
+use crate::limits::{JOB_LANES_MAX, KERNELS_MAX, LANES_MAX, PAGE_BYTES, POOLS_MAX, STAGES_MAX};
 
 /// First eight bytes of a board.
 pub const BOARD_MAGIC: u64 = u64::from_le_bytes(*b"RLBRD002");
@@ -34,7 +34,7 @@ pub const SCHEMA_BYTES_MAX: usize = 8 * PAGE_BYTES;
 /// Offset of the first lane row, bytes.
 pub const LANE_ROWS_OFFSET: usize = SCHEMA_OFFSET + SCHEMA_BYTES_MAX;
 /// Size of a board, bytes.
-pub const BOARD_BYTES: usize = LANE_ROWS_OFFSET + LANES_MAX * LANE_ROW_BYTES;
+pub const BOARD_BYTES: usize = LANE_ROWS_OFFSET + (LANES_MAX + JOB_LANES_MAX) * LANE_ROW_BYTES;
 /// Most attempts of a reader to get one consistent row.
 pub const READ_ATTEMPTS_MAX: u32 = 1000;
 
@@ -287,6 +287,8 @@ pub mod kernel {
         PANICS = 7: Counter;
         /// Kernel's name.
         NAME = 8..2: Text;
+        /// Lanes that a fault ended.
+        FAULTS = 10: Counter;
     }
 }
 
@@ -347,7 +349,8 @@ pub static POOL: Table = wide("pool", 8, POOLS_MAX, pool::FIELDS);
 /// The kernels' rows.
 pub static KERNEL: Table = wide("kernel", 16, KERNELS_MAX, kernel::FIELDS);
 /// The lanes' rows.
-pub static LANE: Table = Table { name: "lane", offset: LANE_ROWS_OFFSET, row_bytes: LANE_ROW_BYTES, rows: LANES_MAX, fields: lane::FIELDS };
+pub static LANE: Table =
+    Table { name: "lane", offset: LANE_ROWS_OFFSET, row_bytes: LANE_ROW_BYTES, rows: LANES_MAX + JOB_LANES_MAX, fields: lane::FIELDS };
 
 /// All tables.
 pub static TABLES: [&Table; 7] = [&SEQUENCER, &JOURNAL, &CONTROL, &SERVICE, &POOL, &KERNEL, &LANE];

@@ -14,6 +14,7 @@ pub mod primitive;
 pub mod record;
 pub mod region;
 pub mod ring;
+pub mod schema;
 pub mod shared;
 pub mod slots;
 

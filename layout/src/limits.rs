@@ -41,6 +41,11 @@ pub const OVERFLOW_UID: u32 = 65_534;
 pub const PEER_GROUPS_MAX: usize = 65_536;
 /// Most open lanes in one sidecar.
 pub const LANES_MAX: usize = 1024;
+/// Most connections that the control thread accepts before it looks at its other clients, and the pause after so many,
+/// nanoseconds: four thousand a second. Whoever floods it waits in the queue of the socket.
+pub const ACCEPTS_A_TURN: usize = 16;
+/// See `ACCEPTS_A_TURN`.
+pub const ACCEPT_PAUSE_NS: u64 = 4_000_000;
 /// Most kernels in one sidecar.
 pub const KERNELS_MAX: usize = 16;
 /// Most thread pools in one sidecar.
@@ -68,6 +73,12 @@ pub const SYMBOLS_MAX: u32 = 1 << 16;
 pub const ACCOUNT_MAX: u32 = (1 << 24) - 1;
 /// Most resting orders in all books together.
 pub const RESTING_ORDERS_MAX: usize = 1 << 26;
+/// Most parts in which an iceberg may show its quantity: one order may trade with all of them.
+pub const ICEBERG_PARTS_MAX: u32 = 256;
+/// Most stops that wait in one symbol: one trade may trigger them all.
+pub const STOPS_MAX: usize = 1 << 14;
+/// Most ranges of accounts with limits of their own in a symbol, all symbols together.
+pub const SYMBOL_LIMITS_MAX: usize = 1 << 16;
 /// Most decimals of a price.
 pub const PRICE_DECIMALS_MAX: u32 = 9;
 
@@ -108,6 +119,21 @@ pub const DOORBELLS_A_LOOK: usize = 64;
 pub const SLEEP_NS_MAX: u64 = 1_000_000_000;
 /// Doorbells of one lane without progress after which the lane is faulted.
 pub const EMPTY_DOORBELLS_MAX: u32 = 10_000;
+
+/// Most open lanes of kernels that run as jobs, beside those of orders.
+pub const JOB_LANES_MAX: usize = 256;
+/// Work after which a job gives its thread back to the others that wait, nanoseconds.
+pub const JOB_RUN_NS: u64 = 150_000;
+/// Bytes of requests or of results that one run of slots copies: less than a core's own cache.
+pub const JOB_RUN_BYTES_MAX: usize = 256 * 1024;
+/// Slots of one run of payloads.
+pub const PAYLOADS_A_RUN: usize = 64;
+/// Bytes of an arena that are copied and worked on at a time.
+pub const TILE_BYTES: usize = 64 * 1024;
+/// How long a thread of the pool looks for more work of a lane before the lane must ring, nanoseconds.
+pub const JOB_LINGER_NS: u64 = 30_000;
+/// Longest that the sidecar's end waits for jobs, nanoseconds.
+pub const JOBS_STOP_NS_MAX: u64 = 10_000_000_000;
 
 const _: () = {
     assert!(DEPTH_SLOTS_MIN as usize * RECORD_BYTES >= PAGE_BYTES);

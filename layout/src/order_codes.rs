@@ -164,7 +164,7 @@ codes! {
         TypeMismatch ("TYPE_MISMATCH") = 214,
         /// The stop price is not a positive multiple of the symbol's tick, or is above the largest price.
         BadStopPrice ("BAD_STOP_PRICE") = 215,
-        /// The display quantity is not a multiple of the symbol's lot, or is above the quantity.
+        /// The display quantity is not a multiple of the symbol's lot, is above the quantity, or below a 256th of it.
         BadDisplayQuantity ("BAD_DISPLAY_QUANTITY") = 216,
         /// The GTD time is not behind the sequenced time; it would expire at once.
         AlreadyExpired ("ALREADY_EXPIRED") = 217,

@@ -32,7 +32,7 @@ record! {
         stop_price: i64,
         /// For `GTD`: the order ends when sequenced time reaches this, nanoseconds since 1970; 0 for other times in force. For `NEW`.
         expires_ns: u64,
-        /// For `NEW` of a limit order that may rest: the most of it that the book shows at a time (an iceberg); 0 shows all. A multiple of the lot.
+        /// For `NEW` of a limit order that may rest: the most of it that the book shows at a time (an iceberg); 0 shows all. A multiple of the lot, and at least a 256th of the quantity.
         display_quantity: u32,
         /// Zero.
         reserved: [u8; 4],

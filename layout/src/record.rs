@@ -16,9 +16,9 @@ macro_rules! field_types {
     ($($type:ty => $name:literal),* $(,)?) => { $(impl Field for $type { const TYPE: &'static str = $name; })* };
 }
 field_types! {
-    u8 => "|u1", u16 => "<u2", u32 => "<u4", u64 => "<u8", i64 => "<i8", f32 => "<f4", f64 => "<f8",
+    u8 => "|u1", u16 => "<u2", u32 => "<u4", u64 => "<u8", i8 => "|i1", i16 => "<i2", i32 => "<i4", i64 => "<i8", f32 => "<f4", f64 => "<f8",
     [u8; 2] => "|V2", [u8; 3] => "|V3", [u8; 4] => "|V4", [u8; 6] => "|V6", [u8; 7] => "|V7", [u8; 8] => "|V8",
-    [u8; 16] => "|V16", [u8; 24] => "|S24", [u8; 32] => "|V32",
+    [u8; 16] => "|V16", [u8; 20] => "|V20", [u8; 24] => "|S24", [u8; 28] => "|V28", [u8; 32] => "|V32",
 }
 
 /// One field of a record.
@@ -104,13 +104,18 @@ pub trait Record: bytemuck::Pod {
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0100_0000_01b3;
 
-const fn fnv1a(mut hash: u64, bytes: &[u8]) -> u64 {
+pub(crate) const fn fnv1a(mut hash: u64, bytes: &[u8]) -> u64 {
     let mut i = 0;
     while i < bytes.len() {
         hash = (hash ^ bytes[i] as u64).wrapping_mul(FNV_PRIME);
         i += 1;
     }
     hash
+}
+
+/// The hash of a schema before its fields.
+pub(crate) const fn hash_begin(name: &str, size_bytes: usize) -> u64 {
+    fnv1a(fnv1a(FNV_OFFSET, name.as_bytes()), &(size_bytes as u64).to_le_bytes())
 }
 
 impl RecordSchema {
@@ -124,8 +129,7 @@ impl RecordSchema {
     /// FNV-1a 64 (Fowler, Noll, Vo) over name, size and each field's name, type and offset. Docs do not count.
     #[must_use]
     pub const fn hash(&self) -> u64 {
-        let mut hash = fnv1a(FNV_OFFSET, self.name.as_bytes());
-        hash = fnv1a(hash, &(self.size_bytes as u64).to_le_bytes());
+        let mut hash = hash_begin(self.name, self.size_bytes);
         let mut i = 0;
         while i < self.fields.len() {
             let field = &self.fields[i];
@@ -139,10 +143,13 @@ impl RecordSchema {
 }
 
 /// Defines a `#[repr(C)]` record: proves at compile time that its fields fill exactly the stated size without padding,
-/// and derives the schema from the same lines.
+/// and derives the schema from the same lines. A record with floating-point fields begins with `#![floats]` and is not `Eq`.
 #[macro_export]
 macro_rules! record {
+    ( #![floats] $($record:tt)+ ) => { $crate::record! { @derive() $($record)+ } };
+    ( $(#[doc = $doc:literal])+ pub struct $($record:tt)+ ) => { $crate::record! { @derive(Eq) $(#[doc = $doc])+ pub struct $($record)+ } };
     (
+        @derive($($eq:ident)?)
         $(#[doc = $doc:literal])+
         pub struct $name:ident: $size:literal {
             $( $(#[doc = $fdoc:literal])+ $field:ident: $type:ty $(as $enum:ident)?, )+
@@ -150,7 +157,7 @@ macro_rules! record {
     ) => {
         $(#[doc = $doc])+
         #[repr(C)]
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, $($eq,)? bytemuck::Pod, bytemuck::Zeroable)]
         pub struct $name { $( $(#[doc = $fdoc])+ pub $field: $type, )+ }
 
         const _: () = {

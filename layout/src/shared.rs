@@ -18,6 +18,27 @@ pub fn expect_write(address: *const u8) {
     let _ = address;
 }
 
+/// Copies bytes of which another process may write some meanwhile: by one instruction that the compiler knows nothing of, so
+/// that it can assume nothing of what it reads, or byte by byte through atomics where there is no such instruction.
+///
+/// # Safety
+/// `from..from + len` must be readable and `to..to + len` writable, and they must not overlap. No Rust reference may exist to
+/// the shared one of the two.
+#[inline]
+unsafe fn copy_bulk(from: *const u8, to: *mut u8, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the caller's ranges; the direction flag is clear at every asm block by its rules.
+    unsafe {
+        std::arch::asm!("rep movsb", inout("rcx") len => _, inout("rsi") from => _, inout("rdi") to => _, options(nostack, preserves_flags));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    for at in 0..len {
+        use std::sync::atomic::AtomicU8;
+        // SAFETY: the caller's ranges; both are touched through atomics only.
+        unsafe { (*to.add(at).cast::<AtomicU8>()).store((*from.add(at).cast::<AtomicU8>()).load(Ordering::Relaxed), Ordering::Relaxed) };
+    }
+}
+
 /// A mapped region that this process may write. The mapping must outlive it.
 #[derive(Debug, Clone, Copy)]
 pub struct SharedBytes {
@@ -96,6 +117,22 @@ impl SharedBytes {
                 (*target.add(index)).store(u64::from_ne_bytes(*chunk), Ordering::Relaxed);
             }
         }
+    }
+
+    /// Copies bytes of any number and place out into private memory: for large pieces, of whose words no order is needed.
+    #[inline]
+    pub fn read_bulk(&self, offset: usize, into: &mut [u8]) {
+        assert!(offset <= self.len && into.len() <= self.len - offset);
+        // SAFETY: in bounds by the assertion; the target is ours alone, and the source is mapped by the contract of `new`.
+        unsafe { copy_bulk(self.base.add(offset), into.as_mut_ptr(), into.len()) };
+    }
+
+    /// Copies private bytes of any number in, to any place; as [`SharedBytes::read_bulk`]. The mapping must be writable.
+    #[inline]
+    pub fn write_bulk(&self, offset: usize, from: &[u8]) {
+        assert!(offset <= self.len && from.len() <= self.len - offset);
+        // SAFETY: in bounds by the assertion; the source is ours, and the target is mapped by the contract of `new`.
+        unsafe { copy_bulk(from.as_ptr(), self.base.add(offset), from.len()) };
     }
 
     /// Sets bytes to zero that nobody but the caller reads or writes now, such as slots that are not submitted yet.

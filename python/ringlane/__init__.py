@@ -16,6 +16,7 @@ from ._shim import (
 )
 from .batch import Instrument, Instruments
 from .client import Client, connect, shared
+from .digests import DigestLane, DigestTicket
 from .enums import (
     CancelReason,
     EventKind,
@@ -32,6 +33,7 @@ from .enums import (
 from .explain import explain
 from .lane import Lane
 from .queries import Book, OpenOrders, Positions, State
+from .recording import BookAt, Recording, RecordingError, book_at, read_recording
 from .schema import Field, Schema
 from .sidecar import Sidecar
 from .ticket import Reservation, Ticket
@@ -41,8 +43,11 @@ __version__ = "0.1.0"
 __all__ = [
     "BUILD_HASH",
     "Book",
+    "BookAt",
     "CancelReason",
     "Client",
+    "DigestLane",
+    "DigestTicket",
     "EventKind",
     "Field",
     "Instrument",
@@ -57,6 +62,8 @@ __all__ = [
     "OrderState",
     "OrderType",
     "Positions",
+    "Recording",
+    "RecordingError",
     "RejectCode",
     "Reservation",
     "RinglaneError",
@@ -70,7 +77,9 @@ __all__ = [
     "State",
     "Ticket",
     "TimeInForce",
+    "book_at",
     "connect",
     "explain",
+    "read_recording",
     "shared",
 ]

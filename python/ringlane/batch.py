@@ -195,8 +195,8 @@ def _float_units(name: str, array: Array, decimals: Array) -> Array:
     return units.astype(np.int64)
 
 
-def _members(field: Field, array: Array) -> Array:
-    enum = BY_NAME.get(field.enum)
+def _members(field: Field, array: Array, enums: Mapping[str, Any]) -> Array:
+    enum = enums.get(field.enum)
     if enum is None:
         raise TypeError(f"{field.name} must be numbers, not strings")
     names, place_of = np.unique(array.astype(str), return_inverse=True)
@@ -206,7 +206,7 @@ def _members(field: Field, array: Array) -> Array:
         raise ValueError(f"{field.name} {error} is none of {', '.join(enum.__members__)}") from None
 
 
-def column(field: Field, values: Any) -> Array:
+def column(field: Field, values: Any, enums: Mapping[str, Any] = BY_NAME) -> Array:
     """Values of one field as an array that fits it. Raises `ValueError` or `TypeError` in words when they do not."""
     array = np.asarray(values)
     if array.ndim > 1:
@@ -215,7 +215,7 @@ def column(field: Field, values: Any) -> Array:
     if target.kind not in "iu":
         return array.astype(target)
     if array.dtype.kind in "US" and field.enum:
-        array = _members(field, array)
+        array = _members(field, array, enums)
     if array.dtype.kind == "f":
         whole = np.isfinite(array) & (np.rint(array) == array)
         if not whole.all():
@@ -231,7 +231,11 @@ def column(field: Field, values: Any) -> Array:
 
 
 def build(
-    schema: Schema, columns: Mapping[str, Any], defaults: Mapping[str, Any], instruments: Instruments | None
+    schema: Schema,
+    columns: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    instruments: Instruments | None,
+    enums: Mapping[str, Any] = BY_NAME,
 ) -> Array:
     """An array of `schema.dtype` from columns and scalars; all columns must have one length (a scalar alone makes one record).
 
@@ -249,12 +253,16 @@ def build(
         if symbols.dtype.kind in "USO" and all(isinstance(item, (str, bytes)) for item in symbols.flat):
             symbols = instruments.numbers(symbols)
         values["symbol"] = symbols
+        known = instruments
         if "price" in values:
-            known = instruments
             units = price_units("price", values["price"], lambda: known.decimals(symbols))
             known.check_ticks("price", values["price"], units, symbols)
             values["price"] = units
-    arrays = {field.name: column(field, values[field.name]) for field in schema.visible if field.name in values}
+        if "stop_price" in values:
+            units = price_units("stop_price", values["stop_price"], lambda: known.decimals(symbols))
+            known.check_ticks("stop_price", values["stop_price"], units, symbols)
+            values["stop_price"] = units
+    arrays = {field.name: column(field, values[field.name], enums) for field in schema.visible if field.name in values}
     lengths = {name: len(array) for name, array in arrays.items() if array.ndim}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"columns differ in length: {', '.join(f'{name} {n}' for name, n in lengths.items())}")

@@ -10,12 +10,14 @@ import sys
 import threading
 import warnings
 import weakref
-from typing import Any, SupportsIndex, cast
+from typing import Any, Literal, SupportsIndex, cast, overload
 
 import numpy as np
 
 from . import _shim
+from .admin import Admin
 from .batch import Instrument, Instruments
+from .digests import DigestLane
 from .enums import Side
 from .lane import Lane
 from .queries import Book, OpenOrders, Positions, Rows, State
@@ -29,6 +31,7 @@ from .wire import ControlSocket, close_all
 SYSTEM_SOCKET = "/run/ringlane/ringlane.sock"
 """Where the host's own sidecar listens."""
 
+_KINDS: dict[str, type[Lane]] = {"digests": DigestLane}
 _ACCOUNT_MAX = (1 << 24) - 1
 _SYMBOLS_MAX = 1 << 16
 _LEVELS_MAX = 4_000_000
@@ -39,7 +42,7 @@ class Client:
     """A connection to a sidecar; made by `connect()` or `shared()`. Threads may share it. A context manager.
 
     Attributes: `address`, `number` (client number), `pid`, `version`, `build` and `journal` of the sidecar, `board` (name
-    of its shared-memory segment of counters), and `sidecar` when the client started one of its own.
+    of its shared-memory segment of counters), `admin` (what administrators do), and `sidecar` when the client started one of its own.
     """
 
     def __init__(
@@ -55,10 +58,11 @@ class Client:
         # Nobody starts a private sidecar anew.
         self._reattacher = Reattacher(self, reconnect_timeout if sidecar is None else 0.0)
         self.address = address
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[int, Lane] = {}
         self._symbols: Instruments | None = None
         self._watches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWatch] = weakref.WeakKeyDictionary()
         self._control = ControlSocket(address, timeout)
+        self.admin = Admin(self._control)
         try:
             self._name = name = _default_name() if name is None else name
             reply, files = self._control.request(
@@ -81,27 +85,81 @@ class Client:
         self.board: str = reply["board"]
         self.journal: str = reply["journal"]
 
+    @overload
+    def open(
+        self,
+        kernel: Literal["digests"],
+        depth: int | None = None,
+        *,
+        algorithm: str = "sha256",
+        arena_bytes: int = ...,
+        max_concurrent: int | None = None,
+        timeout: float | None = None,
+    ) -> DigestLane: ...
+
+    @overload
     def open(
         self,
         kernel: str = "orders",
-        depth: int = 65536,
+        depth: int | None = None,
         events: int | None = None,
         cancel_on_disconnect: bool = False,
         accounts: int | tuple[int, int] | None = None,
         timeout: float | None = None,
+        **parameters: Any,
+    ) -> Lane: ...
+
+    def open(
+        self,
+        kernel: str = "orders",
+        depth: int | None = None,
+        events: int | None = None,
+        cancel_on_disconnect: bool = False,
+        accounts: int | tuple[int, int] | None = None,
+        timeout: float | None = None,
+        **parameters: Any,
     ) -> Lane:
-        """Opens a lane to a kernel; one a kernel and client.
+        """Opens a lane to a kernel; one a client for orders, and one for each other kernel and its parameters.
 
-        `depth` slots and `events` places in the event ring (default: as many) are rounded up to powers of two, 64 to
-        1,048,576. `accounts` restricts the lane to one account or a range (first, last). `timeout` bounds every wait in the
-        lane that does not say otherwise, seconds.
+        `depth` slots (default: 65,536 for orders, else 4,096) are rounded up to a power of two, 64 to 1,048,576. `timeout`
+        bounds every wait in the lane that does not say otherwise, seconds.
 
-        Raises `ValueError` for values out of range, `RinglaneError` (unknown kernel, lane open already),
-        `SidecarUnavailable` (not permitted, quota, memory), `SidecarLost`, `SchemaMismatch`.
+        For orders: `events` places in the event ring (default: as many as slots), rounded up like `depth`; `accounts`
+        restricts the lane to one account or a range (first, last); with `cancel_on_disconnect` its orders are cancelled when
+        it ends. Other kernels have `parameters` of their own, such as `algorithm` of `DigestLane`.
+
+        Raises `ValueError` for values out of range, `TypeError` for what the kernel does not take, `RinglaneError` (unknown
+        kernel, lane open already), `SidecarUnavailable` (not permitted, quota, memory), `SidecarLost`, `SchemaMismatch`.
         """
+        message: dict[str, Any] = {"kernel": kernel}
+        if kernel == "orders":
+            if parameters:
+                raise TypeError(f"a lane of orders has no parameter {next(iter(parameters))!r}")
+            message |= self._order_parameters(65536 if depth is None else depth, events, cancel_on_disconnect, accounts)
+        else:
+            if events is not None or cancel_on_disconnect or accounts is not None:
+                raise TypeError("events, cancel_on_disconnect and accounts are for lanes of orders")
+            message["depth"] = _within("depth", 4096 if depth is None else depth, _shim.DEPTH_SLOTS_MAX)
+            message["parameters"] = _KINDS.get(kernel, Lane)._parameters(parameters)
+        nanoseconds(timeout)  # before a lane is open
+        reply, files = ask(self, op="open", **message)
+        handed_over = iter(files)  # what the shim took is its own to close, also when it fails
+        try:
+            lane = _KINDS.get(kernel, Lane)(self, reply, cast(list[int], handed_over), timeout)
+        except BaseException:
+            close_all(list(handed_over))
+            self._end_lane(reply["lane"])
+            raise
+        self._lanes[lane.number] = lane
+        self._reattacher.start()
+        return lane
+
+    @staticmethod
+    def _order_parameters(
+        depth: int, events: int | None, cancel_on_disconnect: bool, accounts: int | tuple[int, int] | None
+    ) -> dict[str, Any]:
         first, last = accounts if isinstance(accounts, tuple) else (accounts, accounts)
         message: dict[str, Any] = {
-            "kernel": kernel,
             "depth": _within("depth", depth, _shim.DEPTH_SLOTS_MAX),
             "events": _within("events", depth if events is None else events, _shim.DEPTH_SLOTS_MAX),
             "cancel_on_disconnect": bool(cancel_on_disconnect),
@@ -109,22 +167,11 @@ class Client:
         }
         if first is not None and last is not None:
             message["accounts"] = [_within("accounts", number, _ACCOUNT_MAX) for number in (first, last)]
-        nanoseconds(timeout)  # before a lane is open
-        reply, files = ask(self, op="open", **message)
-        handed_over = iter(files)  # what the shim took is its own to close, also when it fails
-        try:
-            lane = Lane(self, reply, cast(list[int], handed_over), timeout)
-        except BaseException:
-            close_all(list(handed_over))
-            self._end_lane(reply["lane"])
-            raise
-        self._lanes[kernel] = lane
-        self._reattacher.start()
-        return lane
+        return message
 
     def _close_lane(self, lane: Lane) -> None:
-        if self._lanes.get(lane.kernel) is lane:
-            del self._lanes[lane.kernel]
+        if self._lanes.get(lane.number) is lane:
+            del self._lanes[lane.number]
             lane._shim.close()
             self._end_lane(lane.number)
 

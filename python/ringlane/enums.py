@@ -22,4 +22,17 @@ def _make(name: str, doc: str, flags: bool, members: list[tuple[str, int, str]])
 
 BY_NAME: dict[str, Any] = {name: _make(name, doc, flags, members) for name, doc, flags, members in ENUMS}
 globals().update(BY_NAME)
+
+
+def of_message(enums: list[dict[str, Any]]) -> dict[str, Any]:
+    """The enums of a lane, by name: those of this build where it has them, and those of a kernel of the user's own."""
+    made = {}
+    for enum in enums:
+        members = [(member["name"], member["value"], member["doc"]) for member in enum["members"]]
+        known = BY_NAME.get(enum["name"])
+        same = known is not None and {m.name: m.value for m in known} == {name: value for name, value, _ in members}
+        made[enum["name"]] = known if same else _make(enum["name"], enum["doc"], enum["flags"], members)
+    return made
+
+
 __all__ = ["BY_NAME", *BY_NAME]

@@ -4,6 +4,8 @@ from typing import Any
 
 BY_NAME: dict[str, Any]
 
+def of_message(enums: list[dict[str, Any]]) -> dict[str, Any]: ...
+
 class Op(IntEnum):
     """What a request asks for."""
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from . import _shim
 from .batch import build
-from .enums import Op, OrderType, TimeInForce
-from .schema import Schema
+from .enums import Op, OrderType, TimeInForce, of_message
+from .schema import NO_RECORD, Schema
 from .ticket import LoopWatch, Records, Reservation, Ticket, nanoseconds
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 OnFull = Literal["block", "raise"]
 
+CALL_BYTES = 64
 _EVENTS_TAKEN_MAX = 1 << 20
 _ORDER_DEFAULTS = {"op": Op.NEW, "order_type": OrderType.LIMIT, "time_in_force": TimeInForce.GTC}
 
@@ -32,7 +33,8 @@ def granted_sizes(reply: dict[str, Any]) -> tuple[int, int, int, int, int, int]:
     return (reply["depth"], reply["events"], *slots, reply["arena_bytes"], reply["output_bytes"])
 
 
-def _waits(on_full: OnFull) -> bool:
+def wait_allowed(on_full: OnFull) -> bool:
+    """Whether `on_full` lets one wait for room. Raises `ValueError` for other words."""
     if on_full not in ("block", "raise"):
         raise ValueError(f'on_full is "block" or "raise", not {on_full!r}')
     return on_full == "block"
@@ -42,7 +44,7 @@ class Lane:
     """One client's private lane to one kernel; made by `client.open()`. Threads may share it.
 
     Attributes: `kernel`, `number`, `depth` (slots), `events_capacity`, `accounts` (first, last), `token` (hex), the dtypes
-    `request_dtype`, `result_dtype`, `event_dtype` (structured, 64 bytes a record), the schemas behind them, and `call`.
+    `request_dtype`, `result_dtype`, `event_dtype` (structured), the schemas behind them, `enums` by name, and `call`.
     """
 
     call: Callable[..., tuple[Any, ...]]
@@ -56,6 +58,16 @@ class Lane:
     Prices are whole price units. `lane.call(2, 0, 0, 0, 1, 7, 0, 99)` cancels account 7's order 99 in symbol 1.
     """
 
+    def _wide(self, *_fields: Any) -> tuple[Any, ...]:
+        raise _shim.RinglaneError(
+            f"records of {self.kernel!r} have more than {CALL_BYTES} bytes, so they go in batches: use process() or submit()"
+        )
+
+    @classmethod
+    def _parameters(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        """What the sidecar is told of `client.open`'s own parameters; a kind of lane may check and complete them."""
+        return parameters
+
     def __init__(self, client: Client, reply: dict[str, Any], files: list[int], timeout: float | None) -> None:
         self._client = client
         self._timeout_ns = nanoseconds(timeout)
@@ -63,14 +75,18 @@ class Lane:
         self.number: int = reply["lane"]
         self.depth: int = reply["depth"]
         self.events_capacity: int = reply["events"]
-        self.accounts: tuple[int, int] = (reply["accounts"][0], reply["accounts"][1])
+        first, last = reply["accounts"] or (0, 0)
+        self.accounts: tuple[int, int] = (first, last)
         self.token: str = reply["token"]
         self.request_schema = Schema.from_message(reply["request"])
         self.result_schema = Schema.from_message(reply["result"])
-        self.event_schema = Schema.from_message(reply["event"])
+        self.event_schema = Schema.from_message(reply["event"]) if reply["event"] else NO_RECORD
+        self.enums = of_message(reply["enums"])
         self.request_dtype = self.request_schema.dtype
         self.result_dtype = self.result_schema.dtype
         self.event_dtype = self.event_schema.dtype
+        # `call` passes its record through registers' worth of memory; batches may have any size.
+        narrow = self.request_schema.size == self.result_schema.size == CALL_BYTES
         requests, results, doorbell = files
         self._shim = _shim.Lane(
             client._hub,
@@ -78,16 +94,16 @@ class Lane:
             lane=self.number,
             sizes=granted_sizes(reply),
             hashes=(int(self.request_schema.hash, 16), int(self.result_schema.hash, 16)),
-            fields=(self.request_schema.numbers, self.result_schema.numbers),
+            fields=(self.request_schema.numbers, self.result_schema.numbers) if narrow else ([], []),
             request_spans=[(field.offset, field.size) for field in self.request_schema.visible],
             timeout_ns=self._timeout_ns,
         )
+        self.call = self._shim.call if narrow else self._wide
         self._slot_words: int = self.request_schema.size // 8
         self._events_lock = threading.Lock()
         self._event_number = 0  # of the last event that was taken
         self._ring_number = -1
         self._ring: npt.NDArray[np.uint64] = np.zeros((0, self._slot_words), np.uint64)
-        self.call = self._shim.call
 
     # ---- building and submitting ----
 
@@ -108,7 +124,7 @@ class Lane:
         [1502500, 3005000]
         """
         if self.kernel != "orders":
-            return build(self.request_schema, columns, {}, None)
+            return build(self.request_schema, columns, {}, None, self.enums)
         defaults: dict[str, Any] = dict(_ORDER_DEFAULTS)
         if self.accounts[0] == self.accounts[1]:
             defaults["account"] = self.accounts[0]
@@ -164,7 +180,7 @@ class Lane:
         """
         words = self._words(batch)
         limit = self._timeout_ns if timeout is None else nanoseconds(timeout)
-        hold = _shim.Hold(self._shim, len(words), limit, _waits(on_full))
+        hold = _shim.Hold(self._shim, len(words), limit, wait_allowed(on_full))
         with hold:
             if hold.ring_number != self._ring_number:
                 self._ring = np.asarray(self._shim.request_ring()).view(np.uint64).reshape(-1, self._slot_words)
@@ -191,7 +207,11 @@ class Lane:
         if not 1 <= count <= self.depth:
             raise ValueError(f"a reservation holds 1 to {self.depth} slots (the lane's depth), not {count}")
         limit = self._timeout_ns if timeout is None else nanoseconds(timeout)
-        return Reservation(self, count, limit, _waits(on_full))
+        return Reservation(self, count, limit, wait_allowed(on_full))
+
+    def _looked_at(self, results: Records) -> Any:
+        """What a ticket of this lane gives of its results: an array of shape (n,) and dtype `result_dtype`."""
+        return results
 
     def _words(self, batch: Records) -> npt.NDArray[np.uint64]:
         if not isinstance(batch, (np.ndarray, np.void)):
@@ -230,6 +250,7 @@ class Lane:
         ...     lane.events(timeout=0).shape
         (0,)
         """
+        self._check_events()
         if timeout != 0:
             try:
                 self._shim.wait(0, nanoseconds(timeout))
@@ -245,6 +266,7 @@ class Lane:
         ...     len(asyncio.run(lane.events_async(timeout=0.01)))
         0
         """
+        self._check_events()
         taken = self._taken_events()
         if not len(taken) and timeout != 0:
             try:
@@ -253,6 +275,10 @@ class Lane:
                 return taken
             taken = self._taken_events()
         return taken
+
+    def _check_events(self) -> None:
+        if not self.events_capacity:
+            raise _shim.RinglaneError(f"lanes of {self.kernel!r} have no events")
 
     def _taken_events(self) -> Records:
         with self._events_lock:
@@ -286,6 +312,7 @@ class Lane:
     @property
     def in_flight(self) -> int:
         """Slots that are submitted and not completed."""
+        self._shim.check()
         submitted, completed, *_ = self._shim.cursors
         return submitted - completed
 

@@ -124,6 +124,8 @@ class Reattacher:
         self._bell.close()
 
     def _mend(self, client: Client, deadline: float) -> bool:
+        if any(lane.kernel != "orders" for lane in client._lanes.values()):
+            return False  # what such lanes were asked is pure, and is asked again in a new connection
         pause = _FIRST_PAUSE_SECONDS
         while not self._over and time.monotonic() < deadline and not is_over(client.address):
             try:
@@ -154,6 +156,7 @@ class Reattacher:
         with self._changed:
             before, client._control = client._control, control
             client._introduce(reply)
+            client.admin._control = control
         before.close()
         control.set_timeout(client._timeout)
         return True

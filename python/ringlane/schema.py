@@ -97,6 +97,10 @@ class Schema:
         raise KeyError(name)
 
 
+NO_RECORD = Schema("", "", 0, "", ())
+"""The schema of what a lane does not have."""
+
+
 def _built_in() -> dict[str, Schema]:
     schemas = {}
     for name, doc, size, hash_, fields in RECORDS:

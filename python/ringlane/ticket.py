@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
+import itertools
 import os
 import weakref
 from collections.abc import Generator
@@ -15,9 +17,13 @@ import numpy.typing as npt
 from . import _shim
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from .lane import Lane
 
 Records = npt.NDArray[np.void]
+
+_Entry = tuple[int, int, "asyncio.Future[None]"]
 
 _RECHECK_SECONDS = 1.0
 
@@ -44,16 +50,38 @@ class Ticket:
     ['UNKNOWN_ORDER_ID']
     """
 
-    __slots__ = ("_lane", "_lease", "_results", "__weakref__")
+    __slots__ = ("_lane", "_lease", "_results", "_slots", "__weakref__")
 
     def __init__(self, lane: Lane, lease: _shim.Lease) -> None:
         self._lane = lane
         self._lease: _shim.Lease | None = lease
+        self._slots = (lease.first, lease.count)
         self._results: Records | None = None
+
+    @classmethod
+    def _of(cls, ticket: Ticket) -> Self:
+        """The same as a ticket of this class; the other one is given up."""
+        assert ticket._lease is not None
+        return cls(ticket._lane, ticket._lease)
 
     def done(self) -> bool:
         """Whether the results are there (or never will be, because the lane ended)."""
         return self._lease is None or self._lane._shim.settled(self._lease.first + self._lease.count)
+
+    def progress(self) -> tuple[int, int]:
+        """How many of its requests are done, and how many there are. Requests of a lane are done in their order.
+
+        >>> import ringlane
+        >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
+        ...     ticket = lane.submit(lane.batch(op="CANCEL", symbol="AAPL", account=1, client_order_id=[1, 2]))
+        ...     ticket.result(timeout=5).shape, ticket.progress()
+        ((2,), (2, 2))
+        """
+        first, count = self._slots
+        if self._lease is None:
+            return count, count
+        completed = self._lane._shim.cursors[1]
+        return min(max(completed - first, 0), count), count
 
     def result(self, timeout: float | None = None, copy: bool = False) -> Records:
         """The results, in the order of the requests: an array of shape (n,) and dtype `lane.result_dtype`.
@@ -70,7 +98,7 @@ class Ticket:
 
     def _take(self, copy: bool) -> Records:
         if self._results is None:
-            self._results = np.asarray(self._lease).view(self._lane.result_dtype)
+            self._results = self._lane._looked_at(np.asarray(self._lease).view(self._lane.result_dtype))
         if copy and self._lease is not None:
             self._results = self._results.copy()
             self._lease = None
@@ -139,37 +167,43 @@ class LoopWatch:
         self._poke = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         hub.watch(self._poke)  # which closes it
         weakref.finalize(self, hub.unwatch, self._poke)
-        self._waiting: list[tuple[_shim.Lane, int, asyncio.Future[None]]] = []
+        # For each lane and kind of target a heap by target: a wake-up looks at those only that may be reached.
+        self._heaps: dict[tuple[_shim.Lane, bool], list[_Entry]] = {}
+        self._serial = itertools.count()
+        self._count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._deaf = False
 
     async def wait(self, shim: _shim.Lane, target: int) -> bool:
         """Sleeps until `target` slots are completed (0: until the next event), or the lane ended. False: no need to sleep."""
-        entry = (shim, target, self._loop.create_future())
         shim.enlist(target)
         try:
             if shim.announce(target):
                 return False
-            self._add(entry)
+            future = self._loop.create_future()
+            self._add(shim, target, future)
             try:
-                await entry[2]
+                await future
             finally:
-                self._remove(entry)
+                self._remove()
             return True
         finally:
             shim.withdraw(target)
 
-    def _add(self, entry: tuple[_shim.Lane, int, asyncio.Future[None]]) -> None:
-        if not self._waiting:
+    def _add(self, shim: _shim.Lane, target: int, future: asyncio.Future[None]) -> None:
+        if not self._count:
             self._deaf = False
             self._loop.add_reader(self._hub.fileno(), self._look)
             self._loop.add_reader(self._poke, self._look)
             self._timer = self._loop.call_later(_RECHECK_SECONDS, self._tick)
-        self._waiting.append(entry)
+        self._count += 1
+        heapq.heappush(self._heaps.setdefault((shim, target == 0), []), (target, next(self._serial), future))
 
-    def _remove(self, entry: tuple[_shim.Lane, int, asyncio.Future[None]]) -> None:
-        self._waiting.remove(entry)
-        if not self._waiting:
+    def _remove(self) -> None:
+        """One waits less; its entry is dropped when it comes to the top of its heap, or with the last one."""
+        self._count -= 1
+        if not self._count:
+            self._heaps.clear()
             self._loop.remove_reader(self._hub.fileno())
             self._loop.remove_reader(self._poke)
             if self._timer is not None:
@@ -190,6 +224,11 @@ class LoopWatch:
             self._deaf = silent
         with contextlib.suppress(BlockingIOError):  # the socket alone was readable
             os.eventfd_read(self._poke)
-        for shim, target, future in self._waiting:
-            if not future.done() and shim.announce(target):
-                future.set_result(None)
+        for (shim, _), heap in self._heaps.items():
+            while heap:
+                target, _, future = heap[0]
+                if not future.done():
+                    if not shim.announce(target):
+                        break
+                    future.set_result(None)
+                heapq.heappop(heap)

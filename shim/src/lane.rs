@@ -209,7 +209,7 @@ impl Lane {
     /// The cursors: (submitted, completed, released, events published, events read).
     #[getter]
     fn cursors(&self) -> PyResult<(u64, u64, u64, u64, u64)> {
-        self.check()?;
+        self.home.check(End::Forked)?;
         Ok(self.client.cursors())
     }
 

@@ -20,10 +20,12 @@ use ringlane_layout::orders::{AccountLimits, BookLimits, Instrument, OrderReques
 use ringlane_layout::record::{Record, RecordBytes};
 
 use crate::board::{AddressLock, Board, Identity, clear_leftovers, text_of};
-use crate::config::{Config, JournalConfig};
+use crate::config::{AccessConfig, Config, JournalConfig};
 use crate::control::{Control, Host, Ledger, Lifetime, Policy, Refusals};
 use crate::engine::{ENGINE_VERSION, Engine};
+use crate::jobs::{Heat, JobRows, Jobs};
 use crate::journal::{Epoch, FrameKind, FrameMeta, JournalLock, LaneOpen, Writer, WriterConfig};
+use crate::kernels::door::Kernels;
 use crate::lanes::Kept;
 use crate::recovery::{self, Recovered};
 use crate::sequencer::{Sequencer, SnapshotNews, wall_clock_ns};
@@ -33,7 +35,8 @@ use crate::service;
 pub const SYSTEM_SOCKET: &str = "/run/ringlane/ringlane.sock";
 
 /// Runs a sidecar until it is told to stop. An error says in words why it cannot run.
-pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
+/// `kernels` are those beside that of orders.
+pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(), String> {
     let signals = block_signals()?;
     let policy = Policy::new(&config.access)?;
     raise_descriptor_limit();
@@ -51,8 +54,10 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let identity = Identity { address: address.clone(), epoch, started_ns: wall_clock_ns(), config_hash: config.hash() };
     let board = Board::create(&identity, &address_lock)?;
     let (counters, refused) = (board.row(&CONTROL, 0), board.row(&CONTROL, 0));
-    let listener = inherited.map_or_else(|| open_socket(&socket_path), Ok)?;
-    let (mut sequencer, commands) = Sequencer::new(engine, journal, board, config.sequencer.clone())?;
+    let listener = inherited.map_or_else(|| open_socket(&socket_path, &config.access), Ok)?;
+    let heat = Arc::new(Heat::default());
+    let (jobs, jobs_thread) = Jobs::start(JobRows::of(&board), Arc::clone(&heat), config.jobs.threads)?;
+    let (mut sequencer, commands) = Sequencer::new(engine, journal, board, heat, config.sequencer.clone())?;
     sequencer.expect(expected, Duration::from_millis(config.lanes.reattach_grace_ms));
     let snapshots = Arc::new(SnapshotNews::default());
     if let Some(directory) = &config.journal.directory {
@@ -61,6 +66,8 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     let journal_directory = config.journal.directory.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
     let host = Host {
         commands,
+        jobs: jobs.clone(),
+        kernels,
         board: board_name(&address),
         address: address.clone(),
         journal: journal_directory,
@@ -81,6 +88,8 @@ pub fn serve(config: Config, lifetime: Lifetime) -> Result<(), String> {
     service::ready(&format!("serving at {address}"));
     let engine = sequencer.run();
     let ended = control.join().map_err(|_| "the control thread panicked".to_owned());
+    jobs.stop();
+    let _ = jobs_thread.join();
     // A socket unit keeps its socket: clients queue there until the next start.
     if !is_inherited {
         let _ = std::fs::remove_file(&socket_path);
@@ -98,11 +107,15 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// SIGTERM, SIGINT and SIGHUP arrive as a descriptor, in every thread.
+/// SIGTERM, SIGINT and SIGHUP arrive as a descriptor, in every thread. SIGXFSZ arrives nowhere: a file or a lane that passes a
+/// limit of size is an error in words.
 fn block_signals() -> Result<SignalFd, String> {
-    let mut set = SigSet::empty();
+    let (mut set, mut unheard) = (SigSet::empty(), SigSet::empty());
+    unheard.add(Signal::SIGXFSZ);
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|signal| set.add(signal));
-    set.thread_block()
+    unheard
+        .thread_block()
+        .and_then(|()| set.thread_block())
         .and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK))
         .map_err(|error| format!("cannot take signals: {error}"))
 }
@@ -149,11 +162,11 @@ fn random_seed() -> u64 {
 }
 
 /// A frame that is still to be journaled.
-type Added = (FrameMeta, Vec<RecordBytes>);
+pub(crate) type Added = (FrameMeta, Vec<RecordBytes>);
 
 /// Applies what the configuration adds to the engine's limits, instruments and accounts, and gives it as frames. They are
 /// journaled only when all of it was applied: a configuration that is refused leaves the journal as it was.
-fn configure(engine: &mut Engine, config: &Config, journaled: &[AccountLimits]) -> Result<Vec<Added>, String> {
+pub(crate) fn configure(engine: &mut Engine, config: &Config, journaled: &[AccountLimits]) -> Result<Vec<Added>, String> {
     let mut added = Vec::new();
     let limits = BookLimits { resting_orders_max: config.orders.resting_orders_max as u64, ..BookLimits::default() };
     if limits.resting_orders_max != engine.orders.resting_orders_max() {
@@ -164,7 +177,9 @@ fn configure(engine: &mut Engine, config: &Config, journaled: &[AccountLimits]) 
     // A file that names none has nothing against what the journal has.
     let keep = config.orders.instruments.is_empty() && !known.is_empty();
     let instruments = if keep { known.clone() } else { config.orders.instrument_records() };
-    if let Some(missing) = known.get(instruments.len()) {
+    // What an administrator added while the sidecar ran need not stand in the file.
+    let behind = known.get(instruments.len()..).unwrap_or_default();
+    if let Some(missing) = behind.iter().find(|instrument| instrument.live == 0) {
         return Err(format!(
             "symbol {} is {} in the journal, and the configuration ends before it: instruments can be added behind the others, not \
              removed; restore the entry, or begin a new journal directory",
@@ -172,7 +187,11 @@ fn configure(engine: &mut Engine, config: &Config, journaled: &[AccountLimits]) 
             text_of(&missing.name)
         ));
     }
-    if let Some((known, configured)) = known.iter().zip(&instruments).find(|(known, configured)| known != configured) {
+    if let Some((known, configured)) = known
+        .iter()
+        .zip(&instruments)
+        .find(|(known, configured)| Instrument { live: 0, ..**known } != Instrument { live: 0, ..**configured })
+    {
         return Err(instrument_changed(known, configured));
     }
     for instruments in instruments.get(known.len()..).unwrap_or_default().chunks(BATCH_SLOTS_MAX) {
@@ -181,7 +200,9 @@ fn configure(engine: &mut Engine, config: &Config, journaled: &[AccountLimits]) 
     }
     let keep = config.orders.accounts.is_empty() && !journaled.is_empty();
     let accounts = if keep { Vec::new() } else { config.orders.account_records() };
-    if let Some(account) = journaled.iter().filter(|_| !keep).find_map(|range| first_unnamed(range, &accounts)) {
+    if let Some(account) =
+        journaled.iter().filter(|range| !keep && range.live == 0 && range.symbol == 0).find_map(|range| first_unnamed(range, &accounts))
+    {
         return Err(format!(
             "account {account} is in the journal, and the configuration does not name it any more: accounts can be added and their \
              limits changed, not removed; restore the entry, or begin a new journal directory"
@@ -230,7 +251,7 @@ fn frame_meta(engine: &Engine, kind: FrameKind, lane: u32, schema_hash: u64) -> 
 }
 
 /// Binds the control socket. What a dead sidecar left there is removed; anything else is somebody's and stays.
-fn open_socket(path: &Path) -> Result<OwnedFd, String> {
+fn open_socket(path: &Path, access: &AccessConfig) -> Result<OwnedFd, String> {
     let say = |error: &dyn std::fmt::Display| format!("cannot listen at {}: {error}", path.display());
     let address = UnixAddr::new(path).map_err(|error| say(&error))?;
     let make = || {
@@ -254,7 +275,9 @@ fn open_socket(path: &Path) -> Result<OwnedFd, String> {
     let bound = bind(listener.as_raw_fd(), &address);
     umask(before);
     bound.map_err(|error| say(&error))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(|error| say(&error))?;
+    let gid = access.gid()?;
+    std::os::unix::fs::chown(path, None, gid).map_err(|error| say(&error))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(access.mode())).map_err(|error| say(&error))?;
     listen(&listener, Backlog::MAXALLOWABLE).map_err(|error| say(&error))?;
     Ok(listener)
 }

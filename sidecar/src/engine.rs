@@ -2,7 +2,7 @@
 //! No lane, file or clock enters here, so that a journal gives the same bits wherever it is applied.
 
 use ringlane_layout::limits::{BATCH_SLOTS_MAX, RESTING_ORDERS_MAX};
-use ringlane_layout::orders::{AccountLimits, BookLimits, Instrument, OrderRequest, OrderResult};
+use ringlane_layout::orders::{AccountLimits, AdminAction, BookLimits, Instrument, OrderRequest, OrderResult, TimeRecord};
 use ringlane_layout::record::RecordBytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -10,7 +10,7 @@ use crate::journal::{Frame, FrameKind, LaneClose, LaneOpen};
 use crate::kernels::orders::{OrderKernel, Outgoing};
 
 /// Semantic version of the kernels; it changes whenever the same records would give other results.
-pub const ENGINE_VERSION: u32 = 1;
+pub const ENGINE_VERSION: u32 = 2;
 
 /// Sequence numbers, kernels and outputs.
 pub struct Engine {
@@ -111,8 +111,9 @@ impl Engine {
 
     /// Applies an instrument record.
     pub fn add_instrument(&mut self, instrument: &Instrument) -> Result<(), String> {
+        self.orders.add_instrument(instrument).map_err(|error| error.to_string())?;
         self.next_sequence += 1;
-        self.orders.add_instrument(instrument).map_err(|error| error.to_string())
+        Ok(())
     }
 
     /// Applies a book limits record.
@@ -123,8 +124,33 @@ impl Engine {
 
     /// Applies an accounts record.
     pub fn set_accounts(&mut self, accounts: &AccountLimits) -> Result<(), String> {
+        self.orders.set_accounts(accounts).map_err(|error| error.to_string())?;
         self.next_sequence += 1;
-        self.orders.set_accounts(accounts).map_err(|error| error.to_string())
+        Ok(())
+    }
+
+    /// Applies a time record; orders expire.
+    pub fn advance(&mut self, time: &TimeRecord) -> Result<Output<'_>, String> {
+        self.events.clear();
+        let work = self.orders.advance(self.next_sequence, time, &mut self.events)?;
+        self.next_sequence += 1;
+        self.hash_events();
+        Ok(Output { results: &[], events: &self.events, work })
+    }
+
+    /// Applies what an administrator did. Says how many orders it cancelled.
+    pub fn administer(&mut self, action: &AdminAction) -> Result<(u32, Output<'_>), String> {
+        self.events.clear();
+        let (count, work) = self.orders.administer(self.next_sequence, action, &mut self.events)?;
+        self.next_sequence += 1;
+        self.hash_events();
+        Ok((count, Output { results: &[], events: &self.events, work }))
+    }
+
+    /// Applies a record by one of the methods here, so that what it put out can be asked for later.
+    pub fn decide(&mut self, apply: impl FnOnce(&mut Self) -> Result<u64, String>) -> Result<u64, String> {
+        self.events.clear();
+        apply(self)
     }
 
     /// Applies the opening of a lane.
@@ -175,7 +201,8 @@ impl Engine {
             FrameKind::LaneClose => records.for_each(|record| {
                 self.close_lane(bytemuck::cast_ref(record));
             }),
-            FrameKind::Time | FrameKind::Admin => return Err(format!("{:?} records are of a later build", frame.kind)),
+            FrameKind::Time => records.try_for_each(|record| self.advance(bytemuck::cast_ref(record)).map(drop))?,
+            FrameKind::Admin => records.try_for_each(|record| self.administer(bytemuck::cast_ref(record)).map(drop))?,
             FrameKind::End => {}
         }
         Ok(())

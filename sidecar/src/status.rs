@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use ringlane_layout::board::histogram::Times;
 use ringlane_layout::board::{
-    CONTROL, JOURNAL, KERNEL, Kind, LANE, POOL, SEQUENCER, SERVICE, Stage, Table, control, header, journal, lane, sequencer,
+    CONTROL, JOURNAL, KERNEL, Kind, LANE, POOL, SEQUENCER, SERVICE, Stage, Table, control, header, journal, kernel, lane, sequencer,
 };
 use ringlane_layout::limits::STALLED_AFTER_NS;
 use serde_json::{Map, Value, json};
@@ -51,7 +51,7 @@ pub fn status(board: &BoardReader) -> Value {
         "trades": totals[sequencer::TRADES],
         "resting_orders": totals[sequencer::RESTING],
         "clients": control[control::CLIENTS],
-        "faults": totals[sequencer::FAULTS],
+        "faults": totals[sequencer::FAULTS] + board.rows(&KERNEL).map(|words| words[kernel::FAULTS]).sum::<u64>(),
         "sleeps": totals[sequencer::SLEEPS],
         "refused": control[control::REFUSED],
         "not_permitted": totals[sequencer::NOT_PERMITTED],

@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from plain_client import PlainClient
@@ -15,20 +16,31 @@ CONFIG = "[journal]\nsegment_bytes = 1048576\nprefault_bytes = 65536\n[orders]\n
 
 
 class Daemon:
-    """A sidecar in `directory`; with `journal`, it records to `directory/journal`; `limit` bounds its descriptors."""
+    """A sidecar in `directory`; with `journal`, it records to `directory/journal`; `limit` bounds its descriptors.
+
+    `config` is added to its configuration; `before` runs in its process before it is one.
+    """
 
     def __init__(
-        self, directory: Path, *options: str, journal: bool = True, socket: str = "socket", limit: int = 0
+        self,
+        directory: Path,
+        *options: str,
+        journal: bool = True,
+        socket: str = "socket",
+        limit: int = 0,
+        config: str = "",
+        before: Callable[[], object] | None = None,
     ) -> None:
         self.directory = directory
         self.address = str(directory / socket)
         self.journal = str(directory / "journal")
-        (directory / "ringlane.toml").write_text(CONFIG)
+        self.config = directory / "ringlane.toml"
+        self.config.write_text(CONFIG + config)
         self.log = directory / "log"
         command = [BINARY, "serve", "--config", str(directory / "ringlane.toml"), "--socket", self.address, *options]
         command += ["--journal", self.journal] if journal else []
         self.stderr = self.log.open("ab")
-        bound = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))) if limit else None
+        bound = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))) if limit else before
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -79,6 +91,19 @@ class Daemon:
         """Processor time that it has used."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def reload(self, config: str) -> str:
+        """Puts another configuration in place and sends SIGHUP; gives what was logged about it."""
+        self.config.write_text(CONFIG + config)
+        before = len(self.words())
+        self.process.send_signal(signal.SIGHUP)
+        until(lambda: "configuration" in self.words()[before:], what="the reload")
+        return self.words()[before:]
+
+    def rss_bytes(self) -> int:
+        """Memory that it has in use."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
     def kill(self) -> None:
         """SIGKILL: the socket, the board and the journal stay behind."""

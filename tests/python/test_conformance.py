@@ -4,7 +4,6 @@ Both talk to the real daemon. What only a client that holds its own cursors can 
 """
 
 import ctypes
-import errno
 import mmap
 import os
 import re
@@ -438,9 +437,8 @@ def test_every_query(connect):
 
 def refused(call, *arguments):
     """By the seals, or because the descriptor was handed out for reading only."""
-    with pytest.raises(OSError) as error:
+    with pytest.raises(OSError, match=r"not permitted|Bad file descriptor|Invalid argument"):
         call(*arguments)
-    assert error.value.errno in (errno.EPERM, errno.EBADF, errno.EINVAL)
 
 
 def test_results_cannot_be_written_by_anybody(daemon):

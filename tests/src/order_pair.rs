@@ -1,6 +1,8 @@
 //! The order kernel and its twin side by side: every request goes to both, every answer is compared.
 
-use ringlane_layout::orders::{AccountLimits, Instrument, Op, OrderEvent, OrderRequest, OrderResult, OrderType, Side, TimeInForce};
+use ringlane_layout::orders::{
+    AccountLimits, AdminAction, Instrument, Op, OrderEvent, OrderRequest, OrderResult, OrderType, Side, TimeInForce, TimeRecord,
+};
 use ringlane_sidecar::kernels::orders::{Frozen, OrderKernel, Outgoing};
 use ringlane_sidecar::section::{Section, SectionSink};
 
@@ -121,6 +123,27 @@ impl Pair {
         self.twin.close_lane(lane, cancel_orders);
     }
 
+    /// Lets sequenced time advance; never back. Every event must be the twin's.
+    pub fn advance(&mut self, time_ns: u64, ends_day: bool) -> Vec<(u32, OrderEvent)> {
+        let time = TimeRecord { time_ns: time_ns.max(self.kernel.now_ns()), ends_day: ends_day.into(), ..TimeRecord::default() };
+        self.sequence += 1;
+        let (mut out, mut out_single, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+        self.kernel.advance(self.sequence, &time, &mut out).expect("time does not go back");
+        self.one_by_one.advance(self.sequence, &time, &mut out_single).expect("time does not go back");
+        self.twin.advance(self.sequence, &time, &mut expected);
+        same_events(out, &out_single, expected)
+    }
+
+    /// Does what an administrator asks, which is right. Every event must be the twin's.
+    pub fn administer(&mut self, action: &AdminAction) -> Vec<(u32, OrderEvent)> {
+        self.sequence += 1;
+        let (mut out, mut out_single, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+        let (count, _) = self.kernel.administer(self.sequence, action, &mut out).expect("the record is right");
+        self.one_by_one.administer(self.sequence, action, &mut out_single).expect("the record is right");
+        assert_eq!(count, self.twin.administer(self.sequence, action, &mut expected));
+        same_events(out, &out_single, expected)
+    }
+
     /// Sends requests in batches of `cut`; every result and event must be the twin's.
     pub fn send(&mut self, lane: u32, requests: &[OrderRequest], cut: usize) -> (Vec<OrderResult>, Vec<(u32, OrderEvent)>) {
         let mut results = vec![OrderResult::default(); requests.len()];
@@ -140,9 +163,7 @@ impl Pair {
             self.one_by_one.process(self.sequence, lane, std::slice::from_ref(request), &mut single, &mut out_single);
             assert_eq!(single[0], expected, "answer to {request:?} by itself");
         }
-        assert_eq!(out, out_single, "cuts change events");
-        let events: Vec<(u32, OrderEvent)> = out.into_iter().map(|Outgoing { lane, event }| (lane, event)).collect();
-        assert_eq!(events, expected_events);
+        let events = same_events(out, &out_single, expected_events);
         (results, events)
     }
 
@@ -151,6 +172,7 @@ impl Pair {
         for symbol in 1..=self.symbols {
             for side in [Side::Buy, Side::Sell] {
                 assert_eq!(self.kernel.fifo(symbol, side).collect::<Vec<_>>(), self.twin.fifo(symbol, side));
+                assert_eq!(self.kernel.stops(symbol, side).collect::<Vec<_>>(), self.twin.stops(symbol, side));
             }
             for levels_max in [0, 2, usize::MAX] {
                 assert_eq!(self.kernel.book(symbol, levels_max), Some(self.twin.book(symbol, levels_max)));
@@ -167,4 +189,11 @@ impl Pair {
         assert_eq!(self.one_by_one.state_hash(), self.twin.state_hash(), "state hash of other cuts and another hash seed");
         self.one_by_one = through_snapshot(&self.one_by_one, self.sequence);
     }
+}
+
+fn same_events(out: Vec<Outgoing>, out_single: &[Outgoing], expected: Vec<(u32, OrderEvent)>) -> Vec<(u32, OrderEvent)> {
+    assert_eq!(out, out_single, "cuts change events");
+    let events: Vec<(u32, OrderEvent)> = out.into_iter().map(|Outgoing { lane, event }| (lane, event)).collect();
+    assert_eq!(events, expected);
+    events
 }

@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
-use ringlane_layout::orders::{AccountLimits, OrderRequest};
+use ringlane_layout::orders::{AccountLimits, AdminAction, OrderRequest};
 use ringlane_tests::order_pair::{Pair, instrument};
 use std::hash::{BuildHasher, RandomState};
 
@@ -13,42 +13,80 @@ enum Step {
     Open { lane: u32, first: u32, last: u32 },
     Close { lane: u32, cancel_orders: bool },
     Limits(AccountLimits),
+    Time { more_ns: u64, ends_day: bool },
+    Admin(AdminAction),
+}
+
+/// Order type, time in force, flags, and whether stop price, expiry and display quantity are set.
+type Kind = (u8, u8, u32, (bool, bool, bool));
+
+fn kind() -> impl Strategy<Value = Kind> {
+    let none = (false, false, false);
+    prop_oneof![
+        30 => Just((1_u8, 1_u8, 0_u32, none)), // limit, good till cancelled
+        6 => Just((1, 2, 0, none)),
+        5 => Just((1, 3, 0, none)),
+        6 => Just((1, 1, 1, none)), // post-only
+        4 => Just((2, 2, 0, none)), // market
+        2 => Just((2, 3, 0, none)),
+        3 => Just((1, 4, 0, none)), // day
+        3 => Just((1, 5, 0, (false, true, false))), // good till date
+        6 => Just((1, 1, 0, (false, false, true))), // iceberg
+        2 => Just((1, 5, 1, (false, true, true))),
+        5 => Just((3, 1, 0, (true, false, false))), // stop
+        2 => Just((3, 5, 0, (true, true, false))),
+        5 => Just((4, 1, 0, (true, false, false))), // stop-limit
+        1 => Just((4, 4, 0, (true, false, false))),
+        4 => (prop_oneof![Just(1_u8), Just(2)], Just(2_u32)).prop_map(|(tif, flags)| (1, tif, flags, (false, false, false))), // reduce-only
+        2 => Just((3, 1, 2, (true, false, false))),
+        1 => Just((1, 4, 2, (false, false, true))),
+        1 => (0..6_u8, 0..7_u8, 0..9_u32, any::<(bool, bool, bool)>()),
+    ]
 }
 
 /// Few symbols, accounts, ids and prices, so that everything collides; nearly every field now and then wrong.
 fn request() -> impl Strategy<Value = OrderRequest> {
-    let op = prop_oneof![60 => Just(1_u8), 12 => Just(2), 8 => Just(3), 16 => Just(4), 2 => Just(5), 1 => any::<u8>()];
-    let kind = prop_oneof![
-        30 => Just((1_u8, 1_u8, 0_u32)), // limit, good till cancelled
-        6 => Just((1, 2, 0)),
-        5 => Just((1, 3, 0)),
-        6 => Just((1, 1, 1)), // post-only
-        4 => Just((2, 2, 0)), // market
-        2 => Just((2, 3, 0)),
-        1 => (0..4_u8, 0..5_u8, 0..4_u32),
-    ];
+    let op = prop_oneof![60 => Just(1_u8), 12 => Just(2), 8 => Just(3), 16 => Just(4), 2 => Just(5), 1 => Just(6), 1 => any::<u8>()];
     let price = prop_oneof![40 => 18..=24_i64, 8 => 1..=60_i64, 1 => -1..=0_i64, 1 => Just(1 << 36), 1 => (1_i64 << 35)..(1 << 36), 1 => any::<i64>()];
     let quantity = prop_oneof![40 => 1..=12_i64, 3 => Just((1 << 27) - 2), 1 => -1..=0_i64, 1 => Just(1 << 27), 1 => any::<i64>()];
     let reserved = prop_oneof![80 => Just(0_u8), 1 => any::<u8>()];
     let ids = (prop_oneof![50 => 1..=3_u32, 1 => 0..=5_u32], prop_oneof![50 => 1..=6_u32, 1 => 0..=12_u32], 0..=12_u64);
-    (op, prop_oneof![40 => 1..=2_u8, 1 => any::<u8>()], kind, ids, price, quantity, reserved).prop_map(
-        |(op, side, (order_type, time_in_force, flags), (symbol, account, client_order_id), price, quantity, reserved)| {
-            let is_market = order_type == 2 && op == 1 && price < 60;
+    let stop = prop_oneof![40 => 17..=25_i64, 4 => 1..=60_i64, 1 => any::<i64>()];
+    let more = (stop, 1..=12_u64, prop_oneof![20 => 1..=4_u32, 1 => any::<u32>()], reserved);
+    (op, prop_oneof![40 => 1..=2_u8, 1 => any::<u8>()], kind(), ids, price, quantity, more).prop_map(
+        |(op, side, (order_type, time_in_force, flags, set), ids, price, quantity, (stop_price, expires, display, reserved))| {
+            let (symbol, account, client_order_id) = ids;
+            // A REPLACE of a stop names a stop price now and then.
+            let stops = if op == 4 { client_order_id % 3 == 0 } else { set.0 };
+            let is_market = ((order_type == 2 || order_type == 3) && op == 1 || op == 4 && stops && client_order_id & 1 == 0) && price < 60;
             // Even numbers, because symbol 2 has tick 2 and symbol 3 has lot 2.
             let even = |value: i64, every: bool| if every && value > 1 && value != 11 && value != 23 { value & !1 } else { value };
+            let everywhere = (op == 5 && client_order_id & 1 == 0) || (op == 6 && client_order_id & 3 != 0);
             OrderRequest {
                 op,
                 side,
                 order_type,
                 time_in_force,
-                symbol: if op == 5 && client_order_id & 1 == 0 { 0 } else { symbol },
-                account,
-                flags,
+                symbol: if everywhere { 0 } else { symbol },
+                account: if op == 6 && client_order_id & 4 != 0 { 0 } else { account },
+                flags: match op {
+                    6 => {
+                        if client_order_id & 8 != 0 {
+                            4
+                        } else {
+                            0
+                        }
+                    }
+                    4 if flags != 3 => flags & 1,
+                    _ => flags,
+                },
                 client_order_id,
                 price: if is_market { 0 } else { even(price, symbol == 2) },
                 quantity: even(quantity, symbol == 3),
+                stop_price: if stops { even(stop_price, symbol == 2) } else { 0 },
+                expires_ns: if set.1 { expires * 500_000_000 } else { 0 },
+                display_quantity: if set.2 { even(display.into(), symbol == 3) as u32 } else { 0 },
                 reserved: [reserved; 4],
-                ..OrderRequest::default()
             }
         },
     )
@@ -60,16 +98,32 @@ fn garbage() -> impl Strategy<Value = OrderRequest> {
 
 fn limits() -> impl Strategy<Value = AccountLimits> {
     let limit = |max: i64| prop_oneof![2 => Just(0), 3 => 1..=max, 1 => Just(i64::MAX)];
-    (1..=7_u32, 0..=3_u32, limit(20), limit(60), prop_oneof![Just(0), 100..=5_000_u32, any::<u32>()]).prop_map(
-        |(first, more, order_quantity_max, position_max, price_collar_bps)| AccountLimits {
-            account_first: first,
-            account_last: first + more,
-            order_quantity_max,
-            position_max,
-            price_collar_bps,
-            ..AccountLimits::default()
-        },
-    )
+    let small = |max: u32| prop_oneof![4 => Just(0), 2 => 1..=max, 1 => Just(u32::MAX)];
+    let usual = (limit(20), limit(60), prop_oneof![Just(0), 100..=5_000_u32, any::<u32>()]);
+    let more = (prop_oneof![2 => Just(0), 1 => limit(400)], prop_oneof![2 => Just(0), 1 => limit(1500)], small(6), small(8));
+    let group = (prop_oneof![2 => Just(0_u32), 1 => 1..=2_u32], prop_oneof![1 => Just(0_u8), 2 => 1..=3_u8]);
+    let symbol = prop_oneof![2 => Just(0_u32), 1 => 1..=3_u32];
+    (1..=7_u32, 0..=3_u32, symbol, usual, more, group).prop_map(|(first, wider, symbol, usual, more, (group, self_trade))| AccountLimits {
+        account_first: first,
+        account_last: first + wider,
+        symbol,
+        order_quantity_max: usual.0,
+        position_max: usual.1,
+        price_collar_bps: usual.2,
+        order_notional_max: more.0,
+        exposure_max: more.1,
+        open_orders_max: more.2,
+        order_rate_max: more.3,
+        group: if symbol == 0 { group } else { 0 },
+        self_trade: if symbol == 0 { self_trade } else { 0 },
+        ..AccountLimits::default()
+    })
+}
+
+fn action() -> impl Strategy<Value = AdminAction> {
+    let one = |max: u32| prop_oneof![Just(0), 1..=max];
+    (prop_oneof![1 => Just(1_u8), 3 => Just(2), 2 => Just(3)], one(3), one(6), one(4))
+        .prop_map(|(action, symbol, account, lane)| AdminAction { action, symbol, account, lane, ..AdminAction::default() })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -79,7 +133,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (lane(), vec(garbage(), 1..10), 1..5_usize).prop_map(|(lane, requests, cut)| Step::Send { lane, requests, cut }),
         5 => (lane(), 0..=4_u32, 3..=8_u32).prop_map(|(lane, first, last)| Step::Open { lane, first, last }),
         4 => (lane(), any::<bool>()).prop_map(|(lane, cancel_orders)| Step::Close { lane, cancel_orders }),
-        2 => limits().prop_map(Step::Limits),
+        5 => limits().prop_map(Step::Limits),
+        5 => (0..1_500_000_000_u64, prop::bool::weighted(0.3)).prop_map(|(more_ns, ends_day)| Step::Time { more_ns, ends_day }),
+        4 => action().prop_map(Step::Admin),
     ]
 }
 
@@ -98,6 +154,8 @@ fn run(steps: &[Step], resting_orders_max: usize) {
             Step::Open { lane, first, last } => pair.open_lane(*lane, *first, *last),
             Step::Close { lane, cancel_orders } => pair.close_lane(*lane, *cancel_orders),
             Step::Limits(record) => pair.set_accounts(record),
+            Step::Time { more_ns, ends_day } => drop(pair.advance(pair.kernel.now_ns() + more_ns, *ends_day)),
+            Step::Admin(action) => drop(pair.administer(action)),
         }
         pair.compare();
     }

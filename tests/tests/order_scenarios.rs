@@ -72,7 +72,7 @@ fn rejects() -> Vec<(RejectCode, OrderRequest)> {
     let post_only = OrderRequest { flags: OrderFlag::POST_ONLY, ..good };
     vec![
         (UnknownOp, OrderRequest { op: 0, ..good }),
-        (UnknownOp, OrderRequest { op: 7, reserved: [1; 4], ..good }),
+        (UnknownOp, OrderRequest { op: 8, reserved: [1; 4], ..good }),
         (UnknownSide, OrderRequest { side: 3, order_type: 9, ..good }),
         (UnknownSide, OrderRequest { side: 0, ..replace(Buy, 1, 3, 990, 10) }),
         (UnknownOrderType, OrderRequest { order_type: 0, time_in_force: 0, ..good }),

@@ -34,6 +34,7 @@ const UNSAFE_FILES: &[&str] = &[
     "sidecar/src/board/writer.rs",
     "sidecar/src/control/peer.rs",
     "sidecar/src/control/session.rs",
+    "sidecar/src/jobs/pool.rs",
     "sidecar/src/journal/segment.rs",
     "sidecar/src/kernels/prefetch.rs",
     "sidecar/src/kernels/vectors/isa/avx2.rs",
@@ -53,9 +54,18 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("tests/", &["pyo3", "shared_memory"]),
     // Kernels are pure; kernels, journal and lanes do not know of each other, and of nothing above them.
     ("sidecar/src/kernels/", &["nix", "libc", "memmap2", "crossbeam", "std::time", "std::fs", "std::thread", "std::net"]),
-    ("sidecar/src/kernels/", &["crate::journal", "crate::lanes", "crate::engine", "crate::sequencer", "crate::control", "crate::board"]),
-    ("sidecar/src/journal/", &["crate::kernels", "crate::lanes", "crate::engine", "crate::sequencer", "crate::control", "crate::board"]),
-    ("sidecar/src/lanes/", &["crate::kernels", "crate::journal", "crate::engine", "crate::sequencer", "crate::control", "crate::board"]),
+    (
+        "sidecar/src/kernels/",
+        &["crate::journal", "crate::lanes", "crate::engine", "crate::sequencer", "crate::control", "crate::board", "crate::jobs"],
+    ),
+    (
+        "sidecar/src/journal/",
+        &["crate::kernels", "crate::lanes", "crate::engine", "crate::sequencer", "crate::control", "crate::board", "crate::jobs"],
+    ),
+    (
+        "sidecar/src/lanes/",
+        &["crate::kernels", "crate::journal", "crate::engine", "crate::sequencer", "crate::control", "crate::board", "crate::jobs"],
+    ),
     // The shim knows bytes, slots and fields; it is told what a record is.
     ("shim/src/", &["orders::", "OrderRequest", "OrderResult", "OrderEvent", "symbol", "Symbol", "price", "client_order_id"]),
 ];

@@ -12,6 +12,11 @@ use super::Wrong;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessConfig {
+    /// Permissions of the socket, octal digits; `"660"` when absent: its user and group may connect, and the rules choose among
+    /// them. Taken at start; a socket that systemd hands over has those of its unit.
+    pub socket_mode: Option<String>,
+    /// Group of the socket, by name; the sidecar's own when absent. Taken at start.
+    pub socket_group: Option<String>,
     /// The first rule that names a peer decides what it may do; a peer that no rule names is refused.
     pub rules: Vec<AccessRule>,
 }
@@ -52,8 +57,23 @@ pub struct AccessRule {
 const RULES_MAX: usize = 1024;
 
 impl AccessConfig {
+    /// Permissions of the socket.
+    #[must_use]
+    pub fn mode(&self) -> u32 {
+        self.socket_mode.as_deref().and_then(octal).unwrap_or(0o660)
+    }
+
+    /// Group of the socket, if it is not the sidecar's own.
+    pub fn gid(&self) -> Result<Option<u32>, String> {
+        self.socket_group.as_ref().map(gid_of).transpose()
+    }
+
     /// What types cannot say.
     pub(super) fn check(&self) -> Result<(), Wrong> {
+        if self.socket_mode.as_deref().is_some_and(|digits| octal(digits).is_none()) {
+            return Err(Wrong::new("access.socket_mode", "it must be three octal digits, such as \"660\" or \"666\""));
+        }
+        self.gid().map_err(|words| Wrong::new("access.socket_group", words))?;
         if self.rules.len() > RULES_MAX {
             return Err(Wrong::new("access.rules", format!("there can be {RULES_MAX} rules at most")));
         }
@@ -147,13 +167,20 @@ impl AccessRule {
 
     /// Group ids that it names, those of group names included.
     pub fn resolved_gids(&self) -> Result<Vec<u32>, String> {
-        let find = |name: &String| match Group::from_name(name) {
-            Ok(Some(group)) => Ok(group.gid.as_raw()),
-            Ok(None) => Err(format!("there is no group {name:?} on this host")),
-            Err(error) => Err(format!("group {name:?} cannot be looked up: {error}")),
-        };
-        let named = self.groups.iter().flatten().map(find).collect::<Result<Vec<_>, _>>()?;
+        let named = self.groups.iter().flatten().map(gid_of).collect::<Result<Vec<_>, _>>()?;
         Ok(self.gids.iter().flatten().copied().chain(named).collect())
+    }
+}
+
+fn octal(digits: &str) -> Option<u32> {
+    u32::from_str_radix(digits, 8).ok().filter(|mode| digits.len() == 3 && *mode <= 0o777)
+}
+
+fn gid_of(name: &String) -> Result<u32, String> {
+    match Group::from_name(name) {
+        Ok(Some(group)) => Ok(group.gid.as_raw()),
+        Ok(None) => Err(format!("there is no group {name:?} on this host")),
+        Err(error) => Err(format!("group {name:?} cannot be looked up: {error}")),
     }
 }
 

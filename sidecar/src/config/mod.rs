@@ -4,6 +4,7 @@
 
 mod access;
 mod diagnosis;
+mod jobs;
 mod journal;
 mod orders;
 mod sequencer;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 
 pub use access::{AccessConfig, AccessRule};
 pub use diagnosis::Wrong;
+pub use jobs::JobsConfig;
 pub use journal::JournalConfig;
 pub use orders::{AccountsConfig, InstrumentConfig, OrdersConfig};
 pub use sequencer::{LanesConfig, SequencerConfig};
@@ -44,6 +46,8 @@ pub struct Config {
     pub lanes: LanesConfig,
     /// The order kernel.
     pub orders: OrdersConfig,
+    /// The threads of other kernels.
+    pub jobs: JobsConfig,
 }
 
 /// Where a configuration comes from: a file, and what the command line says instead.
@@ -93,6 +97,7 @@ impl Config {
         self.journal.check()?;
         self.snapshots.check()?;
         self.sequencer.check()?;
+        self.jobs.check()?;
         self.orders.check()?;
         self.access.check()
     }
@@ -102,10 +107,13 @@ impl Config {
     pub fn differs_at_start(&self, other: &Self) -> Vec<&'static str> {
         let tables = [
             ("socket", self.socket == other.socket),
+            ("access.socket_mode", self.access.socket_mode == other.access.socket_mode),
+            ("access.socket_group", self.access.socket_group == other.access.socket_group),
             ("[journal]", self.journal == other.journal),
             ("[snapshots]", self.snapshots == other.snapshots),
             ("[sequencer]", self.sequencer == other.sequencer),
             ("[orders]", self.orders == other.orders),
+            ("[jobs]", self.jobs == other.jobs),
         ];
         tables.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
     }

@@ -63,6 +63,27 @@ pub struct AccountsConfig {
     /// Price collar, basis points; 0 for none.
     #[serde(default)]
     pub price_collar_bps: u32,
+    /// Largest price x quantity of one order; 0 for no limit.
+    #[serde(default)]
+    pub order_notional_max: i64,
+    /// Largest worth of the open orders of one side; 0 for no limit.
+    #[serde(default)]
+    pub exposure_max: i64,
+    /// Most open orders; 0 for no limit.
+    #[serde(default)]
+    pub open_orders_max: u32,
+    /// Most orders in one second; 0 for no limit.
+    #[serde(default)]
+    pub order_rate_max: u32,
+    /// Symbol number in which alone these limits hold, beside those of the account; 0 for the account's own.
+    #[serde(default)]
+    pub symbol: u32,
+    /// Account group for self-trade prevention; 0: each account by itself.
+    #[serde(default)]
+    pub group: u32,
+    /// What becomes of a trade within the group: 0 allow, 1 cancel newest, 2 cancel oldest, 3 cancel both.
+    #[serde(default)]
+    pub self_trade: u8,
 }
 
 const fn four() -> u32 {
@@ -82,11 +103,23 @@ const BUILT_IN_SYMBOLS: [&str; 64] = [
 ];
 
 /// Built-in accounts and limits.
-const BUILT_IN_ACCOUNTS: AccountsConfig =
-    AccountsConfig { first: 1, last: 10_000, order_quantity_max: 1_000_000, position_max: 50_000_000, price_collar_bps: 2_000 };
+const BUILT_IN_ACCOUNTS: AccountsConfig = AccountsConfig {
+    first: 1,
+    last: 10_000,
+    order_quantity_max: 1_000_000,
+    position_max: 50_000_000,
+    price_collar_bps: 2_000,
+    order_notional_max: 0,
+    exposure_max: 0,
+    open_orders_max: 0,
+    order_rate_max: 0,
+    symbol: 0,
+    group: 0,
+    self_trade: 0,
+};
 
 impl InstrumentConfig {
-    fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         let name_ok = (1..=24).contains(&self.name.len()) && self.name.bytes().all(|byte| byte.is_ascii_graphic());
         if !name_ok {
             return Err(format!("instrument name {:?} must be 1 to 24 printable ASCII characters", self.name));
@@ -104,10 +137,19 @@ impl InstrumentConfig {
 }
 
 impl AccountsConfig {
-    fn check(&self) -> Result<(), String> {
-        if self.first < 1 || self.last < self.first || self.last > ACCOUNT_MAX || self.order_quantity_max < 0 || self.position_max < 0 {
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.first < 1
+            || self.last < self.first
+            || self.last > ACCOUNT_MAX
+            || self.order_quantity_max < 0
+            || self.position_max < 0
+            || self.order_notional_max < 0
+            || self.exposure_max < 0
+            || self.self_trade > 3
+            || (self.symbol != 0 && (self.group != 0 || self.self_trade != 0))
+        {
             return Err(format!(
-                "accounts {} to {}: they must ascend within 1 to {ACCOUNT_MAX}, with limits of 0 or more",
+                "accounts {} to {}: they must ascend within 1 to {ACCOUNT_MAX}, with limits of 0 or more, self_trade from 0 to 3, and neither group nor self_trade beside a symbol",
                 self.first, self.last
             ));
         }
@@ -154,7 +196,7 @@ impl OrdersConfig {
 }
 
 impl InstrumentConfig {
-    fn record(&self, symbol: u32) -> Instrument {
+    pub(crate) fn record(&self, symbol: u32) -> Instrument {
         let mut name = [0; 24];
         name[..self.name.len()].copy_from_slice(self.name.as_bytes());
         Instrument {
@@ -170,13 +212,20 @@ impl InstrumentConfig {
 }
 
 impl AccountsConfig {
-    fn record(&self) -> AccountLimits {
+    pub(crate) fn record(&self) -> AccountLimits {
         AccountLimits {
             account_first: self.first,
             account_last: self.last,
             order_quantity_max: self.order_quantity_max,
             position_max: self.position_max,
             price_collar_bps: self.price_collar_bps,
+            order_notional_max: self.order_notional_max,
+            exposure_max: self.exposure_max,
+            open_orders_max: self.open_orders_max,
+            order_rate_max: self.order_rate_max,
+            symbol: self.symbol,
+            group: self.group,
+            self_trade: self.self_trade,
             ..AccountLimits::default()
         }
     }

@@ -59,9 +59,9 @@ impl Session {
         let charge = host.ledger.charge_lane(self.peer.uid, bytes, &self.grant)?;
         let made = self.attach_charged(host, back, geometry, open.cancel_on_disconnect != 0);
         let (reply, memory) = made.inspect_err(|_| host.ledger.refund(charge))?;
-        let accounts = (open.account_first, open.account_last);
+        let accounts = Some((open.account_first, open.account_last));
         tracing::info!(lane, client = self.client, pid = self.peer.pid, "lane attached again");
-        self.lanes.push(OpenLane { number: lane, kernel: "orders".into(), accounts, charge, memory });
+        self.lanes.push(OpenLane { number: lane, kernel: "orders".into(), parameters: serde_json::Value::Null, accounts, charge, memory });
         Ok(reply)
     }
 

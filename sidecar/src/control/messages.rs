@@ -5,9 +5,13 @@ use std::fmt;
 use ringlane_layout::limits::REFUSAL_BYTES_MAX;
 use ringlane_layout::orders::{BookLevel, Instrument, OpenOrder, OrderEvent, OrderRequest, OrderResult, Position};
 use ringlane_layout::record::{EnumSchema, Record, RecordSchema};
+use ringlane_layout::region::LaneStatus;
+use ringlane_layout::schema::{SlotField, SlotSchema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
 use serde_json::{Value, json};
+
+use crate::kernels::door::LaneShape;
 
 /// A number of a message. Any number is read, so that one out of its range can be refused in words without ending the
 /// connection, and with it the client's lanes.
@@ -102,6 +106,9 @@ pub enum Request {
         /// First and last account that the lane uses; all when absent.
         #[serde(default)]
         accounts: Option<(Number, Number)>,
+        /// What the lane's kernel is told; an object, for kernels other than that of orders.
+        #[serde(default)]
+        parameters: Value,
     },
     /// Come back to a lane after the sidecar was started anew.
     Attach {
@@ -123,6 +130,8 @@ pub enum Request {
     },
     /// Ask for a snapshot, and how far the newest one is.
     Snapshot {},
+    /// Administer.
+    Admin(super::admin::AdminRequest),
     /// Ask about the state.
     Query(Query),
 }
@@ -227,6 +236,21 @@ pub fn order_lane_schemas() -> Value {
         "event": record_schema(OrderEvent::SCHEMA),
         "enums": enums,
     })
+}
+
+/// Schemas of a lane of another kernel; it has no events.
+#[must_use]
+pub fn kernel_lane_schemas(shape: &LaneShape) -> Value {
+    let slot = |schema: &SlotSchema| {
+        let field = |field: &SlotField| {
+            json!({"name": field.name, "type": field.type_name, "offset": field.offset_bytes, "size": field.size_bytes,
+                   "enum": field.enum_name, "doc": field.doc})
+        };
+        let fields: Vec<_> = schema.fields.iter().map(field).collect();
+        json!({"name": schema.name, "size": schema.size_bytes, "hash": format!("{:016x}", schema.hash()), "doc": schema.doc, "fields": fields})
+    };
+    let enums: Vec<_> = shape.enums.iter().copied().chain([LaneStatus::SCHEMA]).map(enum_schema).collect();
+    json!({"request": slot(&shape.request), "result": slot(&shape.result), "event": null, "enums": enums})
 }
 
 /// Schemas of the rows that queries answer with.

@@ -2,7 +2,9 @@
 //! Nothing that a client does or leaves undone can block it: every socket is non-blocking and every message has a maximum.
 
 mod access;
+mod admin;
 mod attach;
+mod jobs;
 mod ledger;
 mod memory;
 mod messages;
@@ -24,7 +26,7 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{SockFlag, accept4};
 use ringlane_layout::board::control;
-use ringlane_layout::limits::HELLO_TIMEOUT_NS;
+use ringlane_layout::limits::{ACCEPT_PAUSE_NS, ACCEPTS_A_TURN, HELLO_TIMEOUT_NS};
 
 use crate::sequencer::Command;
 use crate::service::{Watchdog, stopping};
@@ -65,6 +67,8 @@ pub struct Control {
     idle_since: Instant,
     ever_connected: bool,
     watchdog: Watchdog,
+    /// When connections are accepted again, if they are not now.
+    listen_again: Option<Instant>,
     /// A descriptor to give up when there are no others, so that clients can still be turned away.
     spare: Option<File>,
 }
@@ -94,6 +98,7 @@ impl Control {
             idle_since,
             ever_connected: false,
             watchdog: Watchdog::new(),
+            listen_again: None,
             spare,
         })
     }
@@ -109,6 +114,7 @@ impl Control {
     fn turn(&mut self) -> bool {
         let mut events = [EpollEvent::empty(); 64];
         let patience = self.watchdog.patience(TURN);
+        let patience = self.pause(patience);
         let count = self.epoll.wait(&mut events, EpollTimeout::from(patience.as_millis() as u16)).unwrap_or(0);
         self.watchdog.feed(self.host.commands.pulse());
         for event in &events[..count] {
@@ -135,7 +141,7 @@ impl Control {
 
     fn accept(&mut self) {
         // Bounded, so that a flood of connections cannot keep the thread from its other clients.
-        for _ in 0..16 {
+        for _ in 0..ACCEPTS_A_TURN {
             let socket = match accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
                 Ok(fd) => session::own(fd),
                 Err(Errno::EMFILE | Errno::ENFILE) => return self.turn_away(),
@@ -145,10 +151,25 @@ impl Control {
                 Ok(peer) => self.admit(socket, peer),
                 Err(words) => {
                     self.host.counters.add(control::TURNED_AWAY, 1);
-                    tracing::warn!("a client was turned away: {words}");
+                    self.host.refusals.note_stranger(&words);
                 }
             }
         }
+        // As many as may come at once: nobody is listened to for a while, nor does the flood take the sequencer's core.
+        self.listen_again = Some(Instant::now() + Duration::from_nanos(ACCEPT_PAUSE_NS));
+        let _ = self.epoll.modify(&self.listener, &mut EpollEvent::new(EpollFlags::empty(), LISTENER));
+    }
+
+    /// Listens again when a pause is over; says how long the next wait may be.
+    fn pause(&mut self, patience: Duration) -> Duration {
+        let Some(until) = self.listen_again else { return patience };
+        let left = until.saturating_duration_since(Instant::now());
+        if left > Duration::ZERO {
+            return patience.min(left.max(Duration::from_millis(1)));
+        }
+        self.listen_again = None;
+        let _ = self.epoll.modify(&self.listener, &mut EpollEvent::new(EpollFlags::EPOLLIN, LISTENER));
+        patience
     }
 
     /// No descriptor is left for a client that waits: it is told so by the end of its connection. Left in the queue it

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use ringlane_layout::board::control;
+use ringlane_layout::limits::OVERFLOW_UID;
 
 use super::messages::Refusal;
 use super::peer::Peer;
@@ -40,6 +41,14 @@ impl Refusals {
         if let Some(untold) = self.due(peer.uid, Instant::now()) {
             let (uid, pid, code) = (peer.uid, peer.pid, refusal.code);
             tracing::warn!(uid, pid, code, untold, "refused: {}", refusal.words);
+        }
+    }
+
+    /// Counts a peer of whom nothing is known, and tells of it.
+    pub fn note_stranger(&mut self, why: &str) {
+        self.counters.iter().for_each(|row| row.add(control::REFUSED, 1));
+        if let Some(untold) = self.due(OVERFLOW_UID, Instant::now()) {
+            tracing::warn!(untold, "a client was turned away: {why}");
         }
     }
 

@@ -31,7 +31,7 @@ impl Control {
             let was = self.host.ledger.set_bytes_max(fresh.lanes.bytes_max);
             changes.push(format!("lanes.bytes_max from {was} to {}", fresh.lanes.bytes_max));
         }
-        if fresh.access != old.access {
+        if fresh.access.rules != old.access.rules {
             changes.push(format!("access.rules from {} to {}", count(old.access.rules.len()), count(fresh.access.rules.len())));
             changes.extend(old.access.changes(&fresh.access));
             self.host.policy = policy;
@@ -41,7 +41,7 @@ impl Control {
             changes.push(format!("{} changed in the file too, which takes effect at the next start only", late.join(", ")));
         }
         // What is read at start only stays what it was at start, so that the next reload says it again.
-        self.host.config.access = fresh.access;
+        self.host.config.access.rules = fresh.access.rules;
         self.host.config.lanes = fresh.lanes;
         Ok(changes)
     }

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::bounded;
+use crossbeam::channel::{Sender, bounded};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair};
 use ringlane_layout::board::control;
@@ -25,7 +25,9 @@ use super::refusals::Refusals;
 use crate::board::BoardRow;
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::jobs::Jobs;
 use crate::journal::LaneOpen;
+use crate::kernels::door::Kernels;
 use crate::lanes::{Lane, Memory, Owner, sealed_rows};
 use crate::sequencer::{Command, Commands, SnapshotNews, wall_clock_ns};
 
@@ -33,6 +35,10 @@ use crate::sequencer::{Command, Commands, SnapshotNews, wall_clock_ns};
 pub struct Host {
     /// The way to the sequencer.
     pub commands: Commands,
+    /// The way to the jobs.
+    pub jobs: Jobs,
+    /// Kernels beside that of orders.
+    pub kernels: Kernels,
     /// Address that clients connect to.
     pub address: String,
     /// Name of the board.
@@ -86,7 +92,10 @@ pub struct Session {
 pub(super) struct OpenLane {
     pub(super) number: u32,
     pub(super) kernel: String,
-    pub(super) accounts: (u32, u32),
+    /// What it was opened with, beside orders: a client has one lane for each kernel and parameters.
+    pub(super) parameters: Value,
+    /// First and last account of an order lane; none for a lane of jobs.
+    pub(super) accounts: Option<(u32, u32)>,
     pub(super) charge: Charge,
     pub(super) memory: [Memory; 2],
 }
@@ -99,6 +108,14 @@ pub(super) struct Reply {
     pub(super) _owned: Vec<OwnedFd>,
 }
 
+impl Reply {
+    /// A reply with descriptors.
+    pub(super) fn with(body: Value, owned: impl Into<Vec<OwnedFd>>) -> Self {
+        let owned = owned.into();
+        Self { body, fds: owned.iter().map(AsRawFd::as_raw_fd).collect(), _owned: owned }
+    }
+}
+
 impl From<Value> for Reply {
     fn from(body: Value) -> Self {
         Self { body, fds: Vec::new(), _owned: Vec::new() }
@@ -109,6 +126,17 @@ impl From<Value> for Reply {
 pub fn own(fd: RawFd) -> OwnedFd {
     // SAFETY: callers pass what accept4 returned or the service manager passed on; nobody else owns it.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+impl OpenLane {
+    /// Begins its end. True: who serves it has heard of it, and tells `answer`.
+    fn end(&self, host: &Host, answer: Option<Sender<bool>>) -> bool {
+        if self.accounts.is_some() {
+            return host.commands.send(Command::Close(self.number, LaneStatus::Closed, answer));
+        }
+        host.jobs.close(self.number, LaneStatus::Closed, answer);
+        true
+    }
 }
 
 impl Session {
@@ -163,7 +191,11 @@ impl Session {
         }
         match request {
             Request::Hello { layout_version, build, name } => self.hello(layout_version, &build, name, host),
-            Request::Open { kernel, depth, events, cancel_on_disconnect, accounts } => {
+            Request::Open { kernel, depth, parameters, .. } if kernel != "orders" => self.open_job(host, kernel, depth, parameters),
+            Request::Open { parameters, .. } if !parameters.is_null() => {
+                Err(Refusal::new("BAD_VALUE", "a lane of orders has no parameters"))
+            }
+            Request::Open { kernel, depth, events, cancel_on_disconnect, accounts, .. } => {
                 self.open(host, kernel, (depth, events.unwrap_or(depth)), cancel_on_disconnect, accounts)
             }
             Request::Attach { lane, token, released, events_read, event_number } => {
@@ -171,6 +203,7 @@ impl Session {
             }
             Request::Close { lane } => self.close(lane, host),
             Request::Snapshot {} => super::snapshot::ask(&self.grant, host).map(Reply::from),
+            Request::Admin(request) => super::admin::administer(&request, &self.peer, &self.grant, host).map(Reply::from),
             Request::Query(query) => self.query(Question::new(query)?, host),
         }
     }
@@ -213,9 +246,6 @@ impl Session {
         cancel_on_disconnect: bool,
         accounts: Option<(Number, Number)>,
     ) -> Result<Reply, Refusal> {
-        if kernel != "orders" {
-            return Err(Refusal::new("UNKNOWN_KERNEL", format!("there is no kernel {kernel:?} here; this sidecar has: orders")));
-        }
         if self.lanes.iter().any(|lane| lane.kernel == kernel) {
             let words = format!("this client has an open {kernel:?} lane already; share it between threads, or connect once more");
             return Err(Refusal::new("LANE_EXISTS", words));
@@ -282,7 +312,14 @@ impl Session {
         host.lane_last = number;
         host.counters.add(control::LANES_OPENED, 1);
         tracing::info!(lane = number, client = self.client, pid = self.peer.pid, kernel, depth = geometry.depth_slots, "lane open");
-        self.lanes.push(OpenLane { number, kernel: kernel.clone(), accounts: (first, last), charge, memory });
+        self.lanes.push(OpenLane {
+            number,
+            kernel: kernel.clone(),
+            parameters: Value::Null,
+            accounts: Some((first, last)),
+            charge,
+            memory,
+        });
         let mut body = order_lane_schemas();
         let granted = json!({
             "ok": true, "lane": number, "kernel": kernel, "depth": geometry.depth_slots, "events": geometry.event_capacity,
@@ -301,29 +338,32 @@ impl Session {
             return Err(Refusal::new("UNKNOWN_LANE", format!("lane {lane} is not an open lane of this client")));
         };
         let closing = self.lanes.swap_remove(index);
-        host.ledger.keep(closing.charge, closing.memory);
         let (answer, closed) = bounded(1);
-        if host.commands.send(Command::Close(closing.number, LaneStatus::Closed, Some(answer))) {
+        if closing.end(host, Some(answer)) {
             // A deep lane of dear requests ends later, in its turns; other clients must not wait for it here.
             let _ = closed.recv_timeout(Duration::from_nanos(CLOSE_WAIT_NS_MAX));
         }
+        host.ledger.keep(closing.charge, closing.memory);
         Ok(json!({"ok": true}).into())
     }
 
     /// Closes what the client left open; what it submitted is completed first.
     pub fn close_lanes(self, host: &mut Host) {
         for lane in self.lanes {
+            let _ = lane.end(host, None);
             host.ledger.keep(lane.charge, lane.memory);
-            let _ = host.commands.send(Command::Close(lane.number, LaneStatus::Closed, None));
         }
         host.tell();
     }
 
     /// Whether everything that it has open is permitted by this grant.
     pub fn is_within(&self, grant: &Grant) -> bool {
-        let (may_use, may_trade) =
-            (|lane: &OpenLane| grant.kernel(&lane.kernel), |lane: &OpenLane| grant.accounts(lane.accounts.0, lane.accounts.1));
-        self.lanes.iter().all(|lane| may_use(lane).and_then(|()| may_trade(lane)).is_ok())
+        let (may_use, may_trade) = (
+            |lane: &OpenLane| grant.kernel(&lane.kernel),
+            |lane: &OpenLane| lane.accounts.map_or(Ok(()), |(first, last)| grant.accounts(first, last)),
+        );
+        let may_search = |lane: &OpenLane| lane.parameters["corpus"].as_str().map_or(Ok(()), |corpus| grant.corpus(corpus));
+        self.lanes.iter().all(|lane| may_use(lane).and_then(|()| may_trade(lane)).and_then(|()| may_search(lane)).is_ok())
     }
 
     /// Asks about the state what this user may know.

@@ -185,27 +185,39 @@ pub fn segment_crc(header: &SegmentHeader) -> u32 {
     crc32c::crc32c(bytemuck::bytes_of(&SegmentHeader { crc32c: 0, ..*header }))
 }
 
+/// Schema of the records in frames of this kind, and its hash, which is computed when this is compiled; none for frames without
+/// records.
+const fn described(kind: FrameKind) -> Option<(&'static RecordSchema, u64)> {
+    const fn of<T: Record>() -> Option<(&'static RecordSchema, u64)> {
+        Some((T::SCHEMA, T::SCHEMA_HASH))
+    }
+    match kind {
+        FrameKind::Orders => of::<OrderRequest>(),
+        FrameKind::Instruments => of::<Instrument>(),
+        FrameKind::Accounts => of::<AccountLimits>(),
+        FrameKind::BookLimits => of::<BookLimits>(),
+        FrameKind::Time => of::<TimeRecord>(),
+        FrameKind::Admin => of::<AdminAction>(),
+        FrameKind::LaneOpen => of::<LaneOpen>(),
+        FrameKind::LaneClose => of::<LaneClose>(),
+        FrameKind::End => None,
+    }
+}
+
 /// Schema of the records in frames of this kind; none for frames without records.
 #[must_use]
 pub const fn schema(kind: FrameKind) -> Option<&'static RecordSchema> {
-    match kind {
-        FrameKind::Orders => Some(OrderRequest::SCHEMA),
-        FrameKind::Instruments => Some(Instrument::SCHEMA),
-        FrameKind::Accounts => Some(AccountLimits::SCHEMA),
-        FrameKind::BookLimits => Some(BookLimits::SCHEMA),
-        FrameKind::Time => Some(TimeRecord::SCHEMA),
-        FrameKind::Admin => Some(AdminAction::SCHEMA),
-        FrameKind::LaneOpen => Some(LaneOpen::SCHEMA),
-        FrameKind::LaneClose => Some(LaneClose::SCHEMA),
-        FrameKind::End => None,
+    match described(kind) {
+        Some((schema, _)) => Some(schema),
+        None => None,
     }
 }
 
 /// Hash of the schema of the records in frames of this kind; none for frames without records.
 #[must_use]
 pub const fn schema_hash(kind: FrameKind) -> Option<u64> {
-    match schema(kind) {
-        Some(schema) => Some(schema.hash()),
+    match described(kind) {
+        Some((_, hash)) => Some(hash),
         None => None,
     }
 }

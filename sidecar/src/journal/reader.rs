@@ -95,8 +95,10 @@ enum Step {
 /// What stands where a frame is due.
 enum Look {
     Frame(FrameHeader, usize),
-    /// Less than a header.
+    /// Nothing, or zeros of less than a header.
     FileEnd,
+    /// Other bytes of less than a header: the file was cut off.
+    Cut,
     /// Zeros, or why it is no frame.
     Bad(Option<String>),
 }
@@ -283,6 +285,10 @@ impl Reader {
             let mut bytes = [0; FRAME_HEADER_BYTES];
             let why = match segment.look(&mut bytes, &mut self.payload, seed).map_err(say)? {
                 Look::FileEnd => return Ok(Step::JournalEnd(JournalEnd::Clean)),
+                Look::Cut => {
+                    let why = "the file ends inside a frame's header".into();
+                    return Ok(Step::JournalEnd(JournalEnd::Torn { segment: segment.path.clone(), offset, why }));
+                }
                 Look::Frame(header, length) => {
                     let kind = check_frame(&header, length / RECORD_BYTES, due).map_err(|words| format!("{at}: {words}"))?;
                     self.next_sequence = Some(due + (length / RECORD_BYTES) as u64);
@@ -319,7 +325,11 @@ impl OpenSegment {
     fn look(&mut self, bytes: &mut [u8; FRAME_HEADER_BYTES], payload: &mut [RecordBytes], seed: u32) -> Result<Look, Error> {
         match self.file.read_exact(bytes) {
             Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(Look::FileEnd),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                let mut rest = [0; FRAME_HEADER_BYTES];
+                self.file.get_ref().read_at(&mut rest, self.offset)?;
+                return Ok(if rest == [0; FRAME_HEADER_BYTES] { Look::FileEnd } else { Look::Cut });
+            }
             Err(error) => return Err(error),
         }
         if *bytes == [0; FRAME_HEADER_BYTES] {

@@ -2,6 +2,7 @@
 //! Whoever doubts a peer does it here; what a record means is the kernel's business.
 
 mod attach;
+mod job;
 mod region;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -17,6 +18,7 @@ use ringlane_layout::ring::{self, Answered, ClientWords, EventRoom, Intake, Side
 use ringlane_layout::shared::RecordRing;
 
 pub use attach::{Claim, Kept};
+pub use job::{JobCursors, JobLane};
 pub use region::{Memory, Region, sealed_rows};
 
 /// Who opened a lane, proven by the kernel.

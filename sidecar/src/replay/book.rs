@@ -38,7 +38,12 @@ pub struct BookArguments {
 /// Runs the command.
 pub fn run(arguments: &BookArguments) -> Result<ExitCode, String> {
     let path = &arguments.recording;
-    let mut walk = Walk::open(path, arguments.at)?;
+    // A snapshot of the very moment will do: nothing of what led to it is shown.
+    let behind = arguments.at.map(|at| match at {
+        Place::Sequence(at) => Place::Sequence(at + 1),
+        time => time,
+    });
+    let mut walk = Walk::open_at(path, behind, arguments.at)?;
     let progress = Progress::new(&walk);
     while walk.step().map_err(|halt| halt.words(path))?.is_some() {
         progress.show(&walk);
@@ -50,6 +55,11 @@ pub fn run(arguments: &BookArguments) -> Result<ExitCode, String> {
         && at > sequence
     {
         return Err(format!("{}: it ends at sequence {sequence}, before {at}", path.display()));
+    }
+    if let Some(Place::Sequence(at)) = arguments.at
+        && at < walk.begun().0
+    {
+        return Err(format!("{}: what came before sequence {} was pruned, {at} with it", path.display(), walk.begun().0));
     }
     let instruments = engine.orders.instruments();
     let symbols: Vec<&Instrument> = match &arguments.symbol {

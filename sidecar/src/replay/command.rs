@@ -14,6 +14,8 @@ use super::columns::{record_json, record_text};
 use super::filter::Filter;
 use super::place::{Place, time_text};
 use super::progress::Progress;
+use super::report;
+use super::series::Series;
 use super::verify::{self, Verdict};
 use super::walk::{Halt, Step, Walk};
 use crate::journal::{FrameKind, schema};
@@ -42,6 +44,9 @@ pub struct ReplayArguments {
     /// With --verify: compare every record, result, event and queue with those of this recording.
     #[arg(long, value_name = "OTHER", requires = "verify")]
     against: Option<PathBuf>,
+    /// Write one self-contained page of charts: throughput, waits, queue depth, rejects, prices, trades and depth.
+    #[arg(long, value_name = "FILE.html", conflicts_with = "verify")]
+    report: Option<PathBuf>,
     /// As JSON; printed records come as one line each, before the summary.
     #[arg(long)]
     json: bool,
@@ -118,16 +123,24 @@ pub fn run(arguments: &ReplayArguments) -> Result<ExitCode, String> {
 }
 
 fn prints(arguments: &ReplayArguments) -> bool {
-    arguments.print || arguments.filter.names_any() || arguments.filter.from.is_some()
+    arguments.print || arguments.filter.names_any() || (arguments.filter.from.is_some() && arguments.report.is_none())
 }
 
 fn replay_one(arguments: &ReplayArguments, recording: &Path) -> Result<(Value, u8), String> {
+    if arguments.report.is_some() && arguments.recordings.len() > 1 {
+        return Err("a report is of one recording; name one".into());
+    }
     let begin = Instant::now();
-    let mut walk = Walk::open(recording, arguments.until)?;
+    let from = arguments.filter.from.filter(|_| !arguments.verify);
+    let mut walk = Walk::open_at(recording, from, arguments.until)?;
     let verdict = if arguments.verify {
         Some(verify::verify(&mut walk, arguments.against.as_deref(), arguments.until)?)
     } else {
-        tell(arguments, &mut walk)?;
+        let mut series = arguments.report.as_ref().map(|_| Series::new(arguments.filter.from));
+        tell(arguments, &mut walk, series.as_mut())?;
+        if let (Some(series), Some(path)) = (series, &arguments.report) {
+            report::write(path, &walk, &series, &summary(&walk, begin.elapsed()))?;
+        }
         None
     };
     let mut summary = summary(&walk, begin.elapsed());
@@ -144,7 +157,7 @@ fn verdict_json(verdict: &Verdict) -> Value {
 }
 
 /// Walks to the end and prints what is wanted.
-fn tell(arguments: &ReplayArguments, walk: &mut Walk) -> Result<(), String> {
+fn tell(arguments: &ReplayArguments, walk: &mut Walk, mut series: Option<&mut Series>) -> Result<(), String> {
     let path = walk.path().to_owned();
     let progress = Progress::new(walk);
     let mut pace = match arguments.speed {
@@ -158,6 +171,9 @@ fn tell(arguments: &ReplayArguments, walk: &mut Walk) -> Result<(), String> {
                 let is_reached = |from: Place| from.is_reached(step.engine.next_sequence().saturating_sub(1), step.header.time_ns);
                 if let Some(pace) = pace.as_mut().filter(|_| arguments.filter.from.is_none_or(is_reached)) {
                     pace.wait(step.header.time_ns);
+                }
+                if let Some(series) = &mut series {
+                    series.add(&step);
                 }
                 if prints {
                     print_frame(arguments, &step, &progress);
@@ -233,13 +249,16 @@ fn summary(walk: &Walk, took: Duration) -> Value {
         "output_hash": format!("{:016x}", engine.output_hash()), "sequence": engine.next_sequence() - 1, "frames": frames,
         "records": records, "bytes": bytes, "accepted": counters.accepted, "rejected": counters.rejected, "trades": counters.trades,
         "resting": counters.resting, "seconds": seconds, "records_per_s": (records as f64 / seconds.max(1e-9)).round(),
-        "torn": walk.torn(),
+        "torn": walk.torn(), "snapshot": walk.begun().0, "pruned": walk.begun().1, "version": env!("CARGO_PKG_VERSION"),
     })
 }
 
 fn print_summary(summary: &Value, is_one_of_several: bool) {
     if is_one_of_several {
         println!("{}", summary["recording"].as_str().unwrap_or(""));
+    }
+    if summary["pruned"] == true {
+        println!("begins at    the snapshot of sequence {}; what came before was pruned", summary["snapshot"]);
     }
     println!("state hash   {}", summary["state_hash"].as_str().unwrap_or(""));
     println!("sequence     {} ({} frames)", summary["sequence"], summary["frames"]);

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use ringlane_layout::record::{FieldSchema, RecordSchema};
+use serde_json::{Value, json};
 
 use super::filter::Filter;
 use super::parquet::Parquet;
@@ -12,15 +13,16 @@ use super::place::Place;
 use super::sinks::{Csv, JsonLines, Npy, Sink};
 use super::tables::{Table, USUAL, frame_row, tables};
 use super::walk::Walk;
-use crate::journal::Reader;
+use crate::journal::{FrameKind, Reader, schema};
 
 /// Options of `ringlane export`.
 #[derive(Debug, Args)]
 pub struct ExportArguments {
     /// Journal directory, or its first segment, which is read with those that follow it.
-    recording: PathBuf,
+    #[arg(required_unless_present = "describe")]
+    recording: Option<PathBuf>,
     /// Format of the files.
-    #[arg(long)]
+    #[arg(long, default_value = "csv")]
     to: Format,
     /// Directory for the files, one a table; made if need be [default: RECORDING.export].
     #[arg(long)]
@@ -36,6 +38,10 @@ pub struct ExportArguments {
     /// Say what was written as JSON.
     #[arg(long)]
     json: bool,
+    /// Instead of all that: print the kinds of frames that a recording of this version can hold, with their records' fields,
+    /// as JSON.
+    #[arg(long)]
+    describe: bool,
 }
 
 /// Formats of exported files.
@@ -74,21 +80,26 @@ struct Output {
 
 /// Runs the command.
 pub fn run(arguments: &ExportArguments) -> Result<ExitCode, String> {
+    if arguments.describe {
+        println!("{:#}", description());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let recording = arguments.recording.as_deref().unwrap_or_else(|| Path::new("."));
     let wanted = choose(&arguments.tables)?;
     let directory = arguments.out.clone().unwrap_or_else(|| {
-        let mut name = arguments.recording.file_name().unwrap_or_default().to_owned();
+        let mut name = recording.file_name().unwrap_or_default().to_owned();
         name.push(".export");
-        arguments.recording.with_file_name(name)
+        recording.with_file_name(name)
     });
     // The recording is opened first: what is none leaves no empty files behind.
-    let mut walk = Walk::open(&arguments.recording, arguments.until)?;
+    let mut walk = Walk::open_at(recording, arguments.filter.from, arguments.until)?;
     std::fs::create_dir_all(&directory).map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
     let mut outputs = Vec::new();
     for table in wanted {
         let (path, sink) = arguments.to.sink(&directory, &table)?;
         outputs.push(Output { table, path, sink });
     }
-    frames(arguments, &mut outputs)?;
+    frames(arguments, recording, &mut outputs)?;
     let outcome = if outputs.iter().any(|output| !output.table.is_frames()) { rows(arguments, &mut walk, &mut outputs) } else { Ok(()) };
     let mut written = Vec::new();
     for Output { table, path, sink } in outputs {
@@ -102,9 +113,30 @@ pub fn run(arguments: &ExportArguments) -> Result<ExitCode, String> {
             println!("{:>12} rows  {}", file["rows"], file["file"].as_str().unwrap_or(""));
         }
     }
+    if let (snapshot, true) = walk.begun() {
+        eprintln!("ringlane: {}: what came before sequence {} was pruned", recording.display(), snapshot + 1);
+    }
     let torn = walk.torn();
-    torn.iter().for_each(|words| eprintln!("ringlane: {}: {words}", arguments.recording.display()));
+    torn.iter().for_each(|words| eprintln!("ringlane: {}: {words}", recording.display()));
     Ok(if torn.is_some() { ExitCode::from(2) } else { ExitCode::SUCCESS })
+}
+
+/// Kinds of frames and the layout of their records.
+fn description() -> Value {
+    let record = |schema: &RecordSchema| {
+        let field = |field: &FieldSchema| {
+            json!({
+                "name": field.name, "type": field.type_name, "offset": field.offset_bytes, "size": field.size_bytes,
+                "enum": field.enum_name, "doc": field.doc,
+            })
+        };
+        json!({"name": schema.name, "doc": schema.doc, "size": schema.size_bytes, "fields": schema.fields.iter().map(field).collect::<Vec<_>>()})
+    };
+    let kinds = FrameKind::SCHEMA.members.iter().map(|member| {
+        let schema = FrameKind::try_from(member.value as u8).ok().and_then(schema);
+        json!({"name": member.name, "value": member.value, "doc": member.doc, "record": schema.map(record)})
+    });
+    json!({"kinds": kinds.collect::<Vec<_>>()})
 }
 
 fn choose(names: &[String]) -> Result<Vec<Table>, String> {
@@ -122,10 +154,11 @@ fn choose(names: &[String]) -> Result<Vec<Table>, String> {
 
 fn rows(arguments: &ExportArguments, walk: &mut Walk, outputs: &mut [Output]) -> Result<(), String> {
     let path = walk.path().to_owned();
-    let mut numbers = Vec::new();
+    let mut numbers = walk.event_numbers();
     let filter = &arguments.filter;
     let all = !filter.names_any() && filter.from.is_none();
     while let Some(step) = walk.step().map_err(|halt| halt.words(&path))? {
+        numbers.see(&step);
         for Output { table, sink, .. } in &mut *outputs {
             let subject = table.subject();
             table.rows(&step, &mut numbers, |place, parts| {
@@ -137,9 +170,9 @@ fn rows(arguments: &ExportArguments, walk: &mut Walk, outputs: &mut [Output]) ->
 }
 
 /// Frames are told as they stand in the files; no engine sees them.
-fn frames(arguments: &ExportArguments, outputs: &mut [Output]) -> Result<(), String> {
+fn frames(arguments: &ExportArguments, recording: &Path, outputs: &mut [Output]) -> Result<(), String> {
     let Some(output) = outputs.iter_mut().find(|output| output.table.is_frames()) else { return Ok(()) };
-    let mut reader = Reader::open_from(&arguments.recording)?;
+    let mut reader = Reader::open_from(recording)?;
     while let Some(frame) = reader.next_frame()? {
         let (header, count) = (frame.header, frame.records.len());
         if arguments.until.is_some_and(|until| until.is_before(header.first_sequence, header.time_ns)) {

@@ -1,14 +1,20 @@
 //! Replay: a recording applied to a fresh engine. Recovery at start and the tools that look at a recording (`ringlane replay`,
 //! `book`, `export`, `import`) apply the same frames through the same engine.
 
+mod beginning;
 pub mod book;
 pub mod columns;
 pub mod command;
 pub mod export;
 pub mod filter;
+pub mod import;
+mod import_csv;
+mod import_lobster;
 mod parquet;
 pub mod place;
 mod progress;
+pub mod report;
+pub mod series;
 mod sinks;
 pub mod tables;
 mod verify;

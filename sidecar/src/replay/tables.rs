@@ -1,12 +1,15 @@
 //! A recording as tables of rows: what was asked, answered, told and traded, and every other kind of record by its name.
 
+use std::collections::BTreeMap;
+
 use ringlane_layout::orders::{EventKind, OrderEvent, OrderRequest, OrderResult, Side};
 use ringlane_layout::record;
 use ringlane_layout::record::{Record, RecordSchema};
 
 use super::columns::{Column, columns};
 use super::walk::Step;
-use crate::journal::{FrameHeader, FrameKind, schema};
+use crate::journal::{FrameHeader, FrameKind, LaneOpen, schema};
+use crate::kernels::orders::Outgoing;
 
 record! {
     /// What stands before every record of a table.
@@ -134,11 +137,11 @@ impl Table {
         self.parts[self.parts.len() - 1]
     }
 
-    /// Gives the rows of one frame: place (sequence, time, lane) and parts. `numbers` counts the events of each lane.
+    /// Gives the rows of one frame: place (sequence, time, lane) and parts.
     pub fn rows<E>(
         &self,
         step: &Step,
-        numbers: &mut Vec<u64>,
+        numbers: &mut EventNumbers,
         mut row: impl FnMut((u64, u64, u32), &[&[u8]]) -> Result<(), E>,
     ) -> Result<(), E> {
         let FrameHeader { first_sequence, first_slot, time_ns, lane, .. } = step.header;
@@ -154,11 +157,7 @@ impl Table {
             }),
             Source::Events => step.events.iter().filter(|outgoing| outgoing.lane != 0).try_for_each(|outgoing| {
                 let (to, mut event) = (outgoing.lane, outgoing.event);
-                if numbers.len() <= to as usize {
-                    numbers.resize(to as usize + 1, 0);
-                }
-                numbers[to as usize] += 1;
-                event.number = numbers[to as usize];
+                event.number = numbers.next(to);
                 let head = RowHead { sequence: event.sequence, time_ns, slot: 0, lane: to, reserved: [0; 4] };
                 row((event.sequence, time_ns, to), &[bytemuck::bytes_of(&head), bytemuck::bytes_of(&event)])
             }),
@@ -168,15 +167,47 @@ impl Table {
     }
 }
 
+/// Numbers the events of each lane, as the sidecar did.
+#[derive(Debug, Clone, Default)]
+pub struct EventNumbers {
+    last: BTreeMap<u32, u64>,
+    /// Whether a lane that is not known had no event yet: the recording is seen from its beginning.
+    is_whole: bool,
+}
+
+impl EventNumbers {
+    /// Goes on behind the last numbers of these lanes.
+    #[must_use]
+    pub fn behind(last: BTreeMap<u32, u64>, is_whole: bool) -> Self {
+        Self { last, is_whole }
+    }
+
+    /// Notes lanes that a frame opens.
+    pub fn see(&mut self, step: &Step) {
+        if step.kind == FrameKind::LaneOpen {
+            self.last.extend(step.records.iter().map(|record| (bytemuck::must_cast::<_, LaneOpen>(*record).lane, 0)));
+        }
+    }
+
+    /// Number of the lane's next event; 0 when nobody knows how many came before.
+    fn next(&mut self, lane: u32) -> u64 {
+        if self.is_whole {
+            self.last.entry(lane).or_default();
+        }
+        self.last.get_mut(&lane).map_or(0, |last| {
+            *last += 1;
+            *last
+        })
+    }
+}
+
 /// The trades of one frame, in the order in which they happened.
 pub fn trades<'a>(step: &'a Step) -> impl Iterator<Item = Trade> + 'a {
-    let fills = step.events.iter().filter(|outgoing| outgoing.event.kind == EventKind::Fill as u8);
-    fills.filter_map(|outgoing| {
+    let fills = step.events.iter().enumerate().filter(|(_, outgoing)| outgoing.event.kind == EventKind::Fill as u8);
+    fills.map(|(place, outgoing)| {
         let maker = &outgoing.event;
-        let index = usize::try_from(maker.sequence.checked_sub(step.header.first_sequence)?).ok()?;
-        let taker: OrderRequest = bytemuck::must_cast(*step.records.get(index)?);
         let taker_side = if maker.side == Side::Buy as u8 { Side::Sell } else { Side::Buy };
-        Some(Trade {
+        let trade = Trade {
             sequence: maker.sequence,
             time_ns: step.header.time_ns,
             k: maker.k,
@@ -184,18 +215,42 @@ pub fn trades<'a>(step: &'a Step) -> impl Iterator<Item = Trade> + 'a {
             price: maker.price,
             quantity: maker.quantity,
             maker_remaining_quantity: maker.remaining_quantity,
-            taker_order_id: step.results.get(index)?.order_id,
-            taker_client_order_id: taker.client_order_id,
-            taker_account: taker.account,
-            taker_lane: step.header.lane,
             maker_order_id: maker.order_id,
             maker_client_order_id: maker.client_order_id,
             maker_account: maker.account,
             maker_lane: outgoing.lane,
             taker_side: taker_side as u8,
             ..Trade::default()
-        })
+        };
+        with_taker(trade, step, step.events.get(place + 1))
     })
+}
+
+/// Adds who the taker was: a triggered stop, whose own event follows the maker's, or else the request.
+fn with_taker(trade: Trade, step: &Step, next: Option<&Outgoing>) -> Trade {
+    let is_stop = |next: &&Outgoing| {
+        next.event.kind == EventKind::TakerFill as u8 && (next.event.sequence, next.event.k) == (trade.sequence, trade.k + 1)
+    };
+    if let Some(Outgoing { lane, event }) = next.filter(is_stop) {
+        return Trade {
+            taker_order_id: event.order_id,
+            taker_client_order_id: event.client_order_id,
+            taker_account: event.account,
+            taker_lane: *lane,
+            ..trade
+        };
+    }
+    let index = trade.sequence.checked_sub(step.header.first_sequence).map(|index| index as usize);
+    let asked = index.and_then(|index| Some((step.records.get(index)?, step.results.get(index)?)));
+    let Some((request, result)) = asked else { return trade };
+    let taker: OrderRequest = bytemuck::must_cast(*request);
+    Trade {
+        taker_order_id: result.order_id,
+        taker_client_order_id: taker.client_order_id,
+        taker_account: taker.account,
+        taker_lane: step.header.lane,
+        ..trade
+    }
 }
 
 /// A row of the frames table.

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use ringlane_layout::orders::OrderResult;
 use ringlane_layout::record::RecordBytes;
 
+use super::beginning::{Beginning, begin};
 use super::place::Place;
+use super::tables::EventNumbers;
 use crate::engine::{ENGINE_VERSION, Engine};
 use crate::journal::{FRAME_HEADER_BYTES, Frame, FrameHeader, FrameKind, JournalEnd, Reader, list_segments};
 use crate::kernels::orders::Outgoing;
@@ -81,23 +83,45 @@ pub struct Walk {
     frames: u64,
     records: u64,
     bytes: u64,
+    begun: (u64, bool),
+    event_numbers: EventNumbers,
 }
 
 impl Walk {
     /// Opens a journal directory, or a segment and what follows it. `until` is the last place that is walked to.
     pub fn open(path: &Path, until: Option<Place>) -> Result<Self, String> {
-        let reader = Reader::open_from(path)?;
-        let mut engine = Engine::new(0);
-        engine.orders.tell_orphans();
-        let first = reader.segment_header().first_sequence;
-        if first > engine.next_sequence() {
-            return Err(format!(
-                "{}: it begins at sequence {first}, and what came before is not there; name the whole directory, or a segment from the \
-                 recording's beginning",
-                path.display()
-            ));
-        }
-        Ok(Self { path: path.to_owned(), reader, engine, until, ended: false, last: None, frames: 0, records: 0, bytes: 0 })
+        Self::open_at(path, None, until)
+    }
+
+    /// As `open`, but what lies before `from` need not be seen: a snapshot before it is where the walk may begin.
+    pub fn open_at(path: &Path, from: Option<Place>, until: Option<Place>) -> Result<Self, String> {
+        let Beginning { engine, reader, snapshot, is_pruned, event_numbers } = begin(path, from)?;
+        let begun = (snapshot, is_pruned);
+        Ok(Self {
+            path: path.to_owned(),
+            reader,
+            engine,
+            until,
+            ended: false,
+            last: None,
+            frames: 0,
+            records: 0,
+            bytes: 0,
+            begun,
+            event_numbers,
+        })
+    }
+
+    /// Sequence number of the snapshot at which the walk began, 0 for none; and whether the recording's beginning was pruned.
+    #[must_use]
+    pub const fn begun(&self) -> (u64, bool) {
+        self.begun
+    }
+
+    /// Events that each lane had got before the walk began.
+    #[must_use]
+    pub fn event_numbers(&self) -> EventNumbers {
+        self.event_numbers.clone()
     }
 
     /// Applies the next frame; none at the end.

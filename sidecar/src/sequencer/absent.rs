@@ -97,6 +97,8 @@ impl Sequencer {
         self.introduce_lane(row);
         self.lane_count += 1;
         self.hot.push(row);
+        self.heat.set_orders(true);
+        self.heat.set_hot(true);
         self.publish_totals();
     }
 

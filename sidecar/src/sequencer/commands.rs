@@ -13,6 +13,7 @@ use ringlane_layout::record::Record;
 use ringlane_layout::region::LaneStatus;
 
 use super::absent::Return;
+use super::administration::Administration;
 use super::turns::Closing;
 use super::{Readers, Sequencer, meta, send_events};
 use crate::engine::Engine;
@@ -33,6 +34,8 @@ pub enum Command {
     Query(Box<dyn FnOnce(&Engine) + Send>),
     /// Make a snapshot; the answer is the sequence number that it has at least, when it is written.
     Snapshot(Sender<Option<u64>>),
+    /// Do what an administrator asks.
+    Administer(Administration, Sender<Result<u64, String>>),
     /// Complete what was submitted, tell every client, and return.
     Stop,
 }
@@ -107,6 +110,9 @@ impl Sequencer {
                 Ok(Command::Snapshot(answer)) => {
                     let _ = answer.send(self.want_snapshot());
                 }
+                Ok(Command::Administer(administration, answer)) => {
+                    let _ = answer.send(self.administer(administration));
+                }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return self.stop(),
                 Err(TryRecvError::Empty) => return,
             }
@@ -139,7 +145,7 @@ impl Sequencer {
     }
 
     /// Begins a lane's end. What it submitted is completed in its turns; then its end is journaled, and its owner is told.
-    fn close(&mut self, row: usize, mut closing: Closing) {
+    pub(super) fn close(&mut self, row: usize, mut closing: Closing) {
         let Some(lane) = &mut self.lanes[row] else { return };
         if self.turns[row].closing.is_some() {
             return;
@@ -179,6 +185,7 @@ impl Sequencer {
     pub(super) fn end(&mut self, row: usize, status: LaneStatus) {
         let Some(mut lane) = self.lanes[row].take() else { return };
         self.lane_count -= 1;
+        self.heat.set_orders(self.lane_count > 0);
         // Before the descriptor closes: a duplicate that the client keeps would leave a ghost in the set.
         let _ = self.epoll.delete(lane.doorbell().as_fd());
         self.hot.retain(|hot| *hot != row);
@@ -238,6 +245,7 @@ impl Sequencer {
                 self.lane_count -= 1;
                 let _ = self.epoll.delete(lane.doorbell().as_fd());
                 lane.close(LaneStatus::JournalFailed);
+                self.heat.set_orders(false);
                 self.answer_closing(row, true);
                 self.board.write_row(&LANE, row, &[(lane::LANE, 0)]);
             }

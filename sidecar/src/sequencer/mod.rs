@@ -2,6 +2,7 @@
 //! kernel and publishes results. It decides *when*; what a record means is decided by kernels, what is believed of a peer by lanes.
 
 mod absent;
+mod administration;
 mod commands;
 mod counters;
 mod idle;
@@ -26,6 +27,7 @@ use ringlane_layout::region::LaneStatus;
 use crate::board::Board;
 use crate::config::{SequencerConfig, SnapshotsConfig};
 use crate::engine::Engine;
+use crate::jobs::Heat;
 use crate::journal::{FrameKind, FrameMeta, Writer};
 use crate::kernels::orders::Outgoing;
 use crate::lanes::Lane;
@@ -37,6 +39,7 @@ use snapshots::Snapshots;
 use turns::Turn;
 
 pub use absent::Return;
+pub use administration::Administration;
 pub use commands::{Command, Commands};
 pub use snapshots::SnapshotNews;
 
@@ -48,6 +51,7 @@ pub struct Sequencer {
     engine: Engine,
     journal: Option<Writer>,
     board: Board,
+    heat: Arc<Heat>,
     config: SequencerConfig,
     /// Lanes by board row.
     lanes: Vec<Option<Box<Lane>>>,
@@ -78,13 +82,21 @@ pub struct Sequencer {
     faults: u64,
     sleeps: u64,
     watch: Watch,
+    /// When the trading day ends next, nanoseconds since 1970; the largest number for never.
+    day_ends_ns: u64,
     journal_failed: bool,
     stopping: bool,
 }
 
 impl Sequencer {
     /// A sequencer over an engine that recovery has brought up to date.
-    pub fn new(engine: Engine, journal: Option<Writer>, board: Board, config: SequencerConfig) -> Result<(Self, Commands), String> {
+    pub fn new(
+        engine: Engine,
+        journal: Option<Writer>,
+        board: Board,
+        heat: Arc<Heat>,
+        config: SequencerConfig,
+    ) -> Result<(Self, Commands), String> {
         let say = |error: nix::errno::Errno| format!("cannot prepare the sequencer: {error}");
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(say)?;
         let eventfd = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(say)?;
@@ -92,10 +104,12 @@ impl Sequencer {
         let wake = Arc::new(Wake { pending: CachePadded::new(AtomicBool::new(false)), eventfd, pulse: CachePadded::default() });
         let (queue, commands) = bounded(COMMANDS_MAX);
         let watch = Watch::new(&board, config.counters);
+        let day_ends_ns = config.next_day_end_ns(wall_clock_ns());
         let sequencer = Self {
             engine,
             journal,
             board,
+            heat,
             config,
             lanes: Vec::new(),
             turns: Vec::new(),
@@ -115,6 +129,7 @@ impl Sequencer {
             faults: 0,
             sleeps: 0,
             watch,
+            day_ends_ns,
             journal_failed: false,
             stopping: false,
         };
@@ -207,6 +222,7 @@ impl Sequencer {
     fn look_around(&mut self) {
         self.beat();
         self.now_ns = wall_clock_ns();
+        self.tell_time_when_due();
         self.collect_doorbells(EpollTimeout::ZERO);
         if self.survey_due() {
             self.survey();
@@ -276,8 +292,11 @@ impl Sequencer {
         if self.wake.pending.load(Ordering::Relaxed) {
             return;
         }
-        self.collect_doorbells(EpollTimeout::from((SLEEP_NS_MAX / 1_000_000) as u16));
+        self.heat.set_hot(false);
+        self.collect_doorbells(EpollTimeout::from(self.due_within_ms(SLEEP_NS_MAX / 1_000_000) as u16));
+        self.heat.set_hot(!self.hot.is_empty());
         self.now_ns = wall_clock_ns();
+        self.tell_time_when_due();
         // A reader that makes room rings no doorbell; it hears of its gap within one sleep.
         self.retry_gaps();
         self.survey_parked();

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ringlane_layout::orders::{BookLevel, Instrument, OpenOrder, Position, Side};
+use ringlane_layout::orders::{AccountLimits, BookLevel, Instrument, OpenOrder, Position, Side};
 
-use super::{Live, Twin};
+use super::{Twin, row};
 
 impl Twin {
     /// Orders of a side in their order.
@@ -13,11 +13,19 @@ impl Twin {
         self.queue(symbol, side).into_iter().map(|at| row(&self.live[at])).collect()
     }
 
+    /// Waiting stops of a side, first triggered first.
+    #[must_use]
+    pub fn stops(&self, symbol: u32, side: Side) -> Vec<OpenOrder> {
+        self.waiting(symbol, side).into_iter().map(|at| row(&self.live[at])).collect()
+    }
+
     /// As the kernel's `open_orders`.
     #[must_use]
     pub fn open_orders(&self, account: u32) -> (u64, Vec<OpenOrder>) {
         let symbols = 1..=self.instruments.len() as u32;
-        let queues = symbols.flat_map(|symbol| [self.fifo(symbol, Side::Buy), self.fifo(symbol, Side::Sell)]);
+        let sides = [Side::Buy, Side::Sell];
+        let queues = symbols
+            .flat_map(|symbol| sides.map(|side| self.fifo(symbol, side)).into_iter().chain(sides.map(|side| self.stops(symbol, side))));
         let orders = queues.flatten().filter(|order| order.account == account).collect();
         (self.last_ids.get(&account).copied().unwrap_or(0), orders)
     }
@@ -52,7 +60,7 @@ impl Twin {
             let mut by_price: BTreeMap<i64, (u64, u32)> = BTreeMap::new();
             for order in self.fifo(symbol, side) {
                 let level = by_price.entry(if side == Side::Buy { -order.price } else { order.price }).or_default();
-                level.0 += u64::from(order.remaining_quantity);
+                level.0 += u64::from(order.shown_quantity);
                 level.1 += 1;
             }
             for (key, (quantity, order_count)) in by_price.into_iter().take(levels_max) {
@@ -72,20 +80,27 @@ impl Twin {
     #[must_use]
     pub fn state_hash(&self) -> u64 {
         let mut bytes = Vec::new();
-        put64(&mut bytes, 2);
+        put64(&mut bytes, 3);
+        put64(&mut bytes, self.now_ns);
         put64(&mut bytes, self.instruments.len() as u64);
         for instrument in &self.instruments {
             self.put_book(&mut bytes, instrument);
         }
-        let ranges = self.ranges();
-        put64(&mut bytes, ranges.len() as u64);
-        for (first, last, (quantity_max, position_max, bps)) in ranges {
-            let limit = |limit: i128| if limit == i64::MAX.into() { 0 } else { limit as u64 };
-            put32(&mut bytes, first);
-            put32(&mut bytes, last);
-            put64(&mut bytes, limit(quantity_max));
-            put64(&mut bytes, limit(position_max));
-            put32(&mut bytes, bps);
+        for ranges in [self.ranges(true), self.ranges(false)] {
+            put64(&mut bytes, ranges.len() as u64);
+            ranges.iter().for_each(|range| bytes.extend_from_slice(bytemuck::bytes_of(range)));
+        }
+        for of_accounts in [true, false] {
+            let rates = self.rates.keys().filter(|(symbol, account)| (*symbol == 0) == of_accounts && self.rate(*symbol, *account) != 0);
+            let rates: Vec<_> = rates.collect();
+            put64(&mut bytes, rates.len() as u64);
+            for (symbol, account) in rates {
+                if !of_accounts {
+                    put32(&mut bytes, *symbol);
+                }
+                put32(&mut bytes, *account);
+                put32(&mut bytes, self.rate(*symbol, *account));
+            }
         }
         let ids: Vec<_> = self.last_ids.iter().filter(|(_, id)| **id != 0).collect();
         put64(&mut bytes, ids.len() as u64);
@@ -105,19 +120,14 @@ impl Twin {
         let symbol = instrument.symbol;
         bytes.extend_from_slice(bytemuck::bytes_of(instrument));
         put64(bytes, self.last_prices.get(&symbol).copied().unwrap_or(0) as u64);
-        for side in [Side::Buy, Side::Sell] {
-            let queue = self.queue(symbol, side);
-            put64(bytes, queue.len() as u64);
-            for order in queue.into_iter().map(|at| &self.live[at]) {
-                put64(bytes, order.order_id);
-                put64(bytes, order.client_order_id);
-                put64(bytes, order.price as u64);
-                for word in [order.open as u32, order.filled as u32, order.account, order.lane] {
-                    put32(bytes, word);
-                }
-            }
+        put64(bytes, u64::from(self.halted.get(&symbol) == Some(&true)));
+        let sides = [Side::Buy, Side::Sell];
+        for rows in sides.map(|side| self.fifo(symbol, side)).into_iter().chain(sides.map(|side| self.stops(symbol, side))) {
+            put64(bytes, rows.len() as u64);
+            rows.iter().for_each(|row| bytes.extend_from_slice(bytemuck::bytes_of(row)));
         }
-        let positions: Vec<Position> = self.limits.keys().filter_map(|account| self.position(*account, symbol)).collect();
+        let positions: Vec<Position> =
+            self.limits.keys().filter(|(of, _)| *of == 0).filter_map(|(_, account)| self.position(*account, symbol)).collect();
         put64(bytes, positions.len() as u64);
         for position in positions {
             put32(bytes, position.account);
@@ -129,33 +139,22 @@ impl Twin {
         }
     }
 
-    fn ranges(&self) -> Vec<(u32, u32, (i128, i128, u32))> {
-        let mut ranges: Vec<(u32, u32, (i128, i128, u32))> = Vec::new();
-        for (&account, &limits) in &self.limits {
+    /// Ranges of equal limits, of accounts or in symbols.
+    fn ranges(&self, of_accounts: bool) -> Vec<AccountLimits> {
+        let mut ranges: Vec<AccountLimits> = Vec::new();
+        for (&(symbol, account), limits) in self.limits.iter().filter(|((symbol, _), _)| (*symbol == 0) == of_accounts) {
+            let range = AccountLimits { account_first: account, account_last: account, symbol, ..*limits };
             match ranges.last_mut() {
-                Some((_, last, same)) if *last + 1 == account && *same == limits => *last = account,
-                _ => ranges.push((account, account, limits)),
+                Some(last)
+                    if last.account_last + 1 == account
+                        && *last == (AccountLimits { account_first: last.account_first, account_last: last.account_last, ..range }) =>
+                {
+                    last.account_last = account
+                }
+                _ => ranges.push(range),
             }
         }
         ranges
-    }
-}
-
-fn row(order: &Live) -> OpenOrder {
-    OpenOrder {
-        order_id: order.order_id,
-        client_order_id: order.client_order_id,
-        price: order.price as i64,
-        remaining_quantity: order.open as u32,
-        filled_quantity: order.filled as u32,
-        symbol: order.symbol,
-        account: order.account,
-        lane: order.lane,
-        side: order.side as u8,
-        shown_quantity: order.open as u32,
-        order_type: 1,
-        time_in_force: 1,
-        ..OpenOrder::default()
     }
 }
 

@@ -1,10 +1,8 @@
 //! Which accounts exist, the limits of each, and the client order id that each had accepted last.
 //! Positions live with the books.
 
-use ringlane_layout::limits::ACCOUNT_MAX;
-use ringlane_layout::orders::AccountLimits;
-
 use super::config::ConfigError;
+use super::limits::Limits;
 
 /// Accounts in a page.
 const PAGE: usize = 256;
@@ -12,22 +10,11 @@ const PAGE_SHIFT: u32 = PAGE.trailing_zeros();
 /// Marks a page entry that names a mixed page instead of one class for the whole page.
 const MIXED: u32 = 1 << 31;
 
-/// Limits of an account, ready to compare with. No limit is the largest number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Limits {
-    pub(super) order_quantity_max: i64,
-    pub(super) position_max: i64,
-    /// 0 for no collar.
-    pub(super) price_collar_bps: u32,
-}
-
-/// A maximal range of accounts that have the same limits, in the words of its record.
+/// A maximal range of accounts that have the same limits.
 pub(super) struct LimitRange {
     pub(super) account_first: u32,
     pub(super) account_last: u32,
-    pub(super) order_quantity_max: i64,
-    pub(super) position_max: i64,
-    pub(super) price_collar_bps: u32,
+    pub(super) limits: Limits,
 }
 
 /// All accounts. A class is an index into `classes`, from 1; 0 is an account that does not exist.
@@ -39,36 +26,13 @@ pub(super) struct Accounts {
     last_ids: Vec<Option<Box<[u64; PAGE]>>>,
 }
 
-fn unlimited(limit: i64) -> i64 {
-    if limit == 0 { i64::MAX } else { limit }
-}
-
-fn limited(limit: i64) -> i64 {
-    if limit == i64::MAX { 0 } else { limit }
-}
-
 impl Accounts {
     pub(super) fn new() -> Self {
-        let nobody = Limits { order_quantity_max: 0, position_max: 0, price_collar_bps: 0 };
-        Self { classes: vec![nobody], pages: Vec::new(), mixed: Vec::new(), last_ids: Vec::new() }
+        Self { classes: vec![Limits::NONE], pages: Vec::new(), mixed: Vec::new(), last_ids: Vec::new() }
     }
 
-    pub(super) fn set(&mut self, record: &AccountLimits) -> Result<(), ConfigError> {
-        let (first, last) = (record.account_first, record.account_last);
-        if first == 0 || first > last || last > ACCOUNT_MAX {
-            return Err(ConfigError::AccountRange { first, last });
-        }
-        if record.order_quantity_max < 0 || record.position_max < 0 {
-            return Err(ConfigError::NegativeLimit { first });
-        }
-        if record.reserved != [0; 2] {
-            return Err(ConfigError::ReservedNotZero);
-        }
-        let limits = Limits {
-            order_quantity_max: unlimited(record.order_quantity_max),
-            position_max: unlimited(record.position_max),
-            price_collar_bps: record.price_collar_bps,
-        };
+    /// Makes the accounts of a checked range exist with these limits.
+    pub(super) fn set(&mut self, first: u32, last: u32, limits: Limits) -> Result<(), ConfigError> {
         let class = self.class_for(limits)?;
         let page_last = (last >> PAGE_SHIFT) as usize;
         if self.pages.len() <= page_last {
@@ -174,32 +138,12 @@ impl Accounts {
             if class == 0 {
                 continue;
             }
-            let limits = self.limits(class);
-            let range = LimitRange {
-                account_first: account,
-                account_last: account,
-                order_quantity_max: limited(limits.order_quantity_max),
-                position_max: limited(limits.position_max),
-                price_collar_bps: limits.price_collar_bps,
-            };
+            let range = LimitRange { account_first: account, account_last: account, limits: *self.limits(class) };
             match ranges.last_mut() {
-                Some(last) if last.account_last + 1 == account && last.same_limits(&range) => last.account_last = account,
+                Some(last) if last.account_last + 1 == account && last.limits == range.limits => last.account_last = account,
                 _ => ranges.push(range),
             }
         }
         ranges
-    }
-}
-
-impl LimitRange {
-    /// The record that gives these limits.
-    pub(super) fn record(&self) -> AccountLimits {
-        let Self { account_first, account_last, order_quantity_max, position_max, price_collar_bps } = *self;
-        AccountLimits { account_first, account_last, order_quantity_max, position_max, price_collar_bps, ..AccountLimits::default() }
-    }
-
-    fn same_limits(&self, other: &Self) -> bool {
-        let limits = |range: &Self| (range.order_quantity_max, range.position_max, range.price_collar_bps);
-        limits(self) == limits(other)
     }
 }

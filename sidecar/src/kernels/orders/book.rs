@@ -3,9 +3,11 @@
 
 use ringlane_layout::orders::{Instrument, Side};
 
+use super::attributes;
 use super::index::Index;
 use super::side::BookSide;
 use super::slab::NIL;
+use super::stops::Stops;
 use super::store::{Holding, Store};
 
 /// A book.
@@ -24,6 +26,12 @@ pub(super) struct Book {
     /// Positions by account.
     pub(super) holdings: Index,
     pub(super) instrument: Instrument,
+    /// Stops that wait; none: there are none.
+    pub(super) stops: Option<Box<Stops>>,
+    /// Whether orders are neither entered nor replaced.
+    pub(super) halted: bool,
+    /// Whether some account has limits of its own in this symbol.
+    pub(super) limited: bool,
 }
 
 /// Index of a side in pairs of (buy, sell).
@@ -45,13 +53,16 @@ impl Book {
             orders: Index::new(),
             holdings: Index::new(),
             instrument: *instrument,
+            stops: None,
+            halted: false,
+            limited: false,
         }
     }
 
     /// A copy for a snapshot: without what follows from the orders themselves.
     pub(super) fn frozen(&self) -> Self {
         let sides = [self.sides[0].frozen(), self.sides[1].frozen()];
-        Self { sides, orders: Index::new(), holdings: self.holdings.clone(), ..*self }
+        Self { sides, orders: Index::new(), holdings: self.holdings.clone(), stops: self.stops.clone(), ..*self }
     }
 
     /// The account's position, or NIL while it has none. `hint` is NIL or any entry that was ever used.
@@ -112,6 +123,9 @@ impl Book {
         let order = store.orders.get(at);
         self.orders.remove(store.order_hash(order.account, order.client_order_id), at);
         let lane = order.lane;
+        if order.has(attributes::ALL) {
+            store.forget_attributes(at);
+        }
         store.orphans -= u64::from(lane == 0);
         store.uncount_owned(lane);
         store.orders.remove(at);
@@ -120,10 +134,45 @@ impl Book {
     /// Takes a live order out of the book with all that it holds.
     #[inline]
     pub(super) fn cancel(&mut self, store: &mut Store, at: u32) {
+        self.leave(store, at);
+        self.drop_order(store, at);
+    }
+
+    /// Takes a live order out of its list, and what is open of it out of every count.
+    #[inline]
+    pub(super) fn leave(&mut self, store: &mut Store, at: u32) {
+        let total = store.total(at);
         let order = store.orders.get(at);
         let side = slot(order.side());
-        store.holdings.get_mut(order.position).open[side] -= u64::from(order.open());
+        let special = order.has(attributes::ALL);
+        store.holdings.get_mut(order.position).open[side] -= u64::from(total);
+        if special {
+            store.tally(at, -i64::from(total), -1);
+            if self.forget_stop(store, at) {
+                return;
+            }
+        }
         self.sides[side].unlink(&mut store.orders, at);
-        self.drop_order(store, at);
+    }
+
+    /// Counts what is open of an order with its terms set, and links it behind its price's others.
+    #[inline]
+    pub(super) fn rest(&mut self, store: &mut Store, at: u32) {
+        self.count_open(store, at);
+        let side = slot(store.orders.get(at).side());
+        self.sides[side].link(&mut store.orders, at);
+    }
+
+    /// Counts what is open of an order with its terms set.
+    #[inline]
+    pub(super) fn count_open(&self, store: &mut Store, at: u32) {
+        let total = store.total(at);
+        let order = store.orders.get(at);
+        let side = slot(order.side());
+        let tallied = order.has(attributes::TALLIED);
+        store.holdings.get_mut(order.position).open[side] += u64::from(total);
+        if tallied {
+            store.tally(at, i64::from(total), 1);
+        }
     }
 }

@@ -9,24 +9,45 @@
 //! | structure | `UNKNOWN_OP` | all |
 //! | | `UNKNOWN_SIDE` | NEW, REPLACE |
 //! | | `UNKNOWN_ORDER_TYPE`, `UNKNOWN_TIME_IN_FORCE` | NEW |
-//! | | `UNKNOWN_FLAG` | NEW, REPLACE |
+//! | | `UNKNOWN_FLAG` | NEW, REPLACE, CANCEL_ALL |
 //! | | `RESERVED_NOT_ZERO` | all |
-//! | | `BAD_COMBINATION`: a market order is IOC or FOK, with price 0 and no flag; POST_ONLY is GTC | NEW |
-//! | validate | `UNKNOWN_SYMBOL` (0 is none, but for TAKE_OVER it is all), `UNKNOWN_ACCOUNT`, `ACCOUNT_NOT_PERMITTED` | all |
+//! | | `BAD_COMBINATION`: see below | NEW, REPLACE, CANCEL_ALL |
+//! | validate | `UNKNOWN_SYMBOL` (0 is none, but for TAKE_OVER and CANCEL_ALL it is all) | all |
+//! | | `UNKNOWN_ACCOUNT`, `ACCOUNT_NOT_PERMITTED` (0 is none, but for CANCEL_ALL it is all of the lane's) | all |
 //! | | `QUANTITY_NOT_POSITIVE`, `QUANTITY_TOO_LARGE`, `OFF_LOT` | NEW, REDUCE, REPLACE |
-//! | | `PRICE_NOT_POSITIVE`, `PRICE_TOO_LARGE`, `OFF_TICK` | NEW (limit), REPLACE |
+//! | | `PRICE_NOT_POSITIVE`, `PRICE_TOO_LARGE`, `OFF_TICK` | NEW (limit, stop-limit), REPLACE (but of a STOP) |
+//! | | `BAD_STOP_PRICE` | NEW (stops), REPLACE with a stop price |
+//! | | `BAD_DISPLAY_QUANTITY` | NEW with a display quantity |
+//! | | `ALREADY_EXPIRED` | NEW (GTD) |
 //! | | `DUPLICATE_ORDER_ID` | NEW |
 //! | | `UNKNOWN_ORDER_ID` | CANCEL, REDUCE, REPLACE |
 //! | | `OVER_REDUCTION` | REDUCE |
-//! | | `SIDE_MISMATCH`, then `QUANTITY_TOO_LARGE` when filled + new open quantity pass the largest order quantity | REPLACE |
-//! | risk | `ORDER_SIZE_LIMIT` (on `quantity`) | NEW, REPLACE |
-//! | | `PRICE_COLLAR` | NEW (limit), REPLACE |
-//! | | `POSITION_LIMIT` | NEW, REPLACE |
-//! | | `BOOK_FULL`: asked before the order trades, because it may have to rest | NEW (GTC) |
-//! | business rules | `WOULD_CROSS` | NEW and REPLACE with POST_ONLY |
+//! | | `SIDE_MISMATCH`, `TYPE_MISMATCH`, then `QUANTITY_TOO_LARGE` when filled + new open quantity pass the largest order quantity, then `BAD_DISPLAY_QUANTITY` when an iceberg would grow to more parts than it may have | REPLACE |
+//! | risk | `ORDER_SIZE_LIMIT` (on `quantity`), `PRICE_COLLAR` (where there is a limit price), `POSITION_LIMIT` | NEW, REPLACE |
+//! | | `NOTIONAL_LIMIT` | NEW, REPLACE |
+//! | | `EXPOSURE_LIMIT` | NEW that may rest, REPLACE |
+//! | | `OPEN_ORDERS_LIMIT` | NEW that may rest |
+//! | | `ORDER_RATE` | NEW, REPLACE |
+//! | | the same seven again with the account's limits in the symbol, where it has any | NEW, REPLACE |
+//! | | `BOOK_FULL`: asked before the order trades, because it may have to rest | NEW that may rest |
+//! | business rules | `SYMBOL_HALTED` | NEW, REPLACE |
+//! | | `NOT_REDUCING` | NEW and REPLACE of a reduce-only order |
+//! | | `WOULD_CROSS` | NEW and REPLACE with POST_ONLY |
 //! | | `NOT_FILLABLE` | NEW (FOK) |
+//!
+//! # Combinations
+//! | of | it must hold |
+//! | --- | --- |
+//! | `MARKET` | IOC or FOK; price 0; not POST_ONLY |
+//! | `STOP` | GTC, DAY or GTD; price 0; not POST_ONLY |
+//! | `STOP_LIMIT` | GTC, DAY or GTD; not POST_ONLY |
+//! | other types | `stop_price` 0 |
+//! | POST_ONLY | GTC, DAY or GTD; for REPLACE: `stop_price` 0 |
+//! | `GTD` | `expires_ns` is not 0; with every other time in force it is |
+//! | `display_quantity` not 0 | `LIMIT`; GTC, DAY or GTD |
+//! | flags | NEW: POST_ONLY, REDUCE_ONLY; REPLACE: POST_ONLY; CANCEL_ALL: THIS_LANE |
 
-use ringlane_layout::limits::{ORDER_PRICE_MAX, ORDER_QUANTITY_MAX};
+use ringlane_layout::limits::{ICEBERG_PARTS_MAX, ORDER_PRICE_MAX, ORDER_QUANTITY_MAX};
 use ringlane_layout::orders::{Op, OrderFlag, OrderRequest, OrderType, RejectCode, Side, TimeInForce};
 
 use super::accounts::Accounts;
@@ -37,7 +58,7 @@ use super::slab::NIL;
 /// A request whose structure is right, and whose symbol, account, price and quantity may stand in a book.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Checked {
-    /// Index of the book; out of range for a TAKE_OVER of every symbol.
+    /// Index of the book; out of range for a TAKE_OVER or CANCEL_ALL of every symbol.
     pub(super) book: u32,
     pub(super) account: u32,
     /// The account's class of limits.
@@ -57,18 +78,45 @@ pub(super) enum Action {
     Reduce(u32),
     Replace(Terms),
     TakeOver,
+    /// Whether only orders of the asking lane are meant.
+    CancelAll(bool),
 }
 
-/// What a new or replaced order asks for.
+/// What a new or replaced order asks for. What a `SPECIAL` one asks for beyond this stands in its request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms {
     pub(super) side: Side,
-    /// A market order has price 0.
-    pub(super) is_market: bool,
-    pub(super) post_only: bool,
-    pub(super) time_in_force: TimeInForce,
+    /// Bits of `terms`.
+    pub(super) bits: u8,
     pub(super) quantity: u32,
+    /// A market order has price 0, a STOP its stop price.
     pub(super) price: i64,
+}
+
+/// Bits of `Terms`.
+pub(super) mod terms {
+    /// Trades at any price, and never rests.
+    pub(in super::super) const MARKET: u8 = 1;
+    pub(in super::super) const POST_ONLY: u8 = 1 << 1;
+    pub(in super::super) const FOK: u8 = 1 << 2;
+    /// What does not trade rests.
+    pub(in super::super) const MAY_REST: u8 = 1 << 3;
+    pub(in super::super) const REDUCE_ONLY: u8 = 1 << 4;
+    /// Waits for its stop price.
+    pub(in super::super) const STOP: u8 = 1 << 5;
+    pub(in super::super) const DAY: u8 = 1 << 6;
+    /// Has an expiry or a display quantity.
+    pub(in super::super) const RARE: u8 = 1 << 7;
+    /// Bits of what few orders have.
+    pub(in super::super) const SPECIAL: u8 = REDUCE_ONLY | STOP | DAY | RARE;
+}
+
+impl Terms {
+    /// Whether one of these bits is set.
+    #[inline(always)]
+    pub(super) fn is(&self, bits: u8) -> bool {
+        self.bits & bits != 0
+    }
 }
 
 /// What requests are checked against, the same for a whole batch.
@@ -76,6 +124,8 @@ pub(super) struct Rules<'a> {
     pub(super) books: &'a [Book],
     pub(super) accounts: &'a Accounts,
     pub(super) grant: Grant,
+    /// Sequenced time.
+    pub(super) now_ns: u64,
 }
 
 /// Checks structure, then what the configuration can answer.
@@ -83,24 +133,26 @@ pub(super) struct Rules<'a> {
 pub(super) fn check(request: &OrderRequest, rules: &Rules<'_>) -> Result<Checked, RejectCode> {
     let shape = Shape::try_from(request)?;
     let account = request.account;
-    let to_all = shape.op == Op::TakeOver && request.symbol == 0;
+    let to_all = request.symbol == 0 && matches!(shape.op, Op::TakeOver | Op::CancelAll);
     let index = request.symbol.wrapping_sub(1);
     let book = rules.books.get(index as usize);
     if book.is_none() && !to_all {
         return Err(RejectCode::UnknownSymbol);
     }
     let class = rules.accounts.class(account);
-    if class == 0 {
+    let all_accounts = account == 0 && shape.op == Op::CancelAll && rules.grant != Grant::NONE;
+    if class == 0 && !all_accounts {
         return Err(RejectCode::UnknownAccount);
     }
-    if !rules.grant.permits(account) {
+    if !rules.grant.permits(account) && !all_accounts {
         return Err(RejectCode::AccountNotPermitted);
     }
     let action = match (shape.op, book) {
-        (Op::New, Some(book)) => Action::New(shape.terms(request, book)?),
-        (Op::Replace, Some(book)) => Action::Replace(shape.terms(request, book)?),
+        (Op::New, Some(book)) => Action::New(shape.terms(request, book, rules.now_ns)?),
+        (Op::Replace, Some(book)) => Action::Replace(shape.terms(request, book, rules.now_ns)?),
         (Op::Reduce, Some(book)) => Action::Reduce(quantity(request, book)?),
         (Op::Cancel, _) => Action::Cancel,
+        (Op::CancelAll, _) => Action::CancelAll(request.flags & OrderFlag::THIS_LANE != 0),
         _ => Action::TakeOver,
     };
     Ok(Checked { book: index, account, class, client_order_id: request.client_order_id, hint: NIL, action })
@@ -110,9 +162,8 @@ pub(super) fn check(request: &OrderRequest, rules: &Rules<'_>) -> Result<Checked
 struct Shape {
     op: Op,
     side: Side,
-    is_market: bool,
-    time_in_force: TimeInForce,
-    post_only: bool,
+    /// Bits of `terms`.
+    bits: u8,
 }
 
 impl TryFrom<&OrderRequest> for Shape {
@@ -121,48 +172,117 @@ impl TryFrom<&OrderRequest> for Shape {
     #[inline(always)]
     fn try_from(request: &OrderRequest) -> Result<Self, RejectCode> {
         let op = Op::try_from(request.op).map_err(|_| RejectCode::UnknownOp)?;
-        if op == Op::CancelAll {
-            return Err(RejectCode::UnknownOp);
-        }
-        let mut shape = Self { op, side: Side::Buy, is_market: false, time_in_force: TimeInForce::Gtc, post_only: false };
-        if matches!(op, Op::New | Op::Replace) {
-            shape.side = Side::try_from(request.side).map_err(|_| RejectCode::UnknownSide)?;
-            if op == Op::New {
+        let mut shape = Self { op, side: Side::Buy, bits: 0 };
+        let mut fits = true;
+        match op {
+            Op::New => {
+                shape.side = Side::try_from(request.side).map_err(|_| RejectCode::UnknownSide)?;
                 let order_type = OrderType::try_from(request.order_type).map_err(|_| RejectCode::UnknownOrderType)?;
-                shape.is_market = order_type == OrderType::Market;
-                if matches!(order_type, OrderType::Stop | OrderType::StopLimit) {
-                    return Err(RejectCode::UnknownOrderType);
-                }
-                shape.time_in_force = TimeInForce::try_from(request.time_in_force).map_err(|_| RejectCode::UnknownTimeInForce)?;
-                if matches!(shape.time_in_force, TimeInForce::Day | TimeInForce::Gtd) {
-                    return Err(RejectCode::UnknownTimeInForce);
-                }
+                let time_in_force = TimeInForce::try_from(request.time_in_force).map_err(|_| RejectCode::UnknownTimeInForce)?;
+                known_flags(request)?;
+                fits = shape.combine(request, order_type, time_in_force);
             }
-            if request.flags & !OrderFlag::POST_ONLY != 0 {
-                return Err(RejectCode::UnknownFlag);
+            Op::Replace => {
+                shape.side = Side::try_from(request.side).map_err(|_| RejectCode::UnknownSide)?;
+                known_flags(request)?;
+                let is_stop = request.stop_price != 0;
+                let post_only = request.flags & OrderFlag::POST_ONLY != 0;
+                shape.bits = terms::MAY_REST | if post_only { terms::POST_ONLY } else { 0 };
+                if is_stop {
+                    shape.bits |= terms::STOP | if request.price == 0 { terms::MARKET } else { 0 };
+                }
+                fits = request.flags & !OrderFlag::POST_ONLY == 0 && !(is_stop && post_only);
             }
-            shape.post_only = request.flags & OrderFlag::POST_ONLY != 0;
+            Op::CancelAll => {
+                known_flags(request)?;
+                fits = request.flags & !OrderFlag::THIS_LANE == 0;
+            }
+            Op::Cancel | Op::Reduce | Op::TakeOver => {}
         }
-        let later = (request.stop_price, request.expires_ns, request.display_quantity) != (0, 0, 0);
-        if request.reserved != [0; 4] || later {
+        if request.reserved != [0; 4] {
             return Err(RejectCode::ReservedNotZero);
         }
-        let rests = shape.time_in_force == TimeInForce::Gtc;
-        if (shape.is_market && (rests || shape.post_only || request.price != 0)) || (shape.post_only && !rests) {
-            return Err(RejectCode::BadCombination);
-        }
-        Ok(shape)
+        if fits { Ok(shape) } else { Err(RejectCode::BadCombination) }
     }
 }
 
+#[inline(always)]
+fn known_flags(request: &OrderRequest) -> Result<(), RejectCode> {
+    if request.flags & !OrderFlag::ALL == 0 { Ok(()) } else { Err(RejectCode::UnknownFlag) }
+}
+
 impl Shape {
+    /// Sets the bits of a NEW. Says whether its fields fit together.
     #[inline(always)]
-    fn terms(&self, request: &OrderRequest, book: &Book) -> Result<Terms, RejectCode> {
-        let &Self { side, is_market, post_only, time_in_force, .. } = self;
-        let quantity = quantity(request, book)?;
-        let price = if is_market { 0 } else { price(request, book)? };
-        Ok(Terms { side, is_market, post_only, time_in_force, quantity, price })
+    fn combine(&mut self, request: &OrderRequest, order_type: OrderType, time_in_force: TimeInForce) -> bool {
+        let rests = !matches!(time_in_force, TimeInForce::Ioc | TimeInForce::Fok);
+        let post_only = request.flags & OrderFlag::POST_ONLY != 0;
+        let is_market = order_type == OrderType::Market;
+        self.bits = if is_market { terms::MARKET } else { 0 }
+            | if post_only { terms::POST_ONLY } else { 0 }
+            | if time_in_force == TimeInForce::Fok { terms::FOK } else { 0 }
+            | if rests { terms::MAY_REST } else { 0 };
+        let plain = matches!(order_type, OrderType::Limit | OrderType::Market)
+            && !matches!(time_in_force, TimeInForce::Day | TimeInForce::Gtd)
+            && request.flags & !OrderFlag::POST_ONLY == 0
+            && (request.stop_price as u64 | request.expires_ns | u64::from(request.display_quantity)) == 0;
+        let fits = !((is_market && (rests || post_only || request.price != 0)) || (post_only && !rests));
+        fits && (plain || self.combine_special(request, order_type, time_in_force))
     }
+
+    #[cold]
+    fn combine_special(&mut self, request: &OrderRequest, order_type: OrderType, time_in_force: TimeInForce) -> bool {
+        let set = |bit, is| if is { bit } else { 0 };
+        let is_stop = matches!(order_type, OrderType::Stop | OrderType::StopLimit);
+        let rare = request.display_quantity != 0 || time_in_force == TimeInForce::Gtd;
+        self.bits |= set(terms::REDUCE_ONLY, request.flags & OrderFlag::REDUCE_ONLY != 0)
+            | set(terms::STOP, is_stop)
+            | set(terms::MARKET, order_type == OrderType::Stop)
+            | set(terms::DAY, time_in_force == TimeInForce::Day)
+            | set(terms::RARE, rare);
+        let rests = self.bits & terms::MAY_REST != 0;
+        request.flags & OrderFlag::THIS_LANE == 0
+            && (request.expires_ns != 0) == (time_in_force == TimeInForce::Gtd)
+            && (request.display_quantity == 0 || (order_type == OrderType::Limit && rests))
+            && (is_stop || request.stop_price == 0)
+            && (!is_stop || (rests && self.bits & terms::POST_ONLY == 0))
+            && (order_type != OrderType::Stop || request.price == 0)
+    }
+
+    #[inline(always)]
+    fn terms(&self, request: &OrderRequest, book: &Book, now_ns: u64) -> Result<Terms, RejectCode> {
+        let &Self { side, bits, .. } = self;
+        let quantity = quantity(request, book)?;
+        let mut price = if bits & terms::MARKET != 0 { 0 } else { price(request, book)? };
+        if bits & (terms::STOP | terms::RARE) != 0 {
+            price = special(request, book, bits, now_ns)?.unwrap_or(price);
+        }
+        Ok(Terms { side, bits, quantity, price })
+    }
+}
+
+/// Checks the numbers that only stops, icebergs and GTD orders have. A STOP stands at its stop price.
+#[cold]
+fn special(request: &OrderRequest, book: &Book, bits: u8, now_ns: u64) -> Result<Option<i64>, RejectCode> {
+    let stop_price = request.stop_price;
+    if bits & terms::STOP != 0 && (!(1..=ORDER_PRICE_MAX).contains(&stop_price) || !(stop_price as u64).is_multiple_of(book.tick)) {
+        return Err(RejectCode::BadStopPrice);
+    }
+    let display = request.display_quantity;
+    if bits & terms::RARE != 0 {
+        if !display.is_multiple_of(book.lot) || i64::from(display) > request.quantity || too_many_parts(request.quantity, display) {
+            return Err(RejectCode::BadDisplayQuantity);
+        }
+        if request.expires_ns != 0 && request.expires_ns <= now_ns {
+            return Err(RejectCode::AlreadyExpired);
+        }
+    }
+    Ok((bits & terms::STOP != 0 && bits & terms::MARKET != 0).then_some(stop_price))
+}
+
+/// Whether an iceberg that shows `display` at a time would show its quantity in too many parts.
+pub(super) fn too_many_parts(quantity: i64, display: u32) -> bool {
+    display != 0 && quantity > i64::from(display) * i64::from(ICEBERG_PARTS_MAX)
 }
 
 #[inline(always)]

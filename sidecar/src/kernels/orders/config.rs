@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use ringlane_layout::limits::{ORDER_PRICE_MAX, ORDER_QUANTITY_MAX, PRICE_DECIMALS_MAX, SYMBOLS_MAX};
-use ringlane_layout::orders::Instrument;
+use ringlane_layout::limits::{ACCOUNT_MAX, ORDER_PRICE_MAX, ORDER_QUANTITY_MAX, PRICE_DECIMALS_MAX, SYMBOLS_MAX};
+use ringlane_layout::orders::{AccountLimits, Instrument};
 
 /// Why a configuration record was refused. Nothing changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,16 @@ pub enum ConfigError {
         /// First account of the record.
         first: u32,
     },
+    /// The self-trade number has no meaning.
+    BadSelfTrade {
+        /// First account of the record.
+        first: u32,
+    },
+    /// Limits in a symbol name a group, or a symbol that does not exist.
+    BadSymbolLimits {
+        /// The symbol of the record.
+        symbol: u32,
+    },
     /// There are too many different limits.
     TooManyLimits,
     /// Reserved bytes of the record are not zero.
@@ -84,10 +94,19 @@ impl fmt::Display for ConfigError {
             }
             Self::TooManyDecimals { symbol } => write!(f, "symbol {symbol}: a price has at most {PRICE_DECIMALS_MAX} decimals"),
             Self::AccountRange { first, last } => {
-                let max = ringlane_layout::limits::ACCOUNT_MAX;
-                write!(f, "accounts {first} to {last}: a range begins at 1 or later, ends not before it begins, and at {max} at the latest")
+                write!(
+                    f,
+                    "accounts {first} to {last}: a range begins at 1 or later, ends not before it begins, and at {ACCOUNT_MAX} at the latest"
+                )
             }
             Self::NegativeLimit { first } => write!(f, "accounts from {first}: a limit cannot be negative; 0 means no limit"),
+            Self::BadSelfTrade { first } => write!(f, "accounts from {first}: the self-trade number must be from 0 to 3"),
+            Self::BadSymbolLimits { symbol } => {
+                write!(
+                    f,
+                    "limits in symbol {symbol}: the symbol must exist, and group and self-trade choice belong to limits without a symbol"
+                )
+            }
             Self::TooManyLimits => write!(f, "there are too many different account limits"),
             Self::ReservedNotZero => write!(f, "reserved bytes of the record are not zero"),
         }
@@ -122,8 +141,20 @@ pub(super) fn check_instrument(record: &Instrument, expected: u32) -> Result<(),
     if record.price_decimals > PRICE_DECIMALS_MAX {
         return Err(ConfigError::TooManyDecimals { symbol });
     }
-    if record.reserved != [0; 4] {
+    if record.reserved != [0; 4] || record.live > 1 {
         return Err(ConfigError::ReservedNotZero);
+    }
+    Ok(())
+}
+
+/// Checks the accounts and the symbol that a limits record names, where there are `symbols` symbols.
+pub(super) fn check_range(record: &AccountLimits, symbols: u32) -> Result<(), ConfigError> {
+    let (first, last, symbol) = (record.account_first, record.account_last, record.symbol);
+    if first == 0 || first > last || last > ACCOUNT_MAX {
+        return Err(ConfigError::AccountRange { first, last });
+    }
+    if symbol != 0 && (symbol > symbols || record.group != 0 || record.self_trade != 0) {
+        return Err(ConfigError::BadSymbolLimits { symbol });
     }
     Ok(())
 }

@@ -9,14 +9,40 @@
 //!   stands in its result; each fill is a `FILL` event to the lane that owns the maker's order, the taker's own lane too.
 //! - `NEW` that is IOC or market and finds nothing is accepted: `CANCELLED`, filled 0. FOK trades in full or is rejected.
 //! - `REDUCE` keeps the order's priority; taking off all that is open cancels it.
-//! - `REPLACE` keeps both ids and the owner lane. Priority survives only if the price stays and the quantity does not
-//!   grow; else the order leaves, trades what crosses, and rests behind the others of its price. Its result tells of this
-//!   request's fills only.
+//! - `REPLACE` keeps both ids, the owner lane, time in force, display quantity and reduce-only. Priority survives only if the
+//!   price stays and the quantity does not grow; else the order leaves, trades what crosses, and rests behind the others of
+//!   its price. Its result tells of this request's fills only.
 //! - `TAKE_OVER` answers `RESTING` with order id 0, and the number of orders that it took over in `fill_count`.
+//! - `CANCEL_ALL` answers `CANCELLED` with order id 0 and the number of orders in `fill_count`; every owner is told, its own lane
+//!   too (`MASS_CANCEL`).
 //! - `CANCEL`, `REDUCE` and `REPLACE` by another lane than the owner give the owner a `CANCEL` event of reason `OTHER_LANE`,
 //!   behind the request's fills: `quantity` is what was cancelled or taken off (for `REPLACE`, all that was open before),
 //!   `price` and `remaining_quantity` tell how the order stands now.
-//! - Events of a request are numbered k = 0, 1, ... over all lanes. An order whose owner lane is 0 emits none, but uses its k.
+//! - Events of a request are numbered k = 0, 1, ... over all lanes. An order whose owner lane is 0 emits none, but uses its k;
+//!   so does a `REPLACE` in a book where stops follow.
+//! - What ends together (mass cancel, administrator, expiry) ends in the order of entry.
+//!
+//! # What the types mean
+//! - A *stop* triggers when a trade happens at its stop price or beyond. One that the last trade would have triggered does not
+//!   wait: it enters as what it is. Those that a request's trades trigger follow when it is done, in the order of entry, and
+//!   those that they trigger behind them. Each is told `TRIGGERED`, then `TAKER_FILL` for each trade, then perhaps `CANCEL`
+//!   (`IMMEDIATE`: nothing left to trade with). Risk is not asked again: what a stop may do was counted while it waited.
+//! - An *iceberg* shows `display_quantity` at most. When what it shows is traded away, it shows anew behind the others of its
+//!   price, and the taker goes on with the next. `REDUCE` and a `REPLACE` that keeps priority take from what is hidden first.
+//! - *Reduce-only* is asked at entry (`NOT_REDUCING`), when a stop triggers (what would do more is cancelled), and when a resting
+//!   order is about to trade: it trades at most what brings the position to zero, and is cancelled when the position leaves it
+//!   nothing. While nobody trades with it, it stays. A fill-or-kill order does not count on it.
+//! - *DAY* and *GTD* orders end by time records only (`advance`); a symbol's halt does not keep them.
+//! - *Self-trade prevention* is the choice of the arriving order's account. Each prevented trade is a `TRADE_PREVENTED` event to
+//!   the owner of the resting order, and the result of an order that was cancelled for it says `SELF_TRADE`. A fill-or-kill
+//!   order that would meet its own group before it is full is `NOT_FILLABLE`, unless `CANCEL_OLDEST` clears its way.
+//! - A *halted* symbol takes no `NEW` and no `REPLACE`. Auctions are not part of this kernel: a halt ends as it began.
+//!
+//! # What the limits mean
+//! Limits of an account hold in each symbol (size, notional, collar, position) or over all of them (exposure, open orders,
+//! rate); limits in a symbol hold beside them, in that symbol. Waiting stops count as open. Exposure is the worst case of one
+//! side: all of its open orders filled at their limit or stop prices. A triggered stop, a fill and an expiry are never refused
+//! for a limit.
 //!
 //! # Example
 //! ```
@@ -52,24 +78,32 @@
 
 use std::collections::BTreeSet;
 
-use ringlane_layout::orders::{AccountLimits, Instrument, OrderEvent, OrderRequest, OrderResult, RejectCode};
+use ringlane_layout::orders::{CancelReason, OrderEvent, OrderRequest, OrderResult, OrderState, RejectCode};
 
 mod accounts;
+mod administration;
 mod ahead;
+mod attributes;
 mod book;
 mod check;
 mod config;
+mod desk;
+mod endings;
 mod index;
 mod lanes;
 mod levels;
+mod limits;
 mod matching;
 mod ops;
 mod risk;
 mod side;
 mod slab;
 mod snapshot;
+mod special;
 mod state;
+mod stops;
 mod store;
+mod tallies;
 
 pub use config::ConfigError;
 pub use snapshot::{CopySize, Frozen};
@@ -77,8 +111,10 @@ pub use snapshot::{CopySize, Frozen};
 use accounts::Accounts;
 use book::Book;
 use check::{Action, Checked, Rules, check};
+use desk::{Desk, Entry};
+use endings::Selection;
 use lanes::{Grant, Lanes};
-use ops::{Answer, Entry};
+use ops::Answer;
 use store::Store;
 
 /// Requests that are checked, and whose lines are fetched, before the first of them is matched.
@@ -158,28 +194,6 @@ impl OrderKernel {
         self.store.resting_orders_max as u64
     }
 
-    /// Adds the next symbol.
-    ///
-    /// # Errors
-    /// When the record is wrong or out of turn; nothing has changed then.
-    pub fn add_instrument(&mut self, instrument: &Instrument) -> Result<(), ConfigError> {
-        config::check_instrument(instrument, self.books.len() as u32 + 1)?;
-        if !self.names.insert(instrument.name) {
-            return Err(ConfigError::DuplicateName { symbol: instrument.symbol });
-        }
-        self.books.push(Book::new(instrument));
-        Ok(())
-    }
-
-    /// Makes a range of accounts exist with these limits; a later record wins. Resting orders stay even where they pass a
-    /// lower limit; what comes after is checked against it.
-    ///
-    /// # Errors
-    /// When the record is wrong; nothing has changed then.
-    pub fn set_accounts(&mut self, limits: &AccountLimits) -> Result<(), ConfigError> {
-        self.accounts.set(limits)
-    }
-
     /// Opens `lane` for the accounts `account_first..=account_last`, or changes the grant of an open one. Lane 0 is nobody
     /// and stays closed.
     pub fn open_lane(&mut self, lane: u32, account_first: u32, account_last: u32) {
@@ -239,7 +253,7 @@ impl OrderKernel {
         let mut window = [Err(RejectCode::UnknownOp); WINDOW];
         for (requests, results) in requests.chunks(WINDOW).zip(results.chunks_mut(WINDOW)) {
             let window = &mut window[..requests.len()];
-            let rules = Rules { books: &self.books, accounts: &self.accounts, grant };
+            let rules = Rules { books: &self.books, accounts: &self.accounts, grant, now_ns: self.store.now_ns };
             for (checked, request) in window.iter_mut().zip(requests) {
                 *checked = check(request, &rules);
                 ahead::indices(&self.books, &self.store, checked);
@@ -253,7 +267,7 @@ impl OrderKernel {
             for ((request, result), checked) in requests.iter().zip(results).zip(window.iter()) {
                 let entry = Entry { sequence, lane };
                 let outcome = match checked {
-                    Ok(checked) => self.apply(entry, checked, out, &mut work),
+                    Ok(checked) => self.apply(entry, request, checked, out, &mut work),
                     Err(code) => Err(*code),
                 };
                 self.answer(entry, request, outcome, result);
@@ -266,29 +280,55 @@ impl OrderKernel {
 
     /// The stages that need a book: ids, risk, business rules, match, settle.
     #[inline(always)]
-    fn apply(&mut self, entry: Entry, checked: &Checked, out: &mut Vec<Outgoing>, work: &mut u64) -> Result<Answer, RejectCode> {
-        let store = &mut self.store;
+    fn apply(
+        &mut self,
+        entry: Entry,
+        request: &OrderRequest,
+        checked: &Checked,
+        out: &mut Vec<Outgoing>,
+        work: &mut u64,
+    ) -> Result<Answer, RejectCode> {
+        if let Action::CancelAll(this_lane) = checked.action {
+            return Ok(self.cancel_all(entry, request, this_lane, out, work));
+        }
         let Some(book) = self.books.get_mut(checked.book as usize) else {
             // Only a take-over of every symbol names no book.
-            return Ok(ops::take_over_all(store, entry, checked, work));
+            return Ok(ops::take_over_all(&mut self.store, entry.lane, checked, work));
         };
         let limits = self.accounts.limits(checked.class);
-        match &checked.action {
+        let mut desk = Desk { store: &mut self.store, accounts: &self.accounts, limits, entry, out, work };
+        let answer = match &checked.action {
             Action::New(terms) => {
-                let answer = ops::new(book, store, (entry, limits), (checked, terms), out, work)?;
-                self.counters.trades += u64::from(answer.fills.count);
+                let answer = ops::new(book, &mut desk, request, (checked, terms))?;
+                self.counters.trades += entered(book, &mut desk, checked.account, &answer);
                 self.accounts.accepted(checked.account, checked.client_order_id);
-                Ok(answer)
+                answer
             }
-            Action::Cancel => ops::cancel(book, store, entry, checked, out),
-            Action::Reduce(quantity) => ops::reduce(book, store, entry, (checked, *quantity), out),
+            Action::Cancel => ops::cancel(book, &mut desk, checked)?,
+            Action::Reduce(quantity) => ops::reduce(book, &mut desk, checked, *quantity)?,
             Action::Replace(terms) => {
-                let answer = ops::replace(book, store, (entry, limits), (checked, terms), out, work)?;
-                self.counters.trades += u64::from(answer.fills.count);
-                Ok(answer)
+                let answer = ops::replace(book, &mut desk, request, (checked, terms))?;
+                self.counters.trades += entered(book, &mut desk, checked.account, &answer);
+                answer
             }
-            Action::TakeOver => Ok(ops::take_over(book, store, entry, checked, work)),
-        }
+            _ => ops::take_over(book, &mut desk, checked),
+        };
+        Ok(answer)
+    }
+
+    /// CANCEL_ALL: ends every order that the request names and the lane may trade.
+    #[cold]
+    fn cancel_all(&mut self, entry: Entry, request: &OrderRequest, this_lane: bool, out: &mut Vec<Outgoing>, work: &mut u64) -> Answer {
+        let given = |number: u32| (number != 0).then_some(number);
+        let selection = Selection {
+            symbol: given(request.symbol),
+            account: given(request.account),
+            lane: this_lane.then_some(entry.lane),
+            grant: self.lanes.get(&entry.lane).copied().unwrap_or(Grant::NONE),
+        };
+        let count = self.end_selected(entry, &selection, CancelReason::MassCancel, out, work);
+        let fills = matching::Fills { count, ..matching::Fills::default() };
+        Answer { order_id: 0, fills, remaining: 0, state: OrderState::Cancelled }
     }
 
     /// Writes the answer in the request's own place.
@@ -304,6 +344,7 @@ impl OrderKernel {
                 result.remaining_quantity = remaining;
                 result.fill_count = fills.count;
                 result.state = state as u8;
+                result.reason = if fills.prevented { CancelReason::SelfTrade as u16 } else { 0 };
             }
             Err(code) => {
                 self.counters.rejected += 1;
@@ -318,4 +359,20 @@ impl OrderKernel {
     pub fn counters(&self) -> Counters {
         Counters { resting: self.store.orders.live() as u64, ..self.counters }
     }
+}
+
+/// What follows an accepted NEW or REPLACE: its rate is counted where a limit asks for it, and stops follow its trades. Returns
+/// the trades, its own and those of the stops.
+#[inline(always)]
+fn entered(book: &mut Book, desk: &mut Desk, account: u32, answer: &Answer) -> u64 {
+    if desk.limits.order_rate_max != u32::MAX || book.limited {
+        let store = &mut *desk.store;
+        let in_symbol = store.symbol_limits.find(book.symbol, account).map(|_| book.symbol);
+        store.tallies.accept(account, in_symbol, store.now_ns);
+    }
+    let mut trades = u64::from(answer.fills.count);
+    if trades != 0 && book.stops.is_some() {
+        trades += stops::follow(book, desk, answer.fills.first_price, answer.fills.k());
+    }
+    trades
 }

@@ -2,23 +2,18 @@
 //! a rejected request changes nothing.
 
 use ringlane_layout::limits::ORDER_QUANTITY_MAX;
-use ringlane_layout::orders::{CancelReason, EventKind, OrderEvent, OrderState, RejectCode, TimeInForce};
+use ringlane_layout::orders::{CancelReason, OrderRequest, OrderState, RejectCode};
 
-use super::Outgoing;
-use super::accounts::Limits;
-use super::book::{Book, slot};
-use super::check::{Checked, Terms};
-use super::matching::{Fills, crosses, trade};
-use super::risk::{business_rules, risk};
+use super::attributes::{DAY, RARE, REDUCE_ONLY, Rare, STOP, TALLIED};
+use super::book::Book;
+use super::check::{Checked, Terms, terms, too_many_parts};
+use super::desk::{Desk, Told};
+use super::matching::{Fills, Taker, crosses, trade};
+use super::risk::{Released, business_rules, risk};
 use super::slab::NIL;
+use super::special::show_more;
+use super::stops::unmark;
 use super::store::{Order, Store};
-
-/// Who asks, and under which number.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
-    pub(super) sequence: u64,
-    pub(super) lane: u32,
-}
 
 /// What an accepted request did to its order.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +25,7 @@ pub(super) struct Answer {
     pub(super) state: OrderState,
 }
 
-/// Work beyond the request itself is added to `work`.
+/// Work beyond the request itself is added to the desk's.
 type Outcome = Result<Answer, RejectCode>;
 
 #[inline(always)]
@@ -38,72 +33,129 @@ fn answer(order_id: u64, state: OrderState, remaining: u32, fills: Fills) -> Ans
     Answer { order_id, fills, remaining, state }
 }
 
-/// NEW: trades what crosses, then rests or ends.
+/// NEW: trades what crosses, then rests or ends; a stop may wait.
 #[inline]
-pub(super) fn new(
-    book: &mut Book,
-    store: &mut Store,
-    (entry, limits): (Entry, &Limits),
-    (checked, terms): (&Checked, &Terms),
-    out: &mut Vec<Outgoing>,
-    work: &mut u64,
-) -> Outcome {
+pub(super) fn new(book: &mut Book, desk: &mut Desk, request: &OrderRequest, (checked, terms): (&Checked, &Terms)) -> Outcome {
     let account = checked.account;
-    let found = book.holding(store, account, checked.hint);
+    let found = book.holding(desk.store, account, checked.hint);
     // An account without open quantity in the symbol has no live order, so no id can be taken.
-    if found != NIL && store.holdings.get(found).open != [0, 0] && book.order(store, account, checked.client_order_id, NIL) != NIL {
+    if found != NIL && desk.store.holdings.get(found).open != [0, 0] && book.order(desk.store, account, checked.client_order_id, NIL) != NIL
+    {
         return Err(RejectCode::DuplicateOrderId);
     }
-    risk(book, store, limits, terms, found, 0)?;
-    let may_rest = terms.time_in_force == TimeInForce::Gtc;
-    if !store.has_room(may_rest, found) {
+    risk(book, desk, checked, terms, found, Released::default())?;
+    let may_rest = terms.is(terms::MAY_REST);
+    if !desk.store.has_room(may_rest, found) || (terms.is(terms::STOP) && !book.has_room_for_stop()) {
         return Err(RejectCode::BookFull);
     }
-    let (verdict, touched) = business_rules(book, store, terms);
-    *work += touched;
-    verdict?;
-
-    let trades = crosses(book, terms);
-    if !trades && !may_rest {
-        return Ok(answer(entry.sequence, OrderState::Cancelled, 0, Fills::default()));
+    business_rules(book, desk, account, terms, found)?;
+    if terms.is(terms::STOP) {
+        if !book.triggers(terms.side, request.stop_price) {
+            return Ok(wait(book, desk, request, (checked, terms), found));
+        }
+        return enter(book, desk, request, (checked, &triggered(*terms)), found);
     }
-    let holding = book.holding_or_new(store, found, account);
-    let fills = if trades { trade(book, store, terms, holding, entry.sequence, out) } else { Fills::default() };
-    *work += u64::from(fills.count);
-    let left = terms.quantity - fills.quantity;
-    let state = match (left, may_rest) {
-        (0, _) => OrderState::Filled,
-        (_, false) => OrderState::Cancelled,
-        (_, true) => OrderState::Resting,
-    };
-    let remaining = if state == OrderState::Resting { left } else { 0 };
-    if remaining != 0 {
-        let order = Order {
-            word: Order::pack(terms.side, terms.price, remaining),
-            order_id: entry.sequence,
-            client_order_id: checked.client_order_id,
-            account,
-            position: holding,
-            lane: entry.lane,
-            filled: fills.quantity,
-            next: NIL,
-            previous: NIL,
-        };
-        let at = store.orders.insert(order);
-        store.count_owned(entry.lane);
-        rest(book, store, at);
-        book.index_order(store, at);
-    }
-    Ok(answer(entry.sequence, state, remaining, fills))
+    enter(book, desk, request, (checked, terms), found)
 }
 
-/// Links an order with its terms set behind its price's others, and counts its open quantity.
-#[inline]
-fn rest(book: &mut Book, store: &mut Store, at: u32) {
-    let order = store.orders.get(at);
-    let side = slot(order.side());
-    store.holdings.get_mut(order.position).open[side] += u64::from(order.open());
-    book.sides[side].link(&mut store.orders, at);
+/// What a triggered stop is: a market order, or a limit order that may rest.
+fn triggered(mut terms: Terms) -> Terms {
+    let gone = if terms.is(terms::MARKET) { terms::STOP | terms::MAY_REST | terms::DAY } else { terms::STOP };
+    terms.bits &= !gone;
+    terms
+}
+
+/// Nothing rejects the order any more: it trades, rests or ends.
+#[inline(always)]
+fn enter(book: &mut Book, desk: &mut Desk, request: &OrderRequest, (checked, terms): (&Checked, &Terms), found: u32) -> Outcome {
+    let sequence = desk.entry.sequence;
+    let may_rest = terms.is(terms::MAY_REST);
+    let trades = crosses(book, terms);
+    if !trades && !may_rest {
+        return Ok(answer(sequence, OrderState::Cancelled, 0, Fills::default()));
+    }
+    let account = checked.account;
+    let holding = book.holding_or_new(desk.store, found, account);
+    let mut fills = Fills::default();
+    if trades {
+        fills = trade::<false>(book, desk, &Taker { terms, account, holding, first_k: 0, stop: None });
+        *desk.work += u64::from(fills.k());
+    }
+    let left = terms.quantity - fills.quantity;
+    let state = match left {
+        0 => OrderState::Filled,
+        _ if !may_rest || fills.prevented => OrderState::Cancelled,
+        _ => OrderState::Resting,
+    };
+    if state != OrderState::Resting {
+        return Ok(answer(sequence, state, 0, fills));
+    }
+    let at = insert(book, desk, request, (checked, terms), (holding, left, fills.quantity));
+    book.rest(desk.store, at);
+    book.index_order(desk.store, at);
+    Ok(answer(sequence, OrderState::Resting, left, fills))
+}
+
+/// Makes the order's entry, neither linked nor indexed.
+#[inline(always)]
+fn insert(
+    book: &Book,
+    desk: &mut Desk,
+    request: &OrderRequest,
+    (checked, terms): (&Checked, &Terms),
+    (holding, open, filled): (u32, u32, u32),
+) -> u32 {
+    let order = Order {
+        word: Order::pack(terms.side, terms.price, open),
+        order_id: desk.entry.sequence,
+        client_order_id: checked.client_order_id,
+        account: checked.account,
+        position: holding,
+        lane: desk.entry.lane,
+        filled_bits: filled,
+        next: NIL,
+        previous: NIL,
+    };
+    let at = desk.store.orders.insert(order);
+    desk.store.count_owned(desk.entry.lane);
+    if terms.is(terms::SPECIAL) || desk.limits.tallied || book.limited {
+        note(book, desk, request, terms, at);
+    }
+    at
+}
+
+/// Notes what few orders have.
+#[cold]
+#[inline(never)]
+fn note(book: &Book, desk: &mut Desk, request: &OrderRequest, terms: &Terms, at: u32) {
+    let store = &mut *desk.store;
+    let tallied = desk.limits.tallied || store.symbol_limits.find(book.symbol, store.orders.get(at).account).is_some();
+    let bit = |bit, is| if is { bit } else { 0 };
+    let order = store.orders.get_mut(at);
+    order.filled_bits |= bit(DAY, terms.is(terms::DAY)) | bit(REDUCE_ONLY, terms.is(terms::REDUCE_ONLY)) | bit(TALLIED, tallied);
+    store.attributes.day_orders += u64::from(order.has(DAY));
+    let waits = terms.is(terms::STOP);
+    // A GTD stop's expiry stands in the request too, though its terms are those of the order that it became.
+    let rare = Rare {
+        hidden: 0,
+        display: request.display_quantity,
+        expires_ns: request.expires_ns,
+        stop_price: if waits { request.stop_price } else { 0 },
+        is_market: waits && terms.is(terms::MARKET),
+    };
+    store.set_rare(at, rare);
+    if rare.display != 0 {
+        show_more(store, at);
+    }
+}
+
+/// Lets a new stop wait.
+fn wait(book: &mut Book, desk: &mut Desk, request: &OrderRequest, (checked, terms): (&Checked, &Terms), found: u32) -> Answer {
+    let holding = book.holding_or_new(desk.store, found, checked.account);
+    let at = insert(book, desk, request, (checked, terms), (holding, terms.quantity, 0));
+    book.wait(desk.store, at);
+    book.index_order(desk.store, at);
+    answer(desk.entry.sequence, OrderState::Waiting, terms.quantity, Fills::default())
 }
 
 /// The live order that a request names.
@@ -115,139 +167,169 @@ fn named(book: &Book, store: &Store, checked: &Checked) -> Result<u32, RejectCod
     }
 }
 
-/// Tells the order's owner lane that another lane took `quantity` off it. Lane 0 is nobody.
+/// Tells the order's owner lane that another lane took `quantity` off it.
 #[inline]
-fn tell_owner(entry: Entry, order: &Order, symbol: u32, (k, quantity, remaining): (u32, u32, u32), out: &mut Vec<Outgoing>) {
-    if order.lane == entry.lane || order.lane == 0 {
-        return;
+fn tell_owner(desk: &mut Desk, at: u32, symbol: u32, (k, quantity, remaining): (u32, u32, u32)) {
+    if desk.store.orders.get(at).lane != desk.entry.lane {
+        desk.tell(at, symbol, k, &Told::cancel(CancelReason::OtherLane, quantity, remaining));
     }
-    let event = OrderEvent {
-        number: 0,
-        sequence: entry.sequence,
-        order_id: order.order_id,
-        client_order_id: order.client_order_id,
-        price: order.price(),
-        quantity,
-        remaining_quantity: remaining,
-        kind: EventKind::Cancel as u8,
-        side: order.side() as u8,
-        reason: CancelReason::OtherLane as u16,
-        k,
-        symbol,
-        account: order.account,
-    };
-    out.push(Outgoing { lane: order.lane, event });
 }
 
 /// CANCEL: takes the order out.
 #[inline]
-pub(super) fn cancel(book: &mut Book, store: &mut Store, entry: Entry, checked: &Checked, out: &mut Vec<Outgoing>) -> Outcome {
-    let at = named(book, store, checked)?;
-    Ok(cancel_at(book, store, entry, at, out))
+pub(super) fn cancel(book: &mut Book, desk: &mut Desk, checked: &Checked) -> Outcome {
+    let at = named(book, desk.store, checked)?;
+    Ok(cancel_at(book, desk, at))
 }
 
 #[inline]
-fn cancel_at(book: &mut Book, store: &mut Store, entry: Entry, at: u32, out: &mut Vec<Outgoing>) -> Answer {
-    let order = store.orders.get(at);
-    let order_id = order.order_id;
-    tell_owner(entry, order, book.symbol, (0, order.open(), 0), out);
-    book.cancel(store, at);
+fn cancel_at(book: &mut Book, desk: &mut Desk, at: u32) -> Answer {
+    let order_id = desk.store.orders.get(at).order_id;
+    let total = desk.store.total(at);
+    tell_owner(desk, at, book.symbol, (0, total, 0));
+    book.cancel(desk.store, at);
     answer(order_id, OrderState::Cancelled, 0, Fills::default())
+}
+
+/// Where an order stands that is neither filled nor cancelled.
+fn standing(store: &Store, at: u32) -> OrderState {
+    if store.orders.get(at).has(STOP) { OrderState::Waiting } else { OrderState::Resting }
 }
 
 /// REDUCE: takes quantity off in place; taking off all is a cancel.
 #[inline]
-pub(super) fn reduce(
-    book: &mut Book,
-    store: &mut Store,
-    entry: Entry,
-    (checked, quantity): (&Checked, u32),
-    out: &mut Vec<Outgoing>,
-) -> Outcome {
-    let at = named(book, store, checked)?;
-    let order = store.orders.get_mut(at);
-    let open = order.open();
+pub(super) fn reduce(book: &mut Book, desk: &mut Desk, checked: &Checked, quantity: u32) -> Outcome {
+    let at = named(book, desk.store, checked)?;
+    let open = desk.store.total(at);
     if quantity > open {
         return Err(RejectCode::OverReduction);
     }
     if quantity == open {
-        return Ok(cancel_at(book, store, entry, at, out));
+        return Ok(cancel_at(book, desk, at));
     }
-    order.take_off(quantity);
-    store.holdings.get_mut(order.position).open[slot(order.side())] -= u64::from(quantity);
+    desk.store.take_off(at, quantity);
     let remaining = open - quantity;
-    tell_owner(entry, order, book.symbol, (0, quantity, remaining), out);
-    Ok(answer(order.order_id, OrderState::Resting, remaining, Fills::default()))
+    tell_owner(desk, at, book.symbol, (0, quantity, remaining));
+    Ok(answer(desk.store.orders.get(at).order_id, standing(desk.store, at), remaining, Fills::default()))
 }
 
 /// REPLACE: sets price and open quantity. In place if the order keeps its priority; else it leaves and enters again.
 #[inline]
-pub(super) fn replace(
-    book: &mut Book,
-    store: &mut Store,
-    (entry, limits): (Entry, &Limits),
-    (checked, terms): (&Checked, &Terms),
-    out: &mut Vec<Outgoing>,
-    work: &mut u64,
-) -> Outcome {
-    let at = named(book, store, checked)?;
-    let order = store.orders.get(at);
-    let (open, holding, order_id) = (order.open(), order.position, order.order_id);
+pub(super) fn replace(book: &mut Book, desk: &mut Desk, request: &OrderRequest, (checked, terms): (&Checked, &Terms)) -> Outcome {
+    let at = named(book, desk.store, checked)?;
+    let open = desk.store.total(at);
+    let order = desk.store.orders.get(at);
+    let (holding, order_id, waits) = (order.position, order.order_id, order.has(STOP));
     if order.side() != terms.side {
         return Err(RejectCode::SideMismatch);
     }
-    if i64::from(order.filled) + i64::from(terms.quantity) > ORDER_QUANTITY_MAX {
+    if waits != terms.is(terms::STOP) || (waits && desk.store.rare(at).is_market != terms.is(terms::MARKET)) {
+        return Err(RejectCode::TypeMismatch);
+    }
+    if i64::from(order.filled()) + i64::from(terms.quantity) > ORDER_QUANTITY_MAX {
         return Err(RejectCode::QuantityTooLarge);
     }
-    let keeps_priority = terms.price == order.price() && terms.quantity <= open;
-    risk(book, store, limits, terms, holding, open)?;
-    business_rules(book, store, terms).0?;
+    if order.has(RARE) && too_many_parts(terms.quantity.into(), desk.store.rare(at).display) {
+        return Err(RejectCode::BadDisplayQuantity);
+    }
+    let keeps_priority = !waits && terms.price == order.price() && terms.quantity <= open;
+    let released = Released { is_replace: true, open, notional: order.price() as u128 * u128::from(open) };
+    let mut terms = *terms;
+    if order.has(REDUCE_ONLY) {
+        terms.bits |= terms::REDUCE_ONLY;
+    }
+    risk(book, desk, checked, &terms, holding, released)?;
+    business_rules(book, desk, checked.account, &terms, holding)?;
 
     if keeps_priority {
-        let order = store.orders.get_mut(at);
-        order.take_off(open - terms.quantity);
-        store.holdings.get_mut(holding).open[slot(terms.side)] -= u64::from(open - terms.quantity);
-        tell_owner(entry, order, book.symbol, (0, open, terms.quantity), out);
-        return Ok(answer(order_id, OrderState::Resting, terms.quantity, Fills::default()));
+        if terms.quantity != open {
+            desk.store.take_off(at, open - terms.quantity);
+        }
+        tell_owner(desk, at, book.symbol, (0, open, terms.quantity));
+        return Ok(answer(order_id, OrderState::Resting, terms.quantity, Fills { other_events: 1, ..Fills::default() }));
     }
-    let side = slot(terms.side);
-    store.holdings.get_mut(holding).open[side] -= u64::from(open);
-    book.sides[side].unlink(&mut store.orders, at);
-    let fills = trade(book, store, terms, holding, entry.sequence, out);
-    *work += u64::from(fills.count);
-    let remaining = terms.quantity - fills.quantity;
-    let order = store.orders.get_mut(at);
-    order.filled += fills.quantity;
+    book.leave(desk.store, at);
+    if waits && !book.triggers(terms.side, request.stop_price) {
+        let rare = Rare { stop_price: request.stop_price, ..desk.store.rare(at) };
+        desk.store.set_rare(at, rare);
+        desk.store.orders.get_mut(at).word = Order::pack(terms.side, terms.price, terms.quantity);
+        book.wait(desk.store, at);
+        tell_owner(desk, at, book.symbol, (0, open, terms.quantity));
+        return Ok(answer(order_id, OrderState::Waiting, terms.quantity, Fills::default()));
+    }
+    if waits {
+        unmark(desk.store, at);
+        terms = triggered(terms);
+    }
+    let taker = Taker { terms: &terms, account: checked.account, holding, first_k: 0, stop: None };
+    let mut fills = trade::<false>(book, desk, &taker);
+    *desk.work += u64::from(fills.k());
+    let left = terms.quantity - fills.quantity;
+    let state = match left {
+        0 => OrderState::Filled,
+        _ if fills.prevented || terms.is(terms::MARKET) => OrderState::Cancelled,
+        _ => OrderState::Resting,
+    };
+    let remaining = if state == OrderState::Resting { left } else { 0 };
+    let order = desk.store.orders.get_mut(at);
+    order.filled_bits += fills.quantity;
     order.word = Order::pack(terms.side, terms.price, remaining);
-    tell_owner(entry, order, book.symbol, (fills.count, open, remaining), out);
-    if remaining == 0 {
-        book.drop_order(store, at);
-        return Ok(answer(order_id, OrderState::Filled, 0, fills));
+    tell_replaced(desk, at, book.symbol, (fills.k(), open, remaining), terms.is(terms::MARKET));
+    // The owner's event has its k, whether or not anybody is told.
+    fills.other_events += 1;
+    if state == OrderState::Resting {
+        hide(desk.store, at);
+        book.rest(desk.store, at);
+    } else {
+        book.drop_order(desk.store, at);
     }
-    rest(book, store, at);
-    Ok(answer(order_id, OrderState::Resting, remaining, fills))
+    Ok(answer(order_id, state, remaining, fills))
+}
+
+/// As `tell_owner`; what was a STOP has no price.
+fn tell_replaced(desk: &mut Desk, at: u32, symbol: u32, (k, quantity, remaining): (u32, u32, u32), is_market: bool) {
+    if desk.store.orders.get(at).lane != desk.entry.lane {
+        let told = Told { price: is_market.then_some(0), ..Told::cancel(CancelReason::OtherLane, quantity, remaining) };
+        desk.tell(at, symbol, k, &told);
+    }
+}
+
+/// An iceberg whose whole open quantity was set shows no more of it than it may.
+#[inline]
+fn hide(store: &mut Store, at: u32) {
+    let mut rare = store.rare(at);
+    if rare.display != 0 {
+        rare.hidden = 0;
+        store.set_rare(at, rare);
+        show_more(store, at);
+    }
 }
 
 /// TAKE_OVER in one book: the account's orders that nobody owns get this lane.
-pub(super) fn take_over(book: &Book, store: &mut Store, entry: Entry, checked: &Checked, work: &mut u64) -> Answer {
+pub(super) fn take_over(book: &Book, desk: &mut Desk, checked: &Checked) -> Answer {
     let (mut taken, mut seen) = (0, 0);
+    let (store, lane) = (&mut *desk.store, desk.entry.lane);
     if store.orphans > 0 {
         for side in &book.sides {
             let mut at = side.head();
             while at != NIL && seen < store.orphans {
                 let order = store.orders.get_mut(at);
                 seen += u64::from(order.lane == 0);
-                taken += u32::from(order.change_owner(checked.account, entry.lane));
+                taken += u32::from(order.change_owner(checked.account, lane));
                 at = order.next;
-                *work += 1;
+                *desk.work += 1;
             }
         }
+        for at in book.stops.iter().flat_map(|stops| stops.all()) {
+            taken += u32::from(store.orders.get_mut(at).change_owner(checked.account, lane));
+            *desk.work += 1;
+        }
     }
-    taken_over(store, entry.lane, taken)
+    taken_over(store, lane, taken)
 }
 
 /// TAKE_OVER in every book.
-pub(super) fn take_over_all(store: &mut Store, entry: Entry, checked: &Checked, work: &mut u64) -> Answer {
+pub(super) fn take_over_all(store: &mut Store, lane: u32, checked: &Checked, work: &mut u64) -> Answer {
     let (mut taken, mut seen) = (0, 0);
     for at in 0..store.orders.used() {
         if seen == store.orphans {
@@ -255,10 +337,10 @@ pub(super) fn take_over_all(store: &mut Store, entry: Entry, checked: &Checked, 
         }
         let order = store.orders.get_mut(at);
         seen += u64::from(order.is_live() && order.lane == 0);
-        taken += u32::from(order.change_owner(checked.account, entry.lane));
+        taken += u32::from(order.change_owner(checked.account, lane));
         *work += 1;
     }
-    taken_over(store, entry.lane, taken)
+    taken_over(store, lane, taken)
 }
 
 fn taken_over(store: &mut Store, lane: u32, taken: u32) -> Answer {

@@ -1,33 +1,88 @@
 //! Risk and business rules: what a well-formed order may not do now. Nothing changes here.
 
-use ringlane_layout::orders::{RejectCode, Side, TimeInForce};
+use ringlane_layout::orders::{RejectCode, Side};
 
-use super::accounts::Limits;
 use super::book::{Book, slot};
-use super::check::Terms;
+use super::check::{Checked, Terms, terms};
+use super::desk::Desk;
+use super::limits::Limits;
 use super::matching::{crosses, fillable};
 use super::slab::NIL;
-use super::store::Store;
+use super::tallies::Tally;
 
-/// Checks the limits of the account for an order of these terms. `holding` is its position or NIL; `released` is open
-/// quantity of the same side that the order replaces.
+/// What an order replaces: its open quantity and what that is worth.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Released {
+    pub(super) is_replace: bool,
+    pub(super) open: u32,
+    pub(super) notional: u128,
+}
+
+/// Checks the limits of the account for an order of these terms. `holding` is its position or NIL.
 #[inline]
-pub(super) fn risk(book: &Book, store: &Store, limits: &Limits, terms: &Terms, holding: u32, released: u32) -> Result<(), RejectCode> {
+pub(super) fn risk(book: &Book, desk: &Desk, checked: &Checked, terms: &Terms, holding: u32, released: Released) -> Result<(), RejectCode> {
+    let limits = desk.limits;
+    usual(book, desk, limits, terms, holding, released.open)?;
+    if limits.has_more || book.limited {
+        return more(book, desk, checked, terms, holding, released);
+    }
+    Ok(())
+}
+
+/// The limits that most accounts have.
+#[inline(always)]
+fn usual(book: &Book, desk: &Desk, limits: &Limits, terms: &Terms, holding: u32, released: u32) -> Result<(), RejectCode> {
     if i64::from(terms.quantity) > limits.order_quantity_max {
         return Err(RejectCode::OrderSizeLimit);
     }
-    if !terms.is_market && limits.price_collar_bps != 0 && outside_collar(terms.price, book.collar_price, limits.price_collar_bps) {
+    let collar_bps = limits.price_collar_bps;
+    if !terms.is(terms::MARKET) && collar_bps != 0 && outside_collar(terms.price, book.collar_price, collar_bps) {
         return Err(RejectCode::PriceCollar);
     }
     let (net, open) = match holding {
         NIL => (0, 0),
         at => {
-            let position = store.holdings.get(at);
+            let position = desk.store.holdings.get(at);
             (position.net, position.open[slot(terms.side)])
         }
     };
     if passes_position(net, open - u64::from(released), terms, limits.position_max) {
         return Err(RejectCode::PositionLimit);
+    }
+    Ok(())
+}
+
+/// The other limits of the account, then all of those that it has in this symbol alone.
+#[cold]
+#[inline(never)]
+fn more(book: &Book, desk: &Desk, checked: &Checked, terms: &Terms, holding: u32, released: Released) -> Result<(), RejectCode> {
+    let (store, account) = (&*desk.store, checked.account);
+    counted(book, desk, desk.limits, &store.tallies.of(account), terms, released)?;
+    if let Some(limits) = store.symbol_limits.find(book.symbol, account) {
+        usual(book, desk, limits, terms, holding, released.open)?;
+        counted(book, desk, limits, &store.tallies.within(book.symbol, account), terms, released)?;
+    }
+    Ok(())
+}
+
+/// Limits on what an order is worth, and on what the account has open and does.
+fn counted(book: &Book, desk: &Desk, limits: &Limits, tally: &Tally, terms: &Terms, released: Released) -> Result<(), RejectCode> {
+    let price = if terms.price == 0 { book.collar_price } else { terms.price };
+    let notional = price as u128 * u128::from(terms.quantity);
+    if notional > limits.order_notional_max as u128 {
+        return Err(RejectCode::NotionalLimit);
+    }
+    if terms.is(terms::MAY_REST) {
+        let open = tally.notional[slot(terms.side)];
+        if limits.exposure_max != i64::MAX && open - released.notional + notional > limits.exposure_max as u128 {
+            return Err(RejectCode::ExposureLimit);
+        }
+        if !released.is_replace && tally.open_orders >= limits.open_orders_max {
+            return Err(RejectCode::OpenOrdersLimit);
+        }
+    }
+    if tally.rate(desk.store.now_ns) >= limits.order_rate_max {
+        return Err(RejectCode::OrderRate);
     }
     Ok(())
 }
@@ -51,15 +106,25 @@ fn passes_position(net: i64, open: u64, terms: &Terms, position_max: i64) -> boo
     }
 }
 
-/// Checks the rules of the order's own flags against the book. Returns how many resting orders were looked at.
+/// Checks the rules of the book and of the order's own flags.
 #[inline]
-pub(super) fn business_rules(book: &Book, store: &Store, terms: &Terms) -> (Result<(), RejectCode>, u64) {
-    if terms.post_only && crosses(book, terms) {
-        return (Err(RejectCode::WouldCross), 0);
+pub(super) fn business_rules(book: &Book, desk: &mut Desk, account: u32, terms: &Terms, holding: u32) -> Result<(), RejectCode> {
+    if book.halted {
+        return Err(RejectCode::SymbolHalted);
     }
-    if terms.time_in_force == TimeInForce::Fok {
-        let (fills, touched) = fillable(book, store, terms);
-        return (if fills { Ok(()) } else { Err(RejectCode::NotFillable) }, touched);
+    if terms.is(terms::REDUCE_ONLY) {
+        let reducible = if holding == NIL { 0 } else { desk.store.holdings.get(holding).reducible(terms.side) };
+        if u64::from(terms.quantity) > reducible {
+            return Err(RejectCode::NotReducing);
+        }
     }
-    (Ok(()), 0)
+    if terms.is(terms::POST_ONLY) && crosses(book, terms) {
+        return Err(RejectCode::WouldCross);
+    }
+    if terms.is(terms::FOK) {
+        let (fills, touched) = fillable(book, desk, account, terms);
+        *desk.work += touched;
+        return if fills { Ok(()) } else { Err(RejectCode::NotFillable) };
+    }
+    Ok(())
 }

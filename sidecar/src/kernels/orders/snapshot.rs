@@ -3,22 +3,25 @@
 //!
 //! | kind | version | rows |
 //! | --- | --- | --- |
-//! | 1 | 1 | one: most resting orders, accepted, rejected, trades, rejected for lack of a permit (u64 each) |
-//! | 2 | 1 | books, ascending by symbol: `Instrument`, price of the last trade, collar price (i64 each) |
-//! | 3 | 1 | `AccountLimits`, maximal ranges, ascending |
+//! | 1 | 2 | one: most resting orders, accepted, rejected, trades, rejected for lack of a permit, sequenced time (u64 each) |
+//! | 2 | 2 | books, ascending by symbol: `Instrument`, price of the last trade, collar price (i64 each), 1 when halted (u64) |
+//! | 3 | 2 | `AccountLimits`, maximal ranges, ascending |
+//! | 8 | 1 | `AccountLimits` in symbols, maximal ranges, ascending |
+//! | 9 | 1 | rates of this second: symbol (0: all), account, accepted orders, 0 (u32 each) |
 //! | 4 | 1 | last accepted client order ids: account (u32), 0 (u32), id (u64) |
 //! | 5 | 1 | open lanes: lane, first account, last account, 0 (u32 each) |
 //! | 6 | 1 | positions, zero ones too: account, symbol (u32), net (i64), open buys, open sells (u64), cash (i128) |
-//! | 7 | 1 | resting orders, ascending by symbol, bids first, then best first: order id, client order id, price and quantity word (u64), account, lane, filled, symbol (u32) |
+//! | 10 | 1 | what few orders have: order id (u64), hidden, display (u32), expiry (u64), stop price (i64), 1 when a market order waits (u64) |
+//! | 7 | 2 | orders, ascending by symbol, bids first, then best first, then waiting stops: order id, client order id, price and quantity word (u64), account, lane, filled and attribute bits, symbol (u32) |
 //!
 //! Whoever adds state to the kernel adds a section here, and its version to whatever rows change.
 
-use ringlane_layout::orders::{AccountLimits, Instrument};
+use ringlane_layout::orders::{AccountLimits, Instrument, Side};
 
-use super::accounts::LimitRange;
+use super::attributes::{DAY, RARE, Rare, STOP};
 use super::book::slot;
 use super::slab::{NIL, Slab};
-use super::store::{Holding, Order};
+use super::store::{Holding, Order, Store};
 use super::{Counters, OrderKernel};
 use crate::section::{Section, SectionSink, put_rows};
 
@@ -29,6 +32,9 @@ const LAST_IDS: u32 = 4;
 const GRANTS: u32 = 5;
 const POSITIONS: u32 = 6;
 const ORDERS: u32 = 7;
+const SYMBOL_LIMITS: u32 = 8;
+const RATES: u32 = 9;
+const RARE_ORDERS: u32 = 10;
 
 /// How much memory a copy takes, in chunks of the slabs.
 #[derive(Debug, Clone, Copy)]
@@ -68,30 +74,43 @@ impl Frozen {
     pub fn write(&self, sink: &mut dyn SectionSink) -> Result<(), String> {
         let kernel = &self.0;
         let Counters { accepted, rejected, trades, resting: _, not_permitted } = kernel.counters;
-        let words = [kernel.resting_orders_max(), accepted, rejected, trades, not_permitted];
-        put_rows::<40>(sink, (KERNEL, 1), 1, std::iter::once(bytemuck::cast(words)))?;
+        let words = [kernel.resting_orders_max(), accepted, rejected, trades, not_permitted, kernel.store.now_ns];
+        put_rows::<48>(sink, (KERNEL, 2), 1, std::iter::once(bytemuck::cast(words)))?;
         let books = kernel.books.iter().map(|book| {
-            let mut row = [0; 80];
+            let mut row = [0; 88];
             row[..64].copy_from_slice(bytemuck::bytes_of(&book.instrument));
-            row[64..].copy_from_slice(bytemuck::bytes_of(&[book.last_price, book.collar_price]));
+            row[64..].copy_from_slice(bytemuck::bytes_of(&[book.last_price, book.collar_price, book.halted.into()]));
             row
         });
-        put_rows(sink, (BOOKS, 1), kernel.books.len(), books)?;
+        put_rows(sink, (BOOKS, 2), kernel.books.len(), books)?;
         let ranges = kernel.account_limits();
-        put_rows::<64>(sink, (ACCOUNTS, 1), ranges.len(), ranges.iter().map(|range| bytemuck::cast(*range)))?;
+        put_rows::<64>(sink, (ACCOUNTS, 2), ranges.len(), ranges.iter().map(|range| bytemuck::cast(*range)))?;
+        let in_symbols = kernel.store.symbol_limits.records();
+        put_rows::<64>(sink, (SYMBOL_LIMITS, 1), in_symbols.len(), in_symbols.iter().map(|range| bytemuck::cast(*range)))?;
+        let (rates, rates_in_symbols) = kernel.store.tallies.rates(kernel.store.now_ns);
+        let rates: Vec<_> = rates.into_iter().map(|(account, rate)| (0, account, rate)).chain(rates_in_symbols).collect();
+        let rows = rates.iter().map(|(symbol, account, rate)| bytemuck::cast([*symbol, *account, *rate, 0]));
+        put_rows::<16>(sink, (RATES, 1), rates.len(), rows)?;
         let ids = kernel.accounts.last_ids().map(|(account, id)| bytemuck::cast([u64::from(account), id]));
         put_rows::<16>(sink, (LAST_IDS, 1), kernel.accounts.last_ids().count(), ids)?;
         let grants = kernel.lanes.iter().map(|(lane, grant)| bytemuck::cast([*lane, grant.account_first, grant.account_last, 0]));
         put_rows::<16>(sink, (GRANTS, 1), kernel.lanes.len(), grants)?;
         let holdings = &kernel.store.holdings;
         put_rows(sink, (POSITIONS, 1), holdings.live(), (0..holdings.used()).map(|at| position_row(holdings.get(at))))?;
-        put_rows(sink, (ORDERS, 1), kernel.store.orders.live(), self.orders())
+        let rare = |(_, at): &(u32, u32)| kernel.store.orders.get(*at).has(RARE);
+        let rows = self.orders().filter(rare).map(|(_, at)| rare_row(&kernel.store, at));
+        put_rows(sink, (RARE_ORDERS, 1), self.orders().filter(rare).count(), rows)?;
+        let rows = self.orders().map(|(symbol, at)| order_row(kernel.store.orders.get(at), symbol));
+        put_rows(sink, (ORDERS, 2), kernel.store.orders.live(), rows)
     }
 
-    fn orders(&self) -> impl Iterator<Item = [u8; 40]> {
+    /// Symbol and index of every order, in the order in which they are written.
+    fn orders(&self) -> impl Iterator<Item = (u32, u32)> {
         let orders = &self.0.store.orders;
-        let sides = self.0.books.iter().flat_map(|book| book.sides.iter().map(|side| (book.symbol, side)));
-        sides.flat_map(move |(symbol, side)| side.walk(orders).map(move |at| order_row(orders.get(at), symbol)))
+        self.0.books.iter().flat_map(move |book| {
+            let in_book = book.sides.iter().flat_map(|side| side.walk(orders));
+            in_book.chain([Side::Buy, Side::Sell].into_iter().flat_map(|side| book.waiting(side))).map(|at| (book.symbol, at))
+        })
     }
 }
 
@@ -107,8 +126,14 @@ fn position_row(holding: &Holding) -> [u8; 48] {
 fn order_row(order: &Order, symbol: u32) -> [u8; 40] {
     let mut row = [0; 40];
     row[..24].copy_from_slice(bytemuck::bytes_of(&[order.order_id, order.client_order_id, order.word]));
-    row[24..].copy_from_slice(bytemuck::bytes_of(&[order.account, order.lane, order.filled, symbol]));
+    row[24..].copy_from_slice(bytemuck::bytes_of(&[order.account, order.lane, order.filled_bits, symbol]));
     row
+}
+
+fn rare_row(store: &Store, at: u32) -> [u8; 40] {
+    let rare = store.rare(at);
+    let shown = u64::from(rare.hidden) | u64::from(rare.display) << 32;
+    bytemuck::cast([store.orders.get(at).order_id, shown, rare.expires_ns, rare.stop_price as u64, rare.is_market.into()])
 }
 
 impl OrderKernel {
@@ -124,6 +149,10 @@ impl OrderKernel {
         copy.store.orders.copy_from(&self.store.orders);
         copy.store.holdings.copy_from(&self.store.holdings);
         copy.store.resting_orders_max = self.store.resting_orders_max;
+        copy.store.now_ns = self.store.now_ns;
+        copy.store.attributes = self.store.attributes.clone();
+        copy.store.tallies = self.store.tallies.clone();
+        copy.store.symbol_limits = self.store.symbol_limits.clone();
         copy.books = self.books.iter().map(super::book::Book::frozen).collect();
         copy.accounts = self.accounts.clone();
         copy.lanes = self.lanes.clone();
@@ -133,7 +162,7 @@ impl OrderKernel {
     /// The accounts that exist, as maximal ranges of equal limits, ascending.
     #[must_use]
     pub fn account_limits(&self) -> Vec<AccountLimits> {
-        self.accounts.ranges().iter().map(LimitRange::record).collect()
+        self.accounts.ranges().iter().map(|range| range.limits.record((range.account_first, range.account_last), 0)).collect()
     }
 
     /// Takes one section into a kernel that began empty; they must come in the order in which they were written. False: it is
@@ -144,14 +173,32 @@ impl OrderKernel {
     pub fn restore(&mut self, section: &Section) -> Result<bool, String> {
         match section.kind {
             KERNEL => {
-                for [resting_orders_max, accepted, rejected, trades, not_permitted] in section.values::<[u64; 5]>(1)? {
+                for [resting_orders_max, accepted, rejected, trades, not_permitted, now_ns] in section.values::<[u64; 6]>(2)? {
+                    self.store.now_ns = now_ns;
                     self.set_resting_orders_max(resting_orders_max);
                     self.counters = Counters { accepted, rejected, trades, resting: 0, not_permitted };
                 }
             }
-            BOOKS => section.rows(1, 80)?.try_for_each(|row| self.restore_book(row))?,
-            ACCOUNTS => {
-                section.values::<AccountLimits>(1)?.try_for_each(|range| self.set_accounts(&range).map_err(|error| error.to_string()))?;
+            BOOKS => section.rows(2, 88)?.try_for_each(|row| self.restore_book(row))?,
+            ACCOUNTS | SYMBOL_LIMITS => {
+                let version = if section.kind == ACCOUNTS { 2 } else { 1 };
+                section
+                    .values::<AccountLimits>(version)?
+                    .try_for_each(|range| self.set_accounts(&range).map_err(|error| error.to_string()))?;
+            }
+            RATES => {
+                for [symbol, account, rate, _] in section.values::<[u32; 4]>(1)? {
+                    let known = self.accounts.class(account) != 0 && symbol as usize <= self.books.len();
+                    known.then_some(()).ok_or("a rate belongs to no account or symbol")?;
+                    self.store.tallies.restore_rate(symbol, account, rate, self.store.now_ns);
+                }
+            }
+            RARE_ORDERS => {
+                for [order_id, shown, expires_ns, stop_price, is_market] in section.values::<[u64; 5]>(1)? {
+                    let (hidden, display) = (shown as u32, (shown >> 32) as u32);
+                    let rare = Rare { hidden, display, expires_ns, stop_price: stop_price as i64, is_market: is_market != 0 };
+                    self.store.attributes.expected.insert(order_id, rare);
+                }
             }
             LAST_IDS => {
                 for [account, id] in section.values::<[u64; 2]>(1)? {
@@ -161,7 +208,7 @@ impl OrderKernel {
             }
             GRANTS => section.values::<[u32; 4]>(1)?.for_each(|[lane, first, last, _]| self.open_lane(lane, first, last)),
             POSITIONS => section.rows(1, 48)?.try_for_each(|row| self.restore_position(row))?,
-            ORDERS => section.rows(1, 40)?.try_for_each(|row| self.restore_order(row))?,
+            ORDERS => section.rows(2, 40)?.try_for_each(|row| self.restore_order(row))?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -169,10 +216,10 @@ impl OrderKernel {
 
     fn restore_book(&mut self, row: &[u8]) -> Result<(), String> {
         let instrument: Instrument = bytemuck::pod_read_unaligned(&row[..64]);
-        let [last_price, collar_price]: [i64; 2] = bytemuck::pod_read_unaligned(&row[64..]);
+        let [last_price, collar_price, halted]: [i64; 3] = bytemuck::pod_read_unaligned(&row[64..]);
         self.add_instrument(&instrument).map_err(|error| error.to_string())?;
         if let Some(book) = self.books.last_mut() {
-            (book.last_price, book.collar_price) = (last_price, collar_price);
+            (book.last_price, book.collar_price, book.halted) = (last_price, collar_price, halted != 0);
         }
         Ok(())
     }
@@ -193,16 +240,28 @@ impl OrderKernel {
 
     fn restore_order(&mut self, row: &[u8]) -> Result<(), String> {
         let [order_id, client_order_id, word]: [u64; 3] = bytemuck::pod_read_unaligned(&row[..24]);
-        let [account, lane, filled, symbol]: [u32; 4] = bytemuck::pod_read_unaligned(&row[24..]);
+        let [account, lane, filled_bits, symbol]: [u32; 4] = bytemuck::pod_read_unaligned(&row[24..]);
         let book = self.books.get_mut((symbol as usize).wrapping_sub(1)).ok_or("an order is in a symbol that does not exist")?;
         let position = book.holding(&self.store, account, NIL);
         if position == NIL || word == 0 || book.order(&self.store, account, client_order_id, NIL) != NIL {
             return Err(format!("order {order_id} of account {account} cannot rest in symbol {symbol}"));
         }
-        let order = Order { word, order_id, client_order_id, account, position, lane, filled, ..Order::default() };
+        let order = Order { word, order_id, client_order_id, account, position, lane, filled_bits, ..Order::default() };
         let side = slot(order.side());
         let at = self.store.orders.insert(order);
-        book.sides[side].link(&mut self.store.orders, at);
+        if order.has(RARE) {
+            let rare = self.store.attributes.expected.remove(&order_id);
+            self.store.set_rare(at, rare.ok_or_else(|| format!("order {order_id} lacks what its bits say that it has"))?);
+        }
+        self.store.attributes.day_orders += u64::from(order.has(DAY));
+        let total = self.store.total(at);
+        self.store.tally(at, total.into(), 1);
+        let book = &mut self.books[symbol as usize - 1];
+        if order.has(STOP) {
+            book.place_stop(&mut self.store, at);
+        } else {
+            book.sides[side].link(&mut self.store.orders, at);
+        }
         book.index_order(&self.store, at);
         self.store.count_owned(lane);
         self.store.orphans += u64::from(lane == 0);

@@ -6,10 +6,10 @@ use xxhash_rust::xxh3::Xxh3;
 use super::OrderKernel;
 use super::book::Book;
 use super::slab::NIL;
-use super::store::{Holding, Order};
+use super::store::Holding;
 
 /// Version of the state hash's byte order.
-const STATE_VERSION: u64 = 2;
+const STATE_VERSION: u64 = 3;
 const SIDES: [Side; 2] = [Side::Buy, Side::Sell];
 
 impl OrderKernel {
@@ -18,22 +18,26 @@ impl OrderKernel {
     ///
     /// The bytes, all integers little-endian and without padding:
     ///
-    /// 1. version 2 (u64); count of instruments (u64);
-    /// 2. for each instrument, ascending: its 64-byte record; price of the last trade (i64, 0 for none); then for bids, then
-    ///    for asks: count of resting orders (u64) and each of them, best price first, first come first: order id (u64),
-    ///    client order id (u64), price (i64), open quantity (u32), filled quantity (u32), account (u32), owner lane (u32);
-    ///    then count of positions that are not all zero (u64) and each of them, ascending by account: account (u32), net
-    ///    quantity (i64), open buy quantity (u64), open sell quantity (u64), cash (i128);
-    /// 3. count of account ranges (u64) and each of them, ascending: first (u32), last (u32), order quantity max (i64),
-    ///    position max (i64), collar (u32). Ranges are maximal: neighbours of equal limits are one. A limit of `i64::MAX` is
-    ///    no limit, 0;
-    /// 4. count of accounts whose last accepted client order id is not 0 (u64) and each of them, ascending: account (u32), id (u64);
-    /// 5. count of open lanes (u64) and each of them, ascending: lane (u32), first and last account of its grant (u32, u32);
-    /// 6. most orders that may rest (u64).
+    /// 1. version 3 (u64); sequenced time (u64); count of instruments (u64);
+    /// 2. for each instrument, ascending: its 64-byte record; price of the last trade (i64, 0 for none); 1 when halted, else 0
+    ///    (u64); then for bids, asks, waiting buy stops, waiting sell stops: count of orders (u64) and each of them as its 72-byte
+    ///    `OpenOrder`, best price first (stops: first triggered first), first come first; then count of positions that are
+    ///    not all zero (u64) and each of them, ascending by account: account (u32), net quantity (i64), open buy quantity
+    ///    (u64), open sell quantity (u64), cash (i128);
+    /// 3. count of account ranges (u64) and each of them, ascending, as its 64-byte `AccountLimits` with `live` 0. Ranges are
+    ///    maximal: neighbours of equal limits are one. A limit of the largest number is no limit, 0;
+    /// 4. the same for limits in symbols, ascending by symbol, then account; a range without any limit is none;
+    /// 5. count of accounts that are counted in this second of sequenced time and each of them, ascending: account, accepted
+    ///    orders (u32, u32); count of pairs of symbol and account that are, and each: symbol, account, accepted orders. Counted
+    ///    are accounts with a rate limit, and those that trade in a symbol where some account has limits;
+    /// 6. count of accounts whose last accepted client order id is not 0 (u64) and each of them, ascending: account (u32), id (u64);
+    /// 7. count of open lanes (u64) and each of them, ascending: lane (u32), first and last account of its grant (u32, u32);
+    /// 8. most orders that may rest (u64).
     #[must_use]
     pub fn state_hash(&self) -> u64 {
         let mut hash = Hasher(Xxh3::new());
         hash.u64(STATE_VERSION);
+        hash.u64(self.store.now_ns);
         hash.u64(self.books.len() as u64);
         for book in &self.books {
             self.hash_book(book, &mut hash);
@@ -41,11 +45,17 @@ impl OrderKernel {
         let ranges = self.accounts.ranges();
         hash.u64(ranges.len() as u64);
         for range in &ranges {
-            hash.u32(range.account_first);
-            hash.u32(range.account_last);
-            hash.u64(range.order_quantity_max as u64);
-            hash.u64(range.position_max as u64);
-            hash.u32(range.price_collar_bps);
+            hash.record(&range.limits.record((range.account_first, range.account_last), 0));
+        }
+        let in_symbols = self.store.symbol_limits.records();
+        hash.u64(in_symbols.len() as u64);
+        in_symbols.iter().for_each(|record| hash.record(record));
+        let (rates, rates_in_symbols) = self.store.tallies.rates(self.store.now_ns);
+        hash.u64(rates.len() as u64);
+        rates.iter().for_each(|(account, rate)| [*account, *rate].into_iter().for_each(|word| hash.u32(word)));
+        hash.u64(rates_in_symbols.len() as u64);
+        for (symbol, account, rate) in rates_in_symbols {
+            [symbol, account, rate].into_iter().for_each(|word| hash.u32(word));
         }
         hash.u64(self.accounts.last_ids().count() as u64);
         for (account, id) in self.accounts.last_ids() {
@@ -63,13 +73,16 @@ impl OrderKernel {
     }
 
     fn hash_book(&self, book: &Book, hash: &mut Hasher) {
-        hash.0.update(bytemuck::bytes_of(&book.instrument));
+        hash.record(&book.instrument);
         hash.u64(book.last_price as u64);
+        hash.u64(u64::from(book.halted));
         for side in &book.sides {
             hash.u64(side.walk(&self.store.orders).count() as u64);
-            for at in side.walk(&self.store.orders) {
-                hash.order(self.store.orders.get(at));
-            }
+            side.walk(&self.store.orders).for_each(|at| hash.record(&self.store.row(at, book.symbol)));
+        }
+        for side in SIDES {
+            hash.u64(book.waiting(side).count() as u64);
+            book.waiting(side).for_each(|at| hash.record(&self.store.row(at, book.symbol)));
         }
         let mut holdings: Vec<&Holding> = book.holdings.iter().map(|at| self.store.holdings.get(at)).filter(|h| !h.is_zero()).collect();
         holdings.sort_unstable_by_key(|holding| holding.account);
@@ -90,7 +103,7 @@ impl OrderKernel {
     }
 
     /// The client order id of the account's last accepted `NEW` (0 for none), and its open orders, ascending by symbol, bids
-    /// before asks, then by price-time.
+    /// before asks, then by price-time; then the symbol's waiting buy stops and sell stops, first triggered first.
     #[must_use]
     pub fn open_orders(&self, account: u32) -> (u64, Vec<OpenOrder>) {
         let mut orders = Vec::new();
@@ -102,6 +115,10 @@ impl OrderKernel {
             let open = self.store.holdings.get(holding).open;
             for side in SIDES.into_iter().filter(|side| open[super::book::slot(*side)] != 0) {
                 orders.extend(self.fifo(book.symbol, side).filter(|order| order.account == account));
+            }
+            if open != [0, 0] {
+                let stops = SIDES.into_iter().flat_map(|side| self.stops(book.symbol, side));
+                orders.extend(stops.filter(|order| order.account == account));
             }
         }
         (self.accounts.last_id(account), orders)
@@ -138,7 +155,7 @@ impl OrderKernel {
                     levels.push(BookLevel { price: order.price, side: side as u8, ..BookLevel::default() });
                 }
                 if let Some(level) = levels.last_mut() {
-                    level.quantity += u64::from(order.remaining_quantity);
+                    level.quantity += u64::from(order.shown_quantity);
                     level.order_count += 1;
                 }
             }
@@ -150,7 +167,19 @@ impl OrderKernel {
     pub fn fifo(&self, symbol: u32, side: Side) -> impl Iterator<Item = OpenOrder> {
         let book = self.book_of(symbol);
         let walk = book.map(|book| book.sides[super::book::slot(side)].walk(&self.store.orders));
-        walk.into_iter().flatten().map(move |at| self.store.orders.get(at).row(symbol))
+        walk.into_iter().flatten().map(move |at| self.store.row(at, symbol))
+    }
+
+    /// Every stop of one side that waits, first triggered first. Empty when there is no such symbol.
+    pub fn stops(&self, symbol: u32, side: Side) -> impl Iterator<Item = OpenOrder> {
+        let waiting = self.book_of(symbol).map(|book| book.waiting(side));
+        waiting.into_iter().flatten().map(move |at| self.store.row(at, symbol))
+    }
+
+    /// Whether a symbol is halted; false when there is no such symbol.
+    #[must_use]
+    pub fn is_halted(&self, symbol: u32) -> bool {
+        self.book_of(symbol).is_some_and(|book| book.halted)
     }
 
     /// Heap that books, orders, positions and accounts hold, bytes (the allocator's own overhead is not counted).
@@ -166,6 +195,8 @@ impl OrderKernel {
             + self.store.orders.heap_bytes()
             + self.store.holdings.heap_bytes()
             + self.accounts.heap_bytes()
+            + self.store.attributes.heap_bytes()
+            + self.store.tallies.heap_bytes()
     }
 
     /// The instruments, ascending by symbol.
@@ -190,15 +221,7 @@ impl Hasher {
         self.0.update(&value.to_le_bytes());
     }
 
-    fn order(&mut self, order: &Order) {
-        let mut bytes = [0; 40];
-        bytes[..8].copy_from_slice(&order.order_id.to_le_bytes());
-        bytes[8..16].copy_from_slice(&order.client_order_id.to_le_bytes());
-        bytes[16..24].copy_from_slice(&order.price().to_le_bytes());
-        bytes[24..28].copy_from_slice(&order.open().to_le_bytes());
-        bytes[28..32].copy_from_slice(&order.filled.to_le_bytes());
-        bytes[32..36].copy_from_slice(&order.account.to_le_bytes());
-        bytes[36..].copy_from_slice(&order.lane.to_le_bytes());
-        self.0.update(&bytes);
+    fn record(&mut self, record: &impl bytemuck::Pod) {
+        self.0.update(bytemuck::bytes_of(record));
     }
 }

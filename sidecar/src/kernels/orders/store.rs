@@ -1,10 +1,13 @@
 //! What the kernel remembers of an order and of a position, and the slabs that all books share. Prices are compared
 //! and lists linked elsewhere.
 
-use ringlane_layout::orders::{OpenOrder, OrderType, Position, Side, TimeInForce};
+use ringlane_layout::orders::{OpenOrder, OrderFlag, OrderType, Position, Side, TimeInForce};
 
+use super::attributes::{self, Attributes, DAY, REDUCE_ONLY, Rare};
 use super::index::{account_hash, order_hash};
+use super::limits::SymbolLimits;
 use super::slab::{ENTRIES_MAX, Entry, NIL, Slab};
+use super::tallies::Tallies;
 
 const QUANTITY_BITS: u32 = 27;
 const QUANTITY_MASK: u64 = (1 << QUANTITY_BITS) - 1;
@@ -23,8 +26,8 @@ pub(super) struct Order {
     pub(super) position: u32,
     /// Lane that gets the events; 0 for nobody.
     pub(super) lane: u32,
-    /// Cumulative quantity filled; with the open quantity never above `ORDER_QUANTITY_MAX`.
-    pub(super) filled: u32,
+    /// Cumulative quantity filled (27 bits: with the open quantity never above `ORDER_QUANTITY_MAX`), and the attribute bits.
+    pub(super) filled_bits: u32,
 }
 
 const _: () = assert!(size_of::<Order>() == 48);
@@ -64,25 +67,16 @@ impl Order {
         self.word != 0
     }
 
-    pub(super) fn row(&self, symbol: u32) -> OpenOrder {
-        OpenOrder {
-            order_id: self.order_id,
-            client_order_id: self.client_order_id,
-            price: self.price(),
-            stop_price: 0,
-            expires_ns: 0,
-            remaining_quantity: self.open(),
-            shown_quantity: self.open(),
-            display_quantity: 0,
-            filled_quantity: self.filled,
-            symbol,
-            account: self.account,
-            lane: self.lane,
-            side: self.side() as u8,
-            order_type: OrderType::Limit as u8,
-            time_in_force: TimeInForce::Gtc as u8,
-            flags: 0,
-        }
+    /// Cumulative quantity filled.
+    #[inline(always)]
+    pub(super) fn filled(&self) -> u32 {
+        self.filled_bits & !attributes::ALL
+    }
+
+    /// Whether one of these attribute bits is set.
+    #[inline(always)]
+    pub(super) fn has(&self, bits: u32) -> bool {
+        self.filled_bits & bits != 0
     }
 }
 
@@ -112,6 +106,15 @@ pub(super) struct Holding {
 const _: () = assert!(size_of::<Holding>() == 48);
 
 impl Holding {
+    /// The most that an order on `side` can trade before the position is flat; 0 when it would open or enlarge it.
+    #[inline]
+    pub(super) fn reducible(&self, side: Side) -> u64 {
+        match side {
+            Side::Buy => self.net.min(0).unsigned_abs(),
+            Side::Sell => self.net.max(0).unsigned_abs(),
+        }
+    }
+
     /// Books a fill of this account on `side`.
     #[inline(always)]
     pub(super) fn settle(&mut self, side: Side, quantity: i64, notional: i64) {
@@ -154,6 +157,11 @@ const OWNERS: usize = 4 * ringlane_layout::limits::LANES_MAX;
 pub(super) struct Store {
     pub(super) orders: Slab<Order>,
     pub(super) holdings: Slab<Holding>,
+    pub(super) attributes: Attributes,
+    pub(super) tallies: Tallies,
+    pub(super) symbol_limits: SymbolLimits,
+    /// Sequenced time, nanoseconds since 1970; 0 before the first time record.
+    pub(super) now_ns: u64,
     /// Most resting orders.
     pub(super) resting_orders_max: usize,
     /// Resting orders that no lane owns.
@@ -173,6 +181,10 @@ impl Store {
         Self {
             orders: Slab::new(),
             holdings: Slab::new(),
+            attributes: Attributes::default(),
+            tallies: Tallies::default(),
+            symbol_limits: SymbolLimits::default(),
+            now_ns: 0,
             resting_orders_max,
             orphans: 0,
             owned: Box::new([0; OWNERS]),
@@ -212,6 +224,103 @@ impl Store {
     #[inline]
     pub(super) fn has_room(&self, may_rest: bool, holding: u32) -> bool {
         (!may_rest || self.orders.live() < self.resting_orders_max) && (holding != NIL || self.holdings.live() < ENTRIES_MAX)
+    }
+
+    /// What the order at `at` has beyond its hot struct.
+    #[inline]
+    pub(super) fn rare(&self, at: u32) -> Rare {
+        if self.orders.get(at).has(attributes::RARE) { self.attributes.get(at) } else { Rare::default() }
+    }
+
+    /// Sets what the order at `at` has beyond its hot struct.
+    pub(super) fn set_rare(&mut self, at: u32, rare: Rare) {
+        let order = self.orders.get_mut(at);
+        if rare == Rare::default() {
+            order.filled_bits &= !attributes::RARE;
+            self.attributes.remove(at, order.order_id);
+        } else {
+            order.filled_bits |= attributes::RARE;
+            self.attributes.set(at, order.order_id, rare);
+        }
+    }
+
+    /// All that is open of the order at `at`, what the book does not show included.
+    #[inline(always)]
+    pub(super) fn total(&self, at: u32) -> u32 {
+        let order = self.orders.get(at);
+        order.open() + if order.has(attributes::RARE) { self.attributes.get(at).hidden } else { 0 }
+    }
+
+    /// Counts a change of the open quantity of the order at `at` in its account's tallies, if it is counted there.
+    #[inline]
+    pub(super) fn tally(&mut self, at: u32, quantity: i64, orders: i32) {
+        let order = self.orders.get(at);
+        if order.has(attributes::TALLIED) {
+            let symbol = self.holdings.get(order.position).symbol;
+            let in_symbol = self.symbol_limits.find(symbol, order.account).map(|_| symbol);
+            self.tallies.change(order.account, in_symbol, (order.side(), order.price(), quantity, orders));
+        }
+    }
+
+    /// Takes `quantity` off the order at `at`, which has more open: what is hidden first.
+    #[inline]
+    pub(super) fn take_off(&mut self, at: u32, quantity: u32) {
+        self.tally(at, -i64::from(quantity), 0);
+        let order = self.orders.get(at);
+        self.holdings.get_mut(order.position).open[super::book::slot(order.side())] -= u64::from(quantity);
+        let mut rare = self.rare(at);
+        let from_hidden = quantity.min(rare.hidden);
+        if from_hidden != 0 {
+            rare.hidden -= from_hidden;
+            self.set_rare(at, rare);
+        }
+        self.orders.get_mut(at).take_off(quantity - from_hidden);
+    }
+
+    /// Forgets what an ending order had beyond its hot struct.
+    #[cold]
+    pub(super) fn forget_attributes(&mut self, at: u32) {
+        let order = self.orders.get(at);
+        self.attributes.day_orders -= u64::from(order.has(DAY));
+        if order.has(attributes::RARE) {
+            self.attributes.remove(at, order.order_id);
+        }
+    }
+
+    /// The order at `at` as queries tell it.
+    pub(super) fn row(&self, at: u32, symbol: u32) -> OpenOrder {
+        let (order, rare) = (self.orders.get(at), self.rare(at));
+        let waits = order.has(attributes::STOP);
+        let order_type = match (waits, rare.is_market) {
+            (false, _) => OrderType::Limit,
+            (true, false) => OrderType::StopLimit,
+            (true, true) => OrderType::Stop,
+        };
+        let time_in_force = if order.has(DAY) {
+            TimeInForce::Day
+        } else if rare.expires_ns != 0 {
+            TimeInForce::Gtd
+        } else {
+            TimeInForce::Gtc
+        };
+        OpenOrder {
+            order_id: order.order_id,
+            client_order_id: order.client_order_id,
+            price: if order_type == OrderType::Stop { 0 } else { order.price() },
+            stop_price: rare.stop_price,
+            expires_ns: rare.expires_ns,
+            remaining_quantity: order.open() + rare.hidden,
+            shown_quantity: if waits { 0 } else { order.open() },
+            display_quantity: rare.display,
+            filled_quantity: order.filled(),
+            symbol,
+            account: order.account,
+            lane: order.lane,
+            side: order.side() as u8,
+            order_type: order_type as u8,
+            time_in_force: time_in_force as u8,
+            flags: if order.has(REDUCE_ONLY) { OrderFlag::REDUCE_ONLY as u8 } else { 0 },
+        }
     }
 
     #[inline(always)]

@@ -24,6 +24,7 @@ mod compact;
 mod corpus;
 mod files;
 mod isa;
+mod lane;
 mod reduce;
 mod rows;
 mod search;
@@ -34,6 +35,7 @@ mod tests;
 pub use corpus::{Corpus, CorpusBuilder, CorpusError, Metric};
 pub use files::{FileFormat, VectorFile, VectorFileError};
 pub use isa::{Isa, PANEL_ROWS};
+pub use lane::{CORPUS_GONE, Corpora, Vectors};
 pub use reduce::LANES;
 pub use rows::{
     BAD_VALUE, GOOD, Measure, against_one, against_one_i8, normalize_in_place, normalize_rows, normalize_rows_i8, pairs, pairs_i8,

@@ -49,7 +49,19 @@ const fn crowd(k: usize) -> usize {
     4 * k + 256
 }
 
+impl Default for Shortlist {
+    /// A list of nothing, without memory: what is left where a list was taken.
+    fn default() -> Self {
+        Self { k: 1, k_max: 1, bar: f32::NEG_INFINITY, candidates: Vec::new(), found: Vec::new() }
+    }
+}
+
 impl Shortlist {
+    /// Candidates that a list for `k` has memory for.
+    pub(super) const fn candidates_max(k: usize) -> usize {
+        crowd(k) + PANEL_ROWS
+    }
+
     /// Memory for lists of up to `k_max`, which it clamps to the limit; none is had later.
     pub fn new(k_max: usize) -> Self {
         let k_max = k_max.clamp(1, TOP_K_MAX);

@@ -1,0 +1,105 @@
+"""What administrators do to a running sidecar: each act is a numbered record of the journal, and a replay repeats it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from .enums import SelfTrade
+
+
+class _Asks(Protocol):
+    def request(self, **message: Any) -> tuple[dict[str, Any], list[int]]: ...
+
+
+class Admin:
+    """An administrator's hands on a sidecar: `client.admin`.
+
+    For administrators: without access rules the sidecar's own user and root. Symbols are numbers (`client.symbols[name]`).
+    Every method raises `SidecarUnavailable` (not permitted, stopping), `ValueError` (a value is out of its range, or names what
+    does not exist), `SidecarLost`, `TimeoutError`.
+    """
+
+    def __init__(self, control: _Asks) -> None:
+        self._control = control
+
+    def _ask(self, what: str, **values: Any) -> int:
+        reply, _ = self._control.request(op="admin", what=what, **values)
+        return int(reply["count"])
+
+    def limits(
+        self,
+        first: int,
+        last: int | None = None,
+        *,
+        symbol: int = 0,
+        order_quantity_max: int = 0,
+        position_max: int = 0,
+        price_collar_bps: int = 0,
+        order_notional_max: int = 0,
+        exposure_max: int = 0,
+        open_orders_max: int = 0,
+        order_rate_max: int = 0,
+        group: int = 0,
+        self_trade: SelfTrade | int = 0,
+    ) -> None:
+        """Makes the accounts `first` to `last` exist with these limits; with `symbol`, gives them limits in it beside their own.
+
+        All limits of the range are replaced; 0 is none. Quantities in lots of 1, notional and exposure in price units x
+        quantity, the collar in basis points of the last trade, the rate in orders a second of sequenced time. `group` and
+        `self_trade` say whose trades with each other are prevented, and how.
+
+        >>> import ringlane
+        >>> with ringlane.Sidecar() as sidecar, ringlane.connect(sidecar.address) as client:
+        ...     client.admin.limits(7, order_quantity_max=10)
+        ...     lane = client.open("orders", depth=64)
+        ...     order = lane.batch(symbol="AAPL", side="BUY", account=7, client_order_id=1, price="10", quantity=11)
+        ...     ringlane.explain(lane.process(order, copy=True)[0])
+        "ORDER_SIZE_LIMIT (301): The quantity is above the account's limit for one order."
+        """
+        limits = {
+            "first": int(first),
+            "last": int(first if last is None else last),
+            "symbol": int(symbol),
+            "order_quantity_max": int(order_quantity_max),
+            "position_max": int(position_max),
+            "price_collar_bps": int(price_collar_bps),
+            "order_notional_max": int(order_notional_max),
+            "exposure_max": int(exposure_max),
+            "open_orders_max": int(open_orders_max),
+            "order_rate_max": int(order_rate_max),
+            "group": int(group),
+            "self_trade": int(self_trade),
+        }
+        self._ask("limits", limits=limits)
+
+    def halt(self, symbol: int = 0) -> None:
+        """Halts a symbol, or all (0): orders can be cancelled and reduced, not entered or replaced. Auctions are not included."""
+        self._ask("halt", symbol=int(symbol))
+
+    def resume(self, symbol: int = 0) -> None:
+        """Ends the halt of a symbol, or of all (0)."""
+        self._ask("resume", symbol=int(symbol))
+
+    def cancel_all(self, *, symbol: int = 0, account: int = 0, lane: int = 0) -> int:
+        """Cancels the orders and waiting stops of a symbol, account and owner lane, as far as each is given; says how many."""
+        return self._ask("cancel_all", symbol=int(symbol), account=int(account), lane=int(lane))
+
+    def disconnect(self, lane: int) -> None:
+        """Ends a lane; what it submitted is completed first, and its client sees `LaneStatus.DISCONNECTED`."""
+        self._ask("disconnect", lane=int(lane))
+
+    def add_instrument(
+        self, name: str, *, price_decimals: int = 4, tick: int = 1, lot: int = 1, reference_price: int = 0
+    ) -> int:
+        """Adds an instrument behind the others and gives its symbol number. `client.symbols` of open clients stay as they were."""
+        numbers = {"price_decimals": int(price_decimals), "tick": int(tick), "lot": int(lot)}
+        instrument = {"name": name, **numbers, "reference_price": int(reference_price)}
+        return self._ask("add_instrument", instrument=instrument)
+
+    def end_day(self) -> int:
+        """Ends the trading day by a time record: DAY orders expire. Gives the sequenced time, nanoseconds since 1970."""
+        return self._ask("time", ends_day=True)
+
+    def tell_time(self) -> int:
+        """Has a time record written now. Gives the sequenced time, nanoseconds since 1970."""
+        return self._ask("time", ends_day=False)

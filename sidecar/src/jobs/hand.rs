@@ -1,0 +1,341 @@
+//! A thread's hand on a lane: takes work, copies what it needs into private memory, runs the kernel over the copy, writes the
+//! results, and gives the thread back after about 150 us. A kernel that panics ends its lane here and nothing else.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytemuck::Zeroable;
+use crossbeam::channel::Sender;
+use ringlane_layout::limits::{JOB_LINGER_NS, JOB_RUN_BYTES_MAX, JOB_RUN_NS, SLOT_BYTES_MAX, TILE_BYTES};
+use ringlane_layout::record::RecordBytes;
+use ringlane_layout::region::LaneStatus;
+
+use super::pool::Pool;
+use super::served::{Claim, Served};
+use crate::kernels::door::{BatchCompute, Compute, Group, GroupCompute, GroupHand, PayloadCompute, Tiles, panic_words};
+
+/// Bytes of an arena after which a hand gives its thread back.
+const TURN_BYTES: usize = 4 * TILE_BYTES;
+/// Looks at a cursor between two looks at the clock.
+const LOOKS: u32 = 32;
+
+/// What waits for a thread.
+pub enum Hand {
+    /// The doorbell of a lane rang.
+    Doorbell(Arc<Served>),
+    /// A lane is to end.
+    Close(Arc<Served>, LaneStatus, Option<Sender<bool>>),
+    /// A lane has work, or may have.
+    Work(Arc<Served>, Work),
+}
+
+/// What a hand holds between its turns.
+pub enum Work {
+    /// Nothing yet.
+    Next,
+    /// Payloads that are not all done.
+    Payloads(PayloadRun),
+    /// A part in a group.
+    Group(GroupRun),
+}
+
+/// Private memory of one thread.
+pub struct Scratch {
+    requests: Box<[RecordBytes]>,
+    results: Box<[RecordBytes]>,
+    tile: Box<[u8]>,
+}
+
+impl Scratch {
+    pub fn new() -> Self {
+        let records = || vec![RecordBytes::zeroed(); JOB_RUN_BYTES_MAX / size_of::<RecordBytes>()].into_boxed_slice();
+        Self { requests: records(), results: records(), tile: vec![0; TILE_BYTES].into() }
+    }
+}
+
+const _: () = assert!(JOB_RUN_BYTES_MAX >= SLOT_BYTES_MAX as usize);
+
+impl Hand {
+    /// One turn. What it gives back waits for its next.
+    pub fn turn(self, pool: &Arc<Pool>, scratch: &mut Scratch) -> Option<Self> {
+        let (served, work) = match self {
+            Self::Doorbell(served) => {
+                served.rung.store(false, Ordering::SeqCst);
+                let mine = served.awake();
+                return mine.then_some(Self::Work(served, Work::Next));
+            }
+            Self::Close(served, status, answer) => {
+                let mine = served.close(status, answer);
+                return mine.then_some(Self::Work(served, Work::Next));
+            }
+            Self::Work(served, work) => (served, work),
+        };
+        let next = match work {
+            Work::Next => take(&served, pool, scratch)?,
+            Work::Payloads(run) => payloads(&served, run, scratch),
+            Work::Group(run) => work_on(&served, run, scratch),
+        };
+        Some(Self::Work(served, next))
+    }
+}
+
+/// Takes the next work of a lane and does a turn of it. None: this hand has left the lane.
+fn take(served: &Arc<Served>, pool: &Arc<Pool>, scratch: &mut Scratch) -> Option<Work> {
+    let mut may_linger = !pool.is_busy();
+    loop {
+        let (claim, more) = served.claim(pool.allowed(), may_linger);
+        if more {
+            pool.submit(Hand::Work(Arc::clone(served), Work::Next));
+        }
+        match claim {
+            Claim::Run(first, count) => {
+                run(served, first, count, scratch);
+                return Some(Work::Next);
+            }
+            Claim::Payloads(run) => return Some(payloads(served, run, scratch)),
+            Claim::BeginGroup(first, count) => return Some(begin_group(served, (first, count), pool, scratch)),
+            Claim::JoinGroup(open) => return Some(work_on(served, GroupRun::join(open), scratch)),
+            Claim::Linger(submitted) => {
+                linger(served, submitted, pool);
+                may_linger = false;
+            }
+            Claim::Nothing => return None,
+        }
+    }
+}
+
+/// Looks for more work a short while, for a doorbell costs both sides much more.
+fn linger(served: &Served, submitted: u64, pool: &Pool) {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_nanos(JOB_LINGER_NS) && !pool.is_busy() {
+        for _ in 0..LOOKS {
+            if served.lane.is_ahead_of(submitted) {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Runs a piece of a kernel. None: it panicked, and its lane ends.
+fn guarded<T>(served: &Served, first: u64, compute: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(compute)) {
+        Ok(value) => Some(value),
+        Err(panic) => {
+            let (lane, kernel, words) = (served.lane.number, served.kernel.as_str(), panic_words(&*panic));
+            tracing::error!(lane, kernel, first_slot = first, words, "a kernel panicked; its lane ends");
+            served.fail(LaneStatus::KernelPanicked);
+            None
+        }
+    }
+}
+
+fn nanoseconds(since: Instant) -> u64 {
+    since.elapsed().as_nanos() as u64
+}
+
+fn run(served: &Served, first: u64, count: usize, scratch: &mut Scratch) {
+    let Compute::Batch(compute) = &served.compute else { unreachable!("only batches are claimed as runs") };
+    let compute: &dyn BatchCompute = &**compute;
+    let (begin, geometry) = (Instant::now(), served.lane.geometry);
+    let requests = &mut bytemuck::cast_slice_mut(&mut scratch.requests)[..count * geometry.request_slot_bytes as usize];
+    let results = &mut bytemuck::cast_slice_mut(&mut scratch.results)[..count * geometry.result_slot_bytes as usize];
+    served.lane.copy_requests(first, requests);
+    results.fill(0); // nothing of another lane
+    if guarded(served, first, || compute.process(requests, results)).is_some() {
+        served.lane.write_results(first, results);
+        served.finish(first, count, nanoseconds(begin));
+    }
+}
+
+/// Payloads of one hand, done one behind the other.
+pub struct PayloadRun {
+    first: u64,
+    requests: Vec<u8>,
+    /// Checked places in the arena: offset and length, bytes.
+    places: Vec<(u64, u64)>,
+    /// Those that are done.
+    done: usize,
+    /// The one that is being read: what it became so far, and its bytes read.
+    open: Option<(Box<dyn Tiles>, u64)>,
+    spent_ns: u64,
+}
+
+impl PayloadRun {
+    pub fn new(first: u64, requests: Vec<u8>, places: Vec<(u64, u64)>) -> Self {
+        Self { first, requests, places, done: 0, open: None, spent_ns: 0 }
+    }
+
+    pub fn count(&self) -> usize {
+        self.places.len()
+    }
+}
+
+fn payloads(served: &Served, mut run: PayloadRun, scratch: &mut Scratch) -> Work {
+    let Compute::Payloads(compute) = &served.compute else { unreachable!("only payloads are claimed as payloads") };
+    let (begin, mut left) = (Instant::now(), TURN_BYTES);
+    while run.done < run.count() {
+        if left == 0 {
+            run.spent_ns += nanoseconds(begin);
+            return Work::Payloads(run);
+        }
+        match piece(served, &**compute, &mut run, scratch) {
+            Some(bytes) => left = left.saturating_sub(bytes),
+            None => return Work::Next,
+        }
+    }
+    served.finish(run.first, run.count(), run.spent_ns + nanoseconds(begin));
+    Work::Next
+}
+
+/// One tile, or one payload that is no larger. Gives its bytes; none after a panic.
+fn piece(served: &Served, compute: &dyn PayloadCompute, run: &mut PayloadRun, scratch: &mut Scratch) -> Option<usize> {
+    let slot_bytes = (served.lane.geometry.request_slot_bytes as usize, served.lane.geometry.result_slot_bytes as usize);
+    let (offset, length) = run.places[run.done];
+    let slot = run.first + run.done as u64;
+    let request = &run.requests[run.done * slot_bytes.0..][..slot_bytes.0];
+    let result = &mut bytemuck::cast_slice_mut(&mut scratch.results)[..slot_bytes.1];
+    let read = run.open.as_ref().map_or(0, |(_, read)| *read);
+    let tile = &mut scratch.tile[..(length - read).min(TILE_BYTES as u64) as usize];
+    served.lane.copy_payload(offset + read, tile);
+    if read + tile.len() as u64 == length {
+        result.fill(0);
+        let open = run.open.take();
+        guarded(served, slot, || match open {
+            Some((mut tiles, _)) => {
+                tiles.tile(tile);
+                tiles.finish(result);
+            }
+            None => compute.whole(request, tile, result),
+        })?;
+        served.lane.write_results(slot, result);
+        run.done += 1;
+    } else {
+        let open = run.open.take();
+        let tiles = guarded(served, slot, || {
+            let mut tiles = open.map_or_else(|| compute.begin(request), |(tiles, _)| tiles);
+            tiles.tile(tile);
+            tiles
+        })?;
+        run.open = Some((tiles, read + tile.len() as u64));
+    }
+    Some(tile.len().max(64))
+}
+
+/// A group on which hands work.
+pub struct OpenGroup {
+    group: Arc<dyn Group>,
+    first: u64,
+    count: usize,
+    pieces: usize,
+    /// Pieces that were handed out; may pass `pieces`.
+    claimed: AtomicUsize,
+    /// Hands that joined and did not leave; changed under the lane's lock.
+    hands: AtomicUsize,
+    /// What a piece costs, nanoseconds, by the last turn of any hand.
+    piece_ns: AtomicU32,
+    begun: Instant,
+}
+
+impl OpenGroup {
+    pub fn pieces(&self) -> usize {
+        self.pieces
+    }
+
+    /// Lets a hand in while there are pieces. Called under the lane's lock.
+    pub fn join(&self) -> bool {
+        let open = self.claimed.load(Ordering::Relaxed) < self.pieces;
+        self.hands.fetch_add(usize::from(open), Ordering::Relaxed);
+        open
+    }
+
+    /// A hand left; true: it was the last. Called under the lane's lock.
+    pub fn left(&self) -> bool {
+        self.hands.fetch_sub(1, Ordering::Relaxed) == 1
+    }
+
+    /// The next pieces of about one turn, fewer towards the end.
+    fn claim(&self) -> std::ops::Range<usize> {
+        let by_cost = (JOB_RUN_NS / u64::from(self.piece_ns.load(Ordering::Relaxed)).max(1)) as usize;
+        let left = self.pieces.saturating_sub(self.claimed.load(Ordering::Relaxed));
+        let count = by_cost.min(left.div_ceil(4)).max(1);
+        let first = self.claimed.fetch_add(count, Ordering::Relaxed).min(self.pieces);
+        first..(first + count).min(self.pieces)
+    }
+}
+
+/// One hand's part in a group.
+pub struct GroupRun {
+    open: Arc<OpenGroup>,
+    hand: Option<Box<dyn GroupHand>>,
+}
+
+impl GroupRun {
+    fn join(open: Arc<OpenGroup>) -> Self {
+        Self { open, hand: None }
+    }
+}
+
+fn begin_group(served: &Arc<Served>, (first, count): (u64, usize), pool: &Arc<Pool>, scratch: &mut Scratch) -> Work {
+    let Compute::Groups(compute) = &served.compute else { unreachable!("only groups are claimed as groups") };
+    let (compute, begun): (&dyn GroupCompute, _) = (&**compute, Instant::now());
+    let bytes = count * served.lane.geometry.request_slot_bytes as usize;
+    let requests = &mut bytemuck::cast_slice_mut(&mut scratch.requests)[..bytes];
+    served.lane.copy_requests(first, requests);
+    let Some((group, pieces)) = guarded(served, first, || {
+        let group = compute.begin(requests);
+        let pieces = group.pieces().max(1);
+        (group, pieces)
+    }) else {
+        served.group_over();
+        return Work::Next;
+    };
+    let (claimed, hands, piece_ns) = (AtomicUsize::new(0), AtomicUsize::new(1), AtomicU32::new(JOB_RUN_NS as u32));
+    let open = Arc::new(OpenGroup { group, first, count, pieces, claimed, hands, piece_ns, begun });
+    for _ in 0..served.group_begun(Arc::clone(&open), pool.allowed()) {
+        pool.submit(Hand::Work(Arc::clone(served), Work::Next));
+    }
+    work_on(served, GroupRun::join(open), scratch)
+}
+
+/// A turn of work on a group; who finds no piece left leaves it, and the last one finishes it.
+fn work_on(served: &Arc<Served>, mut run: GroupRun, scratch: &mut Scratch) -> Work {
+    let open = Arc::clone(&run.open);
+    let begin = Instant::now();
+    let hand = run.hand.take();
+    let joined = guarded(served, open.first, || hand.unwrap_or_else(|| Arc::clone(&open.group).join()));
+    let Some(mut hand) = joined else { return leave_group(served, &open, scratch) };
+    loop {
+        let pieces = open.claim();
+        if pieces.is_empty() {
+            let _ = guarded(served, open.first, || hand.leave());
+            return leave_group(served, &open, scratch);
+        }
+        let (count, since) = (pieces.len() as u64, Instant::now());
+        if guarded(served, open.first, || hand.work(pieces)).is_none() {
+            return leave_group(served, &open, scratch);
+        }
+        open.piece_ns.store((nanoseconds(since) / count).clamp(1, u64::from(u32::MAX)) as u32, Ordering::Relaxed);
+        if nanoseconds(begin) >= JOB_RUN_NS {
+            return Work::Group(GroupRun { open, hand: Some(hand) });
+        }
+    }
+}
+
+fn leave_group(served: &Served, open: &OpenGroup, scratch: &mut Scratch) -> Work {
+    if !served.leave_group(open) {
+        return Work::Next;
+    }
+    let bytes = open.count * served.lane.geometry.result_slot_bytes as usize;
+    let results = &mut bytemuck::cast_slice_mut(&mut scratch.results)[..bytes];
+    results.fill(0);
+    if !served.has_failed() && guarded(served, open.first, || open.group.finish(results)).is_some() {
+        served.lane.write_results(open.first, results);
+        served.finish(open.first, open.count, nanoseconds(open.begun));
+    }
+    served.group_over();
+    Work::Next
+}

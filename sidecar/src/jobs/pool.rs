@@ -1,0 +1,127 @@
+//! The threads that jobs run on. Orders come first: while an order lane is open, jobs run on threads that the system lets run
+//! only where nobody else wants to (SCHED_IDLE), and while orders are hot, on one core less than there are.
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use crossbeam::queue::SegQueue;
+use nix::libc;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use ringlane_layout::board::pool;
+
+use super::Heat;
+use super::hand::{Hand, Scratch};
+
+/// Work that waits, and who does it.
+pub struct Pool {
+    /// At most one entry for each hand of each lane, and two more a lane.
+    queue: SegQueue<Hand>,
+    /// Threads that take work.
+    active: AtomicUsize,
+    threads: usize,
+    turns: AtomicU64,
+    busy_ns: AtomicU64,
+    /// Behind everybody.
+    idle: ThreadPool,
+    /// As anybody.
+    plain: ThreadPool,
+    heat: Arc<Heat>,
+}
+
+impl Pool {
+    /// As many threads as there are cores, or as are told.
+    pub fn new(threads: Option<usize>, heat: Arc<Heat>) -> Result<Arc<Self>, String> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = threads.unwrap_or(cores).max(1);
+        let build = |name: &'static str, start: fn(usize)| {
+            let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(move |index| format!("{name}-{index}"));
+            pool.start_handler(start).build().map_err(|error| format!("cannot start the threads of jobs: {error}"))
+        };
+        let (idle, plain) = (build("jobs-idle", |_| stand_last())?, build("jobs", |_| {})?);
+        Ok(Arc::new(Self {
+            queue: SegQueue::new(),
+            active: AtomicUsize::new(0),
+            threads,
+            turns: AtomicU64::new(0),
+            busy_ns: AtomicU64::new(0),
+            idle,
+            plain,
+            heat,
+        }))
+    }
+
+    /// Threads that may work now.
+    pub fn allowed(&self) -> usize {
+        if self.heat.is_hot() { (self.threads - 1).max(1) } else { self.threads }
+    }
+
+    /// Whether work waits.
+    pub fn is_busy(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// What the board tells of it.
+    pub fn words(&self) -> [(usize, u64); 5] {
+        [
+            (pool::THREADS, self.threads as u64),
+            (pool::QUEUED, self.queue.len() as u64),
+            (pool::RUNNING, self.active.load(Ordering::Relaxed) as u64),
+            (pool::JOBS, self.turns.load(Ordering::Relaxed)),
+            (pool::BUSY_NS, self.busy_ns.load(Ordering::Relaxed)),
+        ]
+    }
+
+    /// Queues work, and sends a thread for it.
+    pub fn submit(self: &Arc<Self>, hand: Hand) {
+        self.queue.push(hand);
+        self.staff();
+    }
+
+    /// Sends one thread more, if one may work and is not sent yet.
+    fn staff(self: &Arc<Self>) {
+        let allowed = self.allowed();
+        let sent = self.active.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |active| (active < allowed).then_some(active + 1));
+        if sent.is_ok() {
+            let (pool, behind) = (Arc::clone(self), self.heat.has_orders());
+            let threads = if behind { &self.idle } else { &self.plain };
+            threads.spawn(move || pool.drain(behind));
+        }
+    }
+
+    /// One thread's turn: works until nothing waits, too many work, or it is in the wrong class.
+    fn drain(self: Arc<Self>, behind: bool) {
+        thread_local!(static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::new()));
+        SCRATCH.with_borrow_mut(|scratch| {
+            while self.active.load(Ordering::SeqCst) <= self.allowed() && behind == self.heat.has_orders() {
+                let Some(hand) = self.queue.pop() else { break };
+                let begin = Instant::now();
+                if let Some(again) = hand.turn(&self, scratch) {
+                    self.queue.push(again);
+                }
+                self.turns.fetch_add(1, Ordering::Relaxed);
+                self.busy_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
+                if self.is_busy() {
+                    self.staff();
+                }
+            }
+        });
+        self.active.fetch_sub(1, Ordering::SeqCst);
+        // Whoever queued work since the last look saw this thread as active.
+        if self.is_busy() {
+            self.staff();
+        }
+    }
+}
+
+/// The calling thread runs from now on only where nobody else wants to.
+fn stand_last() {
+    // SAFETY: a plain structure of the C interface, for which zeros are a value.
+    let parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    // SAFETY: a system call about the calling thread (0) that reads the structure it is given.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) } != 0 {
+        tracing::warn!("jobs could not be put behind orders: sched_setscheduler failed");
+    }
+}

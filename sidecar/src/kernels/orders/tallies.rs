@@ -1,0 +1,137 @@
+//! Counts that some limits ask for: what an account's open orders are worth, how many they are, and how many orders it
+//! entered in this second of sequenced time. Only accounts that have such limits are counted.
+
+use std::collections::BTreeMap;
+
+use ringlane_layout::orders::Side;
+
+use super::book::slot;
+
+/// Accounts in a page.
+const PAGE: usize = 256;
+/// One second, nanoseconds: over which rates are counted.
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// Counts of one account, in all symbols or in one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tally {
+    /// Price x open quantity of open orders: buys, sells.
+    pub(super) notional: [u128; 2],
+    pub(super) open_orders: u32,
+    /// Orders accepted in second `second`.
+    accepted: u32,
+    second: u64,
+}
+
+impl Tally {
+    /// Orders accepted in the second of `now_ns`.
+    pub(super) fn rate(&self, now_ns: u64) -> u32 {
+        if self.second == now_ns / SECOND_NS { self.accepted } else { 0 }
+    }
+
+    fn accept(&mut self, now_ns: u64) {
+        self.accepted = self.rate(now_ns) + 1;
+        self.second = now_ns / SECOND_NS;
+    }
+
+    fn change(&mut self, (side, price, quantity, orders): Change) {
+        let (worth, notional) = (price as u128 * u128::from(quantity.unsigned_abs()), &mut self.notional[slot(side)]);
+        *notional = if quantity < 0 { *notional - worth } else { *notional + worth };
+        self.open_orders = self.open_orders.wrapping_add_signed(orders);
+    }
+}
+
+/// Side, price, change of the open quantity, change of the count of open orders.
+pub(super) type Change = (Side, i64, i64, i32);
+
+/// Accounts with their rates; symbols and accounts with theirs.
+pub(super) type Rates = (Vec<(u32, u32)>, Vec<(u32, u32, u32)>);
+
+/// All tallies.
+#[derive(Clone, Default)]
+pub(super) struct Tallies {
+    pages: Vec<Option<Box<[Tally; PAGE]>>>,
+    /// By symbol and account.
+    in_symbols: BTreeMap<(u32, u32), Tally>,
+    /// The second in which a rate was counted last.
+    counted: Option<u64>,
+}
+
+impl Tallies {
+    /// The account's counts in all symbols.
+    pub(super) fn of(&self, account: u32) -> Tally {
+        let page = self.pages.get(account as usize / PAGE);
+        page.and_then(Option::as_ref).map_or_else(Tally::default, |page| page[account as usize % PAGE])
+    }
+
+    /// The account's counts in one symbol.
+    pub(super) fn within(&self, symbol: u32, account: u32) -> Tally {
+        self.in_symbols.get(&(symbol, account)).copied().unwrap_or_default()
+    }
+
+    fn of_mut(&mut self, account: u32) -> &mut Tally {
+        let page = account as usize / PAGE;
+        if self.pages.len() <= page {
+            self.pages.resize(page + 1, None);
+        }
+        &mut self.pages[page].get_or_insert_with(|| Box::new([Tally::default(); PAGE]))[account as usize % PAGE]
+    }
+
+    /// Counts a change of an open order; `in_symbol` when the account has limits in the symbol.
+    pub(super) fn change(&mut self, account: u32, in_symbol: Option<u32>, change: Change) {
+        self.of_mut(account).change(change);
+        if let Some(symbol) = in_symbol {
+            self.in_symbols.entry((symbol, account)).or_default().change(change);
+        }
+    }
+
+    /// Counts an accepted order towards the rate.
+    pub(super) fn accept(&mut self, account: u32, in_symbol: Option<u32>, now_ns: u64) {
+        self.counted = Some(now_ns / SECOND_NS);
+        self.of_mut(account).accept(now_ns);
+        if let Some(symbol) = in_symbol {
+            self.in_symbols.entry((symbol, account)).or_default().accept(now_ns);
+        }
+    }
+
+    /// Takes a rate over that was counted in the second of `now_ns`; symbol 0: in all symbols.
+    pub(super) fn restore_rate(&mut self, symbol: u32, account: u32, accepted: u32, now_ns: u64) {
+        let second = now_ns / SECOND_NS;
+        self.counted = Some(second);
+        let tally = if symbol == 0 { self.of_mut(account) } else { self.in_symbols.entry((symbol, account)).or_default() };
+        (tally.accepted, tally.second) = (accepted, second);
+    }
+
+    /// Forgets the open orders of these accounts; their rates stay.
+    pub(super) fn clear_open(&mut self, first: u32, last: u32) {
+        for at in first as usize..=(last as usize).min((self.pages.len() * PAGE).saturating_sub(1)) {
+            if let Some(page) = self.pages.get_mut(at / PAGE).and_then(Option::as_mut) {
+                (page[at % PAGE].notional, page[at % PAGE].open_orders) = ([0; 2], 0);
+            }
+        }
+        let of_range = |((_, account), _): &(&(u32, u32), &mut Tally)| (first..=last).contains(account);
+        for (_, tally) in self.in_symbols.iter_mut().filter(of_range) {
+            (tally.notional, tally.open_orders) = ([0; 2], 0);
+        }
+    }
+
+    /// When a second ends in which rates were counted: time is due then.
+    pub(super) fn next_due_ns(&self, now_ns: u64) -> Option<u64> {
+        self.counted.filter(|second| *second == now_ns / SECOND_NS).map(|second| (second + 1) * SECOND_NS)
+    }
+
+    /// Accounts that were counted in this second, ascending, each with its count; then symbol, account and count.
+    pub(super) fn rates(&self, now_ns: u64) -> Rates {
+        let pages = self.pages.iter().enumerate().filter_map(|(page, tallies)| Some((page, tallies.as_ref()?)));
+        let all = pages.flat_map(|(page, tallies)| tallies.iter().enumerate().map(move |(at, tally)| ((page * PAGE + at) as u32, tally)));
+        let of_accounts = all.map(|(account, tally)| (account, tally.rate(now_ns))).filter(|(_, rate)| *rate != 0);
+        let in_symbols = self.in_symbols.iter().map(|((symbol, account), tally)| (*symbol, *account, tally.rate(now_ns)));
+        (of_accounts.collect(), in_symbols.filter(|(.., rate)| *rate != 0).collect())
+    }
+
+    /// Heap that the tallies hold, bytes, nearly.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let pages = self.pages.iter().flatten().count() * PAGE * size_of::<Tally>();
+        pages + self.pages.capacity() * size_of::<usize>() + self.in_symbols.len() * (size_of::<Tally>() + 8)
+    }
+}

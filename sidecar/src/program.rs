@@ -1,0 +1,140 @@
+//! The `ringlane` command: `serve` runs a sidecar, `status` looks at one, `replay` reads a recording. A program of yours that adds
+//! kernels to a sidecar has the same commands: its `main` calls [`run`].
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::board::BoardReader;
+use crate::config::{Config, SYSTEM_CONFIG, Source};
+use crate::control::Lifetime;
+use crate::daemon::{SYSTEM_SOCKET, serve};
+use crate::kernels::door::Kernels;
+use crate::manual::write_manual;
+use crate::replay::book::{self, BookArguments};
+use crate::replay::command::{self, ReplayArguments};
+use crate::replay::export::{self, ExportArguments};
+use crate::replay::import::{self, ImportArguments};
+use crate::status::{status, status_text};
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// One shared, crash-safe accelerator for all Python workers of a host.
+#[derive(Parser)]
+#[command(name = "ringlane", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Subcommand)]
+enum Subcommands {
+    /// Run a sidecar until SIGTERM.
+    Serve {
+        /// TOML file; what it does not say has defaults [default: /etc/ringlane/ringlane.toml, if it is there].
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// Path of the control socket [default: the file's, else /run/ringlane/ringlane.sock].
+        #[arg(long)]
+        socket: Option<PathBuf>,
+        /// Directory of the journal; wins over the file. Without one nothing is recorded.
+        #[arg(long)]
+        journal: Option<PathBuf>,
+        /// End with the last client instead of at a signal.
+        #[arg(long)]
+        embedded: bool,
+    },
+    /// Look at a configuration without running it.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommands,
+    },
+    /// Say how a sidecar does, without asking it. Exit code: 0 healthy, 1 not healthy, 2 no sidecar.
+    Status {
+        /// Address of the sidecar [default: $RINGLANE_SOCKET, else the system's].
+        #[arg(long)]
+        address: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Live through recordings again: state hash, records, report. Exit code: 0 whole, 1 `--verify` found a difference, 2 torn,
+    /// damaged or no recording.
+    Replay(ReplayArguments),
+    /// Show books, positions and open orders of a moment in a recording.
+    Book(BookArguments),
+    /// Write a recording's orders, results, events and trades as CSV, JSON lines, Parquet or numpy arrays.
+    Export(ExportArguments),
+    /// Make a recording of orders from elsewhere: a LOBSTER day, or CSV.
+    Import(ImportArguments),
+    /// Write man pages and shell completions (bash, fish, zsh) to a directory.
+    Manual {
+        /// Where they go; made if need be.
+        directory: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommands {
+    /// Say whether a file would be accepted; an error names the line, and the valid key that is nearest to one that is not
+    /// known. Exit code: 0 accepted, 2 not.
+    Check {
+        /// TOML file.
+        #[arg(default_value = SYSTEM_CONFIG)]
+        path: PathBuf,
+    },
+}
+
+/// Does what the command line says, with these kernels beside that of orders.
+#[must_use]
+pub fn run(kernels: Kernels) -> ExitCode {
+    let level = tracing_subscriber::EnvFilter::try_from_env("RINGLANE_LOG").unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).init();
+    let outcome = match Arguments::parse().command {
+        Subcommands::Serve { config, socket, journal, embedded } => run_serve(config.as_deref(), socket, journal, embedded, kernels),
+        Subcommands::Config { command: ConfigCommands::Check { path } } => run_config_check(&path),
+        Subcommands::Status { address, json } => run_status(address, json),
+        Subcommands::Replay(arguments) => command::run(&arguments),
+        Subcommands::Book(arguments) => book::run(&arguments),
+        Subcommands::Export(arguments) => export::run(&arguments),
+        Subcommands::Import(arguments) => import::run(&arguments),
+        Subcommands::Manual { directory } => write_manual(Arguments::command(), &directory).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|words| {
+        eprintln!("ringlane: {words}");
+        ExitCode::from(2)
+    })
+}
+
+fn run_serve(
+    path: Option<&Path>,
+    socket: Option<PathBuf>,
+    journal: Option<PathBuf>,
+    embedded: bool,
+    kernels: Kernels,
+) -> Result<ExitCode, String> {
+    // A private sidecar is its client's, and nothing of the system's service is meant for it.
+    let system = (!embedded).then(|| PathBuf::from(SYSTEM_CONFIG)).filter(|path| path.exists());
+    let path = path.map(Path::to_owned).or(system);
+    let config = Config::load(Source { path, socket, journal })?;
+    serve(config, if embedded { Lifetime::Embedded } else { Lifetime::Service }, kernels)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_config_check(path: &Path) -> Result<ExitCode, String> {
+    let config = Config::read(path)?;
+    let rules = config.access.rules.len();
+    let access = if rules == 0 { "no access rules: everybody may do everything".into() } else { format!("{rules} access rules") };
+    println!("{}: accepted ({access})", path.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_status(address: Option<String>, as_json: bool) -> Result<ExitCode, String> {
+    let address = address.or_else(|| std::env::var("RINGLANE_SOCKET").ok()).unwrap_or_else(|| SYSTEM_SOCKET.into());
+    let status = status(&BoardReader::open(&address)?);
+    if as_json {
+        println!("{status:#}");
+    } else {
+        print!("{}", status_text(&status));
+    }
+    Ok(if status["health"] == "healthy" { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}

@@ -1,0 +1,192 @@
+"""A well-behaved client beside hostile ones: its results stay right, its latency bounded, and nothing of them remains.
+
+Each hostile client is a process of its own (`hostile_client.py`), where possible of another user. The latency is compared
+with what it is beside an honest client that does the same work as fast as it can.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from daemon import Daemon, until
+from hostile_client import KINDS
+from plain_client import PlainClient, PlainLane
+
+HOSTILE_UID = 4243
+IS_ROOT = os.geteuid() == 0
+RULES = f"""
+[access]
+socket_mode = "666"
+
+[[access.rules]]
+uids = [{HOSTILE_UID if IS_ROOT else 0}]
+accounts = [[1000, 2000]]
+clients_max = 300
+lanes_max = 64
+bytes_max = 67108864
+
+[[access.rules]]
+uids = [{os.geteuid()}]
+"""
+ORDERS_A_SECOND = 1_000
+WINDOW_ORDERS = 250
+WINDOWS = 4
+# At most three times the p99 beside an honest client; and what a busy machine of two cores may add at any time to any of them.
+RATIO_MAX = 3
+SLACK_SECONDS = 0.010
+# The books' own memory grows up to the configured 65,536 orders, and stays.
+RSS_SLACK_BYTES = 16 << 20
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    directory = Path(tempfile.mkdtemp(prefix="ringlane-hostile-"))
+    directory.chmod(0o711)
+    running = Daemon(directory, journal=False, config=RULES)
+    yield running.ready()
+    assert running.stop() == 0
+    shutil.rmtree(directory)
+
+
+class Neighbour:
+    """The well-behaved client: enters orders into a symbol of its own and cancels them, 1,000 requests a second."""
+
+    def __init__(self, address: str) -> None:
+        self.client = PlainClient(address, "neighbour")
+        self.lane: PlainLane = self.client.open(64, accounts=[1, 99])
+        self.next_id = self.sequence = 0
+
+    def request(self, index: int) -> tuple[dict, dict]:
+        """A request, and the answer that it must get."""
+        if index % 2:
+            order = {"op": 2, "symbol": 60, "account": 7, "client_order_id": self.next_id}
+            return order, {"state": 3, "remaining_quantity": 0}
+        self.next_id += 1
+        quantity = 1 + self.next_id % 1000
+        order = {
+            "op": 1,
+            "side": 1,
+            "order_type": 1,
+            "time_in_force": 1,
+            "symbol": 60,
+            "account": 7,
+            "price": 1_000_000,
+        }
+        return {**order, "client_order_id": self.next_id, "quantity": quantity}, {
+            "state": 1,
+            "remaining_quantity": quantity,
+        }
+
+    def trade(self, count: int) -> float:
+        """Makes `count` requests, checks every answer, and gives their p99, seconds."""
+        took, start = [], time.monotonic()
+        for index in range(count):
+            time.sleep(max(0.0, start + index / ORDERS_A_SECOND - time.monotonic()))
+            request, expected = self.request(index)
+            sent = time.perf_counter()
+            [answer] = self.lane.process([request], 30)
+            took.append(time.perf_counter() - sent)
+            expected = {**expected, "code": 0, "filled_quantity": 0, "client_order_id": self.next_id}
+            assert {name: answer[name] for name in expected} == expected, f"seen {answer} for {request}"
+            assert answer["sequence"] > self.sequence
+            self.sequence = answer["sequence"]
+        return statistics.quantiles(took, n=100)[98]
+
+    def p99(self) -> float:
+        """The median of the p99s of several windows, seconds."""
+        return statistics.median(self.trade(WINDOW_ORDERS) for _ in range(WINDOWS))
+
+
+@pytest.fixture(scope="module")
+def neighbour(daemon: Daemon) -> Iterator[Neighbour]:
+    made = Neighbour(daemon.address)
+    yield made
+    made.client.close()
+
+
+class Other:
+    """A client of some kind in a process of its own, from its first deed until the end of the block."""
+
+    def __init__(self, kind: str, daemon: Daemon) -> None:
+        script = Path(__file__).parent / "hostile_client.py"
+        uid = [str(HOSTILE_UID)] if IS_ROOT else []
+        self.kind = kind
+        self.process = subprocess.Popen(
+            [sys.executable, script, kind, daemon.address, *uid],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Other:
+        assert self.process.stdout is not None
+        assert select.select([self.process.stdout], [], [], 20)[0], f"{self.kind} did not get ready"
+        assert self.process.stdout.readline() == "ready\n", self.process.communicate(timeout=10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        ended = self.process.poll()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        words = self.process.communicate(timeout=10)
+        assert ended is None, f"{self.kind} ended by itself: {words}"
+
+
+@pytest.fixture(scope="module")
+def fds_alone(daemon: Daemon, neighbour: Neighbour) -> int:
+    """Descriptors of the sidecar when the neighbour is its only client, and nothing of others is left for 1.5 s."""
+    fds, since = daemon.fds(), time.monotonic()
+    while time.monotonic() - since < 1.5:
+        if daemon.fds() != fds:
+            fds, since = daemon.fds(), time.monotonic()
+        time.sleep(0.01)
+    return fds
+
+
+@pytest.fixture(scope="module")
+def beside_honest(daemon: Daemon, neighbour: Neighbour, fds_alone: int) -> float:
+    """The neighbour's p99 beside a well-behaved client that goes as fast as it can, seconds."""
+    with Other("honest", daemon):
+        neighbour.trade(100)
+        return neighbour.p99()
+
+
+def is_alone(daemon: Daemon, fds: int) -> bool:
+    status = daemon.status()
+    return daemon.fds() == fds and status["clients"] == 1 and len(status["lanes"]) == 1
+
+
+@pytest.mark.parametrize("kind", [*(kind for kind in KINDS if kind not in ("honest", "quiet")), "stopped"])
+def test_a_neighbour_is_served_as_ever(
+    kind: str, daemon: Daemon, neighbour: Neighbour, fds_alone: int, beside_honest: float
+) -> None:
+    until(lambda: is_alone(daemon, fds_alone), 10, "the end of the last one")
+    rss = daemon.rss_bytes()
+    with Other("honest" if kind == "stopped" else kind, daemon) as other:
+        if kind == "stopped":
+            os.killpg(other.process.pid, signal.SIGSTOP)
+        p99 = neighbour.p99()
+    print(f"{kind}: p99 {p99 * 1e6:.0f} us, beside an honest client {beside_honest * 1e6:.0f} us")
+    assert p99 <= RATIO_MAX * beside_honest + SLACK_SECONDS
+    assert daemon.process.poll() is None
+    until(lambda: is_alone(daemon, fds_alone), 10, "the return of its descriptors")
+    assert daemon.rss_bytes() <= rss + RSS_SLACK_BYTES
+
+
+def test_the_log_of_all_that_is_short(daemon: Daemon) -> None:
+    lines = daemon.words().splitlines()
+    assert len(lines) < 20_000, "a flood of clients floods the log"
+    assert not any("panicked" in line for line in lines)
