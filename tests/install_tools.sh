@@ -3,6 +3,8 @@
 [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null || exit 0
 missing=""
 command -v chromium > /dev/null || command -v google-chrome > /dev/null || missing="$missing chromium"
+command -v tmux > /dev/null || missing="$missing tmux"
+command -v promtool > /dev/null || missing="$missing prometheus"
 [ -z "$missing" ] && exit 0
 echo "--- installing$missing for the tests"
 install="apt-get install -y -q --no-install-recommends $missing"

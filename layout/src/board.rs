@@ -333,6 +333,8 @@ pub mod lane {
         HELD_SINCE_NS = 26: Time;
         /// Requests for accounts that the lane was not granted.
         NOT_PERMITTED = 27: Counter;
+        /// Build hash of the client's package; empty when it did not say.
+        BUILD = 28..2: Text;
     }
 }
 

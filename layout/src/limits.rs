@@ -56,6 +56,8 @@ pub const STAGES_MAX: usize = 16;
 pub const KEPT_MAX: usize = 4096;
 /// Most replies of rows of which one user still has the descriptors.
 pub const KEPT_REPLIES_MAX: usize = 256;
+/// Longest request of a metrics scraper, bytes.
+pub const SCRAPE_REQUEST_BYTES_MAX: usize = 8 * 1024;
 /// Longest time a connection may take to say hello, nanoseconds.
 pub const HELLO_TIMEOUT_NS: u64 = 5_000_000_000;
 /// Most open orders, positions or levels in one query reply.

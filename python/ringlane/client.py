@@ -25,6 +25,7 @@ from .reattach import Reattacher, ask
 from .schema import Schema
 from .sidecar import Sidecar
 from .snapshot import Snapshot, make_snapshot
+from .stats import Board, Border
 from .ticket import LoopWatch, nanoseconds
 from .wire import ControlSocket, close_all
 
@@ -59,6 +60,8 @@ class Client:
         self._reattacher = Reattacher(self, reconnect_timeout if sidecar is None else 0.0)
         self.address = address
         self._lanes: dict[int, Lane] = {}
+        self._borders: dict[str, Border] = {}
+        self._stats: Board | None = None
         self._symbols: Instruments | None = None
         self._watches: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWatch] = weakref.WeakKeyDictionary()
         self._control = ControlSocket(address, timeout)
@@ -179,6 +182,26 @@ class Client:
         # A sidecar that is gone has ended the lane, one that is slow will: neither is news to whoever closes it.
         with contextlib.suppress(_shim.SidecarLost, TimeoutError):
             self._control.request(op="close", lane=number)
+
+    def stats(self) -> dict[str, Any]:
+        """What the sidecar's board says, read from shared memory: nothing is asked of the sidecar.
+
+        A dict: `header` (pid, epoch, health, ...), the rows `sequencer`, `journal`, `control` and `service`, the lists
+        `lanes`, `kernels` and `pools` with a dict a row, `stages` with count, sum, percentiles and longest time of each
+        stage of a request (of a sample of batches), and `border` with what the border costs each lane of this client: see
+        `ringlane.stats.Border`. Names end in their unit. Rows are consistent in themselves, and some 100 us old.
+
+        Raises `SidecarUnavailable` when the board is gone.
+
+        >>> import ringlane
+        >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
+        ...     stats = client.stats()
+        ...     stats["lanes"][0]["depth"], stats["kernels"][0]["name"], stats["border"]["orders"]["batches"]
+        (64, 'orders', 0)
+        """
+        if self._stats is None:
+            self._stats = Board(self.board)
+        return self._stats.read() | {"border": {kernel: border.values() for kernel, border in self._borders.items()}}
 
     # ---- state ----
 

@@ -15,6 +15,7 @@ from . import _shim
 from .batch import build
 from .enums import Op, OrderType, TimeInForce, of_message
 from .schema import NO_RECORD, Schema
+from .stats import Border
 from .ticket import LoopWatch, Records, Reservation, Ticket, nanoseconds
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Lane:
     """One client's private lane to one kernel; made by `client.open()`. Threads may share it.
 
     Attributes: `kernel`, `number`, `depth` (slots), `events_capacity`, `accounts` (first, last), `token` (hex), the dtypes
-    `request_dtype`, `result_dtype`, `event_dtype` (structured), the schemas behind them, `enums` by name, and `call`.
+    `request_dtype`, `result_dtype`, `event_dtype` (structured), the schemas behind them, `enums` by name, `border` (what the
+    border to the sidecar costs: a `ringlane.stats.Border`), and `call`.
     """
 
     call: Callable[..., tuple[Any, ...]]
@@ -70,6 +72,7 @@ class Lane:
 
     def __init__(self, client: Client, reply: dict[str, Any], files: list[int], timeout: float | None) -> None:
         self._client = client
+        self.border = client._borders.setdefault(reply["kernel"], Border())
         self._timeout_ns = nanoseconds(timeout)
         self.kernel: str = reply["kernel"]
         self.number: int = reply["lane"]
@@ -156,7 +159,11 @@ class Lane:
         try:
             ticket = self.submit(batch, timeout, on_full)
             rest = None if limit is None else max(0, begin + limit - time.monotonic_ns()) / 1e9
-            return ticket.result(rest, copy)
+            results = ticket.result(rest, copy)
+            took = time.monotonic_ns() - begin
+            self.border.latency[took.bit_length()] += 1
+            self.border.latency_ns += took
+            return results
         except TimeoutError as error:
             error.ticket = ticket  # type: ignore[attr-defined]
             raise
@@ -181,12 +188,20 @@ class Lane:
         words = self._words(batch)
         limit = self._timeout_ns if timeout is None else nanoseconds(timeout)
         hold = _shim.Hold(self._shim, len(words), limit, wait_allowed(on_full))
-        with hold:
-            if hold.ring_number != self._ring_number:
-                self._ring = np.asarray(self._shim.request_ring()).view(np.uint64).reshape(-1, self._slot_words)
-                self._ring_number = hold.ring_number
-            slot = hold.first & (self.depth - 1)
-            self._ring[slot : slot + len(words)] = words
+        border, begin = self.border, time.monotonic_ns()
+        try:
+            with hold:
+                if hold.ring_number != self._ring_number:
+                    self._ring = np.asarray(self._shim.request_ring()).view(np.uint64).reshape(-1, self._slot_words)
+                    self._ring_number = hold.ring_number
+                slot = hold.first & (self.depth - 1)
+                self._ring[slot : slot + len(words)] = words
+        except _shim.LaneFull:
+            border.lane_full += 1
+            raise
+        border.fill_ns += time.monotonic_ns() - begin
+        border.batches += 1
+        border.records += len(words)
         assert hold.lease is not None
         return Ticket(self, hold.lease)
 

@@ -7,6 +7,7 @@ import contextlib
 import heapq
 import itertools
 import os
+import time
 import weakref
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
@@ -93,15 +94,26 @@ class Ticket:
         """
         if self._lease is not None and self._results is None:
             limit = self._lane._timeout_ns if timeout is None else nanoseconds(timeout)
-            self._lane._shim.wait(self._lease.first + self._lease.count, limit)
+            border, begin = self._lane.border, time.monotonic_ns()
+            try:
+                self._lane._shim.wait(self._lease.first + self._lease.count, limit)
+            except TimeoutError:
+                border.timeouts += 1
+                raise
+            finally:
+                border.waits += 1
+                border.wait_ns += time.monotonic_ns() - begin
         return self._take(copy)
 
     def _take(self, copy: bool) -> Records:
+        begin = time.monotonic_ns()
         if self._results is None:
             self._results = self._lane._looked_at(np.asarray(self._lease).view(self._lane.result_dtype))
         if copy and self._lease is not None:
             self._results = self._results.copy()
             self._lease = None
+        self._lane.border.reads += 1
+        self._lane.border.read_ns += time.monotonic_ns() - begin
         return self._results
 
     def __await__(self) -> Generator[Any, None, Records]:

@@ -14,7 +14,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 use nix::sys::stat::{Mode, umask};
-use ringlane_layout::board::{CONTROL, board_name};
+use ringlane_layout::board::{CONTROL, SERVICE, board_name};
 use ringlane_layout::limits::BATCH_SLOTS_MAX;
 use ringlane_layout::orders::{AccountLimits, BookLimits, Instrument, OrderRequest};
 use ringlane_layout::record::{Record, RecordBytes};
@@ -27,6 +27,7 @@ use crate::jobs::{Heat, JobRows, Jobs};
 use crate::journal::{Epoch, FrameKind, FrameMeta, JournalLock, LaneOpen, Writer, WriterConfig};
 use crate::kernels::door::Kernels;
 use crate::lanes::Kept;
+use crate::metrics::answer_scrapes;
 use crate::recovery::{self, Recovered};
 use crate::sequencer::{Sequencer, SnapshotNews, wall_clock_ns};
 use crate::service;
@@ -54,6 +55,8 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     let identity = Identity { address: address.clone(), epoch, started_ns: wall_clock_ns(), config_hash: config.hash() };
     let board = Board::create(&identity, &address_lock)?;
     let (counters, refused) = (board.row(&CONTROL, 0), board.row(&CONTROL, 0));
+    let metrics_socket = config.metrics.socket.clone();
+    answer_scrapes(&config.metrics, &address, board.row(&SERVICE, 0), config.sequencer.cpu)?;
     let listener = inherited.map_or_else(|| open_socket(&socket_path, &config.access), Ok)?;
     let heat = Arc::new(Heat::default());
     let (jobs, jobs_thread) = Jobs::start(JobRows::of(&board), Arc::clone(&heat), config.jobs.threads)?;
@@ -94,6 +97,7 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     if !is_inherited {
         let _ = std::fs::remove_file(&socket_path);
     }
+    metrics_socket.iter().for_each(|path| drop(std::fs::remove_file(path)));
     tracing::info!(sequence = engine.next_sequence() - 1, state_hash = format!("{:016x}", engine.orders.state_hash()), "stopped");
     drop((lock, address_lock));
     ended

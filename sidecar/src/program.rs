@@ -9,6 +9,7 @@ use crate::board::BoardReader;
 use crate::config::{Config, SYSTEM_CONFIG, Source};
 use crate::control::Lifetime;
 use crate::daemon::{SYSTEM_SOCKET, serve};
+use crate::doctor::{examine, exit_code, findings_json, findings_text};
 use crate::kernels::door::Kernels;
 use crate::manual::write_manual;
 use crate::replay::book::{self, BookArguments};
@@ -16,6 +17,7 @@ use crate::replay::command::{self, ReplayArguments};
 use crate::replay::export::{self, ExportArguments};
 use crate::replay::import::{self, ImportArguments};
 use crate::status::{status, status_text};
+use crate::top::top;
 use clap::{CommandFactory, Parser, Subcommand};
 
 /// One shared, crash-safe accelerator for all Python workers of a host.
@@ -57,6 +59,31 @@ enum Subcommands {
         #[arg(long)]
         json: bool,
     },
+    /// Watch a sidecar: throughput, times of stages, lanes by load. Keys: q quits, s sorts, / filters.
+    Top {
+        /// Address of the sidecar [default: $RINGLANE_SOCKET, else the system's].
+        #[arg(long)]
+        address: Option<String>,
+        /// Time between two looks, milliseconds, 100 to 60,000.
+        #[arg(long, default_value_t = 1000)]
+        interval_ms: u64,
+    },
+    /// Look for what makes trouble: socket, permissions, limits, kernel, disk, versions; with a remedy for each finding. Exit
+    /// code: 0 all fine, 1 doubts, 2 something does not work.
+    Doctor {
+        /// Address of the sidecar [default: $RINGLANE_SOCKET, else the system's].
+        #[arg(long)]
+        address: Option<String>,
+        /// TOML file of the sidecar [default: /etc/ringlane/ringlane.toml, if it is there].
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// Directory of the journal; wins over the file.
+        #[arg(long)]
+        journal: Option<PathBuf>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Live through recordings again: state hash, records, report. Exit code: 0 whole, 1 `--verify` found a difference, 2 torn,
     /// damaged or no recording.
     Replay(ReplayArguments),
@@ -93,6 +120,8 @@ pub fn run(kernels: Kernels) -> ExitCode {
         Subcommands::Serve { config, socket, journal, embedded } => run_serve(config.as_deref(), socket, journal, embedded, kernels),
         Subcommands::Config { command: ConfigCommands::Check { path } } => run_config_check(&path),
         Subcommands::Status { address, json } => run_status(address, json),
+        Subcommands::Top { address, interval_ms } => top(&address_of(address), interval_ms).map(|()| ExitCode::SUCCESS),
+        Subcommands::Doctor { address, config, journal, json } => run_doctor(address, config, journal, json),
         Subcommands::Replay(arguments) => command::run(&arguments),
         Subcommands::Book(arguments) => book::run(&arguments),
         Subcommands::Export(arguments) => export::run(&arguments),
@@ -128,9 +157,26 @@ fn run_config_check(path: &Path) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The address that is meant.
+fn address_of(given: Option<String>) -> String {
+    given.or_else(|| std::env::var("RINGLANE_SOCKET").ok()).unwrap_or_else(|| SYSTEM_SOCKET.into())
+}
+
+fn run_doctor(address: Option<String>, path: Option<PathBuf>, journal: Option<PathBuf>, as_json: bool) -> Result<ExitCode, String> {
+    let path = path.or_else(|| Some(PathBuf::from(SYSTEM_CONFIG)).filter(|path| path.exists()));
+    let config = path.as_deref().map(Config::read).transpose()?.unwrap_or_default();
+    let configured = config.socket.map(|socket| socket.to_string_lossy().into_owned());
+    let findings = examine(&address_of(address.or(configured)), journal.or(config.journal.directory).as_deref());
+    if as_json {
+        println!("{:#}", findings_json(&findings));
+    } else {
+        print!("{}", findings_text(&findings));
+    }
+    Ok(ExitCode::from(exit_code(&findings)))
+}
+
 fn run_status(address: Option<String>, as_json: bool) -> Result<ExitCode, String> {
-    let address = address.or_else(|| std::env::var("RINGLANE_SOCKET").ok()).unwrap_or_else(|| SYSTEM_SOCKET.into());
-    let status = status(&BoardReader::open(&address)?);
+    let status = status(&BoardReader::open(&address_of(address))?);
     if as_json {
         println!("{status:#}");
     } else {

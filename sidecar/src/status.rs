@@ -125,6 +125,13 @@ pub fn status_text(status: &Value) -> String {
     );
     line(&mut text, "clients", format!("{}, lane faults since start: {}", plain("clients"), plain("faults")));
     line(&mut text, "refused", format!("{}, orders for accounts not permitted: {}", plain("refused"), plain("not_permitted")));
+    let _ = writeln!(text, "\n{:<16} {:>10} {:>12} {:>12} {:>12}  (of a sample of batches, us)", "stage", "timed", "p50", "p99", "longest");
+    for stage in Stage::ALL.map(Stage::name) {
+        let number = |key: &str| status["stages"][stage][key].as_f64().unwrap_or(0.0);
+        let us = |key: &str| number(key) / 1e3;
+        let (count, p50, p99, max) = (number("count"), us("p50_ns"), us("p99_ns"), us("max_ns"));
+        let _ = writeln!(text, "{stage:<16} {count:>10} {p50:>12.1} {p99:>12.1} {max:>12.1}");
+    }
     let lanes = status["lanes"].as_array().map_or(&[][..], Vec::as_slice);
     let _ = writeln!(
         text,

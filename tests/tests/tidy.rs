@@ -40,6 +40,8 @@ const UNSAFE_FILES: &[&str] = &[
     "sidecar/src/kernels/vectors/isa/avx2.rs",
     "sidecar/src/kernels/vectors/isa/avx512.rs",
     "sidecar/src/lanes/region.rs",
+    "sidecar/src/metrics/process.rs",
+    "sidecar/src/metrics/process.rs",
     "shim/src/call.rs",
     "shim/src/fork.rs",
     "shim/src/region.rs",

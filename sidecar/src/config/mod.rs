@@ -6,6 +6,7 @@ mod access;
 mod diagnosis;
 mod jobs;
 mod journal;
+mod metrics;
 mod orders;
 mod sequencer;
 mod snapshots;
@@ -18,6 +19,7 @@ pub use access::{AccessConfig, AccessRule};
 pub use diagnosis::Wrong;
 pub use jobs::JobsConfig;
 pub use journal::JournalConfig;
+pub use metrics::MetricsConfig;
 pub use orders::{AccountsConfig, InstrumentConfig, OrdersConfig};
 pub use sequencer::{LanesConfig, SequencerConfig};
 pub use snapshots::SnapshotsConfig;
@@ -44,6 +46,8 @@ pub struct Config {
     pub sequencer: SequencerConfig,
     /// What lanes may cost.
     pub lanes: LanesConfig,
+    /// Where metrics can be scraped.
+    pub metrics: MetricsConfig,
     /// The order kernel.
     pub orders: OrdersConfig,
     /// The threads of other kernels.
@@ -99,6 +103,7 @@ impl Config {
         self.sequencer.check()?;
         self.jobs.check()?;
         self.orders.check()?;
+        self.metrics.check()?;
         self.access.check()
     }
 
@@ -112,6 +117,7 @@ impl Config {
             ("[journal]", self.journal == other.journal),
             ("[snapshots]", self.snapshots == other.snapshots),
             ("[sequencer]", self.sequencer == other.sequencer),
+            ("[metrics]", self.metrics == other.metrics),
             ("[orders]", self.orders == other.orders),
             ("[jobs]", self.jobs == other.jobs),
         ];

@@ -61,7 +61,8 @@ impl Session {
     ) -> Result<Reply, Refusal> {
         let number = host.lane_last + 1;
         let notify = self.notify.clone().ok_or_else(|| Refusal::new("PROTOCOL", "hello comes first"))?;
-        let owner = Owner { client: self.client, pid: self.peer.pid, uid: self.peer.uid, name: self.name.clone() };
+        let owner =
+            Owner { client: self.client, pid: self.peer.pid, uid: self.peer.uid, name: self.name.clone(), build: self.build.clone() };
         let hashes = (open.shape.request.hash(), open.shape.result.hash());
         let (lane, cursors) =
             JobLane::create(number, owner, geometry, hashes, notify, wall_clock_ns()).map_err(|words| Refusal::new("MEMORY", words))?;

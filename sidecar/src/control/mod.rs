@@ -24,7 +24,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
-use nix::sys::socket::{SockFlag, accept4};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, accept4, socketpair};
 use ringlane_layout::board::control;
 use ringlane_layout::limits::{ACCEPT_PAUSE_NS, ACCEPTS_A_TURN, HELLO_TIMEOUT_NS};
 
@@ -71,6 +71,13 @@ pub struct Control {
     listen_again: Option<Instant>,
     /// A descriptor to give up when there are no others, so that clients can still be turned away.
     spare: Option<File>,
+}
+
+/// Whether the kernel gives a descriptor that tells of a process's end: tried on this one.
+#[must_use]
+pub fn knows_process_ends() -> bool {
+    let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
+    pair.is_ok_and(|(one, _other)| peer::identify(&one).is_ok_and(|peer| peer.pidfd.is_some()))
 }
 
 /// How long the control thread waits for something to happen, at most.

@@ -84,6 +84,7 @@ pub struct Session {
     /// Whether it said hello.
     pub greeted: bool,
     pub(super) name: String,
+    pub(super) build: String,
     pub(super) notify: Option<Arc<OwnedFd>>,
     pub(super) lanes: Vec<OpenLane>,
 }
@@ -142,7 +143,18 @@ impl OpenLane {
 impl Session {
     /// A connection that has not said anything yet.
     pub fn new(client: u64, socket: OwnedFd, peer: Peer, grant: Arc<Grant>) -> Self {
-        Self { client, socket, peer, grant, since: Instant::now(), greeted: false, name: String::new(), notify: None, lanes: Vec::new() }
+        Self {
+            client,
+            socket,
+            peer,
+            grant,
+            since: Instant::now(),
+            greeted: false,
+            name: String::new(),
+            build: String::new(),
+            notify: None,
+            lanes: Vec::new(),
+        }
     }
 
     /// Reads one message and answers it. An error ends the connection.
@@ -229,6 +241,8 @@ impl Session {
         self.notify = Some(Arc::new(mine));
         self.greeted = true;
         self.name = name;
+        // Shown on terminals too: what is no build hash is no build.
+        self.build = if build.len() <= 16 && build.bytes().all(|byte| byte.is_ascii_hexdigit()) { build.to_owned() } else { String::new() };
         tracing::info!(client = self.client, pid = self.peer.pid, uid = self.peer.uid, name = self.name, build, "client");
         let body = json!({
             "ok": true, "client": self.client, "pid": std::process::id(), "version": env!("CARGO_PKG_VERSION"),
@@ -286,7 +300,8 @@ impl Session {
         let number = host.lane_last + 1;
         let token = random_token().map_err(|words| Refusal::new("MEMORY", words))?;
         let notify = self.notify.clone().ok_or_else(|| Refusal::new("PROTOCOL", "hello comes first"))?;
-        let owner = Owner { client: self.client, pid: self.peer.pid, uid: self.peer.uid, name: self.name.clone() };
+        let owner =
+            Owner { client: self.client, pid: self.peer.pid, uid: self.peer.uid, name: self.name.clone(), build: self.build.clone() };
         let lane = Lane::create(number, owner, geometry, cancel_on_disconnect, notify, wall_clock_ns())
             .map_err(|words| Refusal::new("MEMORY", words))?;
         let fds = lane.fds().map_err(|error| Refusal::new("MEMORY", format!("no descriptors can be had: {error}")))?;

@@ -32,6 +32,8 @@ pub struct Owner {
     pub uid: u32,
     /// Name that the client gave itself.
     pub name: String,
+    /// Build of its package, as it says.
+    pub build: String,
 }
 
 /// Time between two lines of the log about one lane, nanoseconds.

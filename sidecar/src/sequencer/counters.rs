@@ -271,7 +271,11 @@ impl Sequencer {
     /// Tells what stays the same while the lane is open.
     pub(super) fn introduce_lane(&mut self, row: usize) {
         let Some(lane) = &self.lanes[row] else { return };
-        self.board.write_row_texts(&LANE, row, &[(lane::NAME, &lane.owner.name), (lane::KERNEL, "orders")]);
+        self.board.write_row_texts(
+            &LANE,
+            row,
+            &[(lane::NAME, &lane.owner.name), (lane::KERNEL, "orders"), (lane::BUILD, &lane.owner.build)],
+        );
         self.board.write_row(
             &LANE,
             row,

@@ -1,0 +1,206 @@
+"""What is seen from outside: stats from Python, status, doctor, top in a real terminal, and boards that dead sidecars left."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ringlane
+from daemon import BINARY, Daemon, until
+from plain_client import PlainClient
+
+
+def test_stats_read_the_board_without_asking(sidecar):
+    with ringlane.connect(sidecar.address, name="reader") as client, client.open("orders", depth=64) as lane:
+        held = lane.process(lane.batch(op="CANCEL", symbol="AAPL", account=1, client_order_id=list(range(1, 41))))
+        mine = [row for row in client.stats()["lanes"] if row["lane"] == lane.number]
+        assert [row["name"] for row in mine] == ["reader"]
+
+        def row() -> dict:
+            return next(row for row in client.stats()["lanes"] if row["lane"] == lane.number)
+
+        until(lambda: row()["completed"] == 40, what="the board's row")
+        assert (row()["depth"], row()["in_flight"], row()["held"], row()["kernel"]) == (64, 0, 40, "orders")
+        messages = client.stats()["control"]["messages"]
+        assert client.stats()["control"]["messages"] == messages, "reading the board asked the sidecar"
+        stats = client.stats()
+        assert stats["header"]["pid"] == client.pid
+        assert stats["header"]["address"] == sidecar.address
+        assert stats["stages"]["kernel"]["count"] >= 0
+        border = stats["border"]["orders"]
+        assert (border["batches"], border["records"], border["waits"], border["reads"]) == (1, 40, 1, 1)
+        assert min(border["fill_ns"], border["wait_ns"], border["read_ns"]) > 0
+        del held
+    client.close()
+
+
+def test_stats_and_status_agree(sidecar):
+    with ringlane.connect(sidecar.address) as client, client.open("orders", depth=1024) as lane:
+        for _ in range(20):
+            lane.process(lane.batch(op="CANCEL", symbol="AAPL", account=1, client_order_id=list(range(1, 257))))
+        time.sleep(0.05)
+        done = subprocess.run(
+            [BINARY, "status", "--address", sidecar.address, "--json"], capture_output=True, text=True, timeout=20
+        )
+        status, stats = json.loads(done.stdout), client.stats()
+        for name in ("count", "p50_ns", "p99_ns", "max_ns", "sum_ns"):
+            assert status["stages"]["kernel"][name] == pytest.approx(stats["stages"]["kernel"][name], rel=0.02), name
+        assert status["stages"]["end_to_end"]["count"] > 0
+        assert [row["requests"] for row in status["kernels"]] == [row["requests"] for row in stats["kernels"]]
+        assert len(status["config_hash"]) == 16
+
+
+def test_times_are_within_what_the_clock_allows(tmp_path):
+    daemon = Daemon(tmp_path).ready()
+    start = time.monotonic_ns()
+    with ringlane.connect(daemon.address) as client, client.open("orders", depth=1024) as lane:
+        for _ in range(50):
+            lane.process(lane.batch(op="CANCEL", symbol="AAPL", account=1, client_order_id=list(range(1, 257))))
+        took = time.monotonic_ns() - start
+        time.sleep(0.05)
+        stages = daemon.status()["stages"]
+        whole = stages["end_to_end"]
+        assert whole["count"] > 10
+        assert whole["sum_ns"] <= took * 1.1, "times of batches that followed each other are longer than all of it"
+        parts = ("journal_append", "kernel", "result_write")
+        assert 0 < sum(stages[part]["sum_ns"] for part in parts) <= took
+    assert daemon.stop() == 0
+
+
+def test_a_stopped_sidecar_is_seen_as_stalled(tmp_path):
+    daemon = Daemon(tmp_path).ready()
+    daemon.process.send_signal(signal.SIGSTOP)
+    try:
+        until(lambda: daemon.status()["health"] == "stalled", 30, "the stall")
+        assert daemon.status_process().returncode == 1
+    finally:
+        daemon.process.send_signal(signal.SIGCONT)
+    until(lambda: daemon.status()["health"] == "healthy", 10, "its recovery")
+    assert daemon.stop() == 0
+
+
+def test_boards_of_killed_sidecars_go_with_the_next_start(tmp_path):
+    (tmp_path / "dead").mkdir()
+    (tmp_path / "next").mkdir()
+    daemon = Daemon(tmp_path / "dead", "--embedded")
+    until(lambda: Path(daemon.address).exists(), 20, "start")
+    until(lambda: connects(daemon), 20, "listening")
+    board = Path("/dev/shm") / PlainClient(daemon.address).info["board"]
+    daemon.kill()
+    shutil.rmtree(tmp_path / "dead")
+    assert board.exists()
+    after = Daemon(tmp_path / "next").ready()
+    assert not board.exists()
+    assert after.stop() == 0
+
+
+_clients = []
+
+
+def connects(daemon: Daemon) -> bool:
+    try:
+        _clients.append(PlainClient(daemon.address))
+    except OSError:
+        return False
+    return True
+
+
+def doctor(*words: str) -> tuple[int, dict[str, dict[str, str]]]:
+    done = subprocess.run([BINARY, "doctor", "--json", *words], capture_output=True, text=True, timeout=30)
+    return done.returncode, {finding["topic"]: finding for finding in json.loads(done.stdout)}
+
+
+def test_the_doctor_finds_what_is_wrong_and_says_what_to_do(tmp_path):
+    code, findings = doctor("--address", str(tmp_path / "nothing"), "--journal", str(tmp_path / "nowhere"))
+    assert code == 2
+    assert findings["socket"]["grade"] == "bad"
+    assert findings["journal disk"]["grade"] == "bad"
+    assert all(finding["remedy"] for finding in findings.values() if finding["grade"] != "fine")
+    assert all(findings[topic]["grade"] == "fine" for topic in ("kernel", "memory seals", "process ends"))
+    daemon = Daemon(tmp_path).ready()
+    code, findings = doctor("--address", daemon.address, "--journal", daemon.journal)
+    assert {findings[topic]["grade"] for topic in ("socket", "sidecar", "versions")} == {"fine"}
+    daemon.kill()
+    code, findings = doctor("--address", daemon.address)
+    assert code == 2
+    assert "leftover" in findings["socket"]["words"]
+    assert "dead" in findings["sidecar"]["words"]
+    Daemon(tmp_path).ready().stop()
+
+
+class Terminal:
+    """A real terminal, by a tmux server of its own."""
+
+    def __init__(self, directory: Path, command: str, width: int, height: int) -> None:
+        self.socket = str(directory / "tmux")
+        self("-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", str(height), command)
+
+    def __call__(self, *words: str) -> str:
+        done = subprocess.run(["tmux", "-S", self.socket, *words], capture_output=True, text=True, timeout=20)
+        return done.stdout
+
+    def screen(self) -> str:
+        return self("capture-pane", "-p")
+
+    def shows(self, words: str, seconds: float = 15.0) -> str:
+        until(lambda: words in self.screen(), seconds, f"{words!r} on the screen")
+        return self.screen()
+
+
+@pytest.fixture
+def terminal(tmp_path, sidecar) -> Iterator[Terminal]:
+    command = f"{BINARY} top --interval-ms 100 --address {sidecar.address}; echo it ended with $?; sleep 60"
+    opened = Terminal(tmp_path, command, 130, 40)
+    yield opened
+    opened("kill-server")
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+def test_top_shows_sorts_filters_resizes_and_quits(terminal, sidecar):
+    with (
+        ringlane.connect(sidecar.address, name="busy one") as busy,
+        ringlane.connect(sidecar.address, name="holder") as holder,
+    ):
+        lane, other = busy.open("orders", depth=1024), holder.open("orders", depth=64)
+        orders = lane.batch(op="CANCEL", symbol="AAPL", account=1, client_order_id=list(range(1, 257)))
+        held = other.process(other.batch(op="CANCEL", symbol="AAPL", account=1, client_order_id=[1, 2, 3]))
+
+        def work_until(words: str) -> str:
+            def seen() -> bool:
+                lane.process(orders, copy=True)
+                return words in terminal.screen()
+
+            until(seen, 15, f"{words!r} on the screen")
+            return terminal.screen()
+
+        screen = work_until("holder")
+        for words in ("healthy", sidecar.address, "throughput", "end_to_end", "p99.9", "q quit", "busy one"):
+            assert words in screen, screen
+        until(lambda: order_of(work_until("busy one")) == ["busy one", "holder"], 15, "the order by load")
+        for name in ("in flight", "held", "held for"):
+            terminal("send-keys", "s")
+            terminal.shows(f"sort: {name}")
+        until(lambda: order_of(terminal.screen())[0] in ("holder", "busy one"), 15, "the order")
+        terminal("send-keys", "/")
+        terminal("send-keys", "hold")
+        terminal.shows("filter: hold")
+        until(lambda: order_of(terminal.screen()) == ["holder"], 15, "the filter")
+        terminal("send-keys", "Enter")
+        terminal("resize-window", "-x", "72", "-y", "10")
+        until(lambda: "end_to_end" not in terminal.screen() and "q quit" in terminal.screen(), 15, "the small screen")
+        terminal("resize-window", "-x", "130", "-y", "40")
+        terminal.shows("end_to_end")
+        terminal("send-keys", "q")
+        screen = terminal.shows("it ended with 0")
+        assert "end_to_end" not in screen, "the terminal was not given back as it was"
+        del held
+
+
+def order_of(screen: str) -> list[str]:
+    return [name for line in screen.splitlines() for name in ("busy one", "holder") if line.rstrip().endswith(name)]
