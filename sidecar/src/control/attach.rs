@@ -75,7 +75,8 @@ impl Session {
         let no_memory = |words: String| Refusal::new("MEMORY", words);
         let stopping = || Refusal::new("STOPPING", "the sidecar is stopping");
         let notify = self.notify.clone().ok_or_else(|| Refusal::new("PROTOCOL", "hello comes first"))?;
-        let owner = Owner { client: self.client, pid: self.peer.pid, uid: self.peer.uid, name: self.name.clone() };
+        let owner =
+            Owner { client: self.client, pid: self.peer.pid, uid: self.peer.uid, name: self.name.clone(), build: self.build.clone() };
         let lane = Lane::create(back.lane, owner, geometry, cancel_on_disconnect, notify, wall_clock_ns()).map_err(no_memory)?;
         let fds = lane.fds().map_err(|error| no_memory(format!("no descriptors can be had: {error}")))?;
         let memory = lane.memory();
