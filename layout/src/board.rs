@@ -147,7 +147,7 @@ pub mod header {
         STARTED_NS = 3: Time;
         /// Journal epoch: how often this journal was opened; 0 without a journal.
         EPOCH = 4: Id;
-        /// 1 healthy, 2 the journal cannot be written, 3 stopping.
+        /// 1 healthy, 2 intake has stopped until the journal can be written, 3 stopping, 4 degraded: see `journal::TROUBLE`.
         HEALTH = 5: Id;
         /// Size of the schema text, bytes.
         SCHEMA_BYTES = 6: Id;
@@ -215,6 +215,22 @@ pub mod journal {
         APPENDED_BYTES = 4: Counter;
         /// Whether the journal cannot be written: 0 or 1.
         FAILED = 5: Gauge;
+        /// Size of all segments on the disk.
+        TOTAL_BYTES = 6: Gauge;
+        /// Most that the journal keeps.
+        RETENTION_BYTES = 7: Gauge;
+        /// Free space on the journal's file system.
+        DISK_FREE_BYTES = 8: Gauge;
+        /// Bytes that are journaled in a second, levelled over a minute.
+        BYTES_PER_SECOND = 9: Gauge;
+        /// Seconds until that disk is full at this rate; all ones when that will not happen.
+        DISK_SECONDS_LEFT = 10: Gauge;
+        /// 0 none, 1 over the cap without a snapshot, 2 the disk is short, 3 the next segment cannot be had.
+        TROUBLE = 11: Id;
+        /// Why it cannot be had, errno.
+        ERRNO = 12: Id;
+        /// Segments that were used again.
+        SEGMENTS_RECYCLED = 13: Counter;
     }
 }
 

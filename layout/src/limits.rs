@@ -93,6 +93,8 @@ pub const CORPUS_ROWS_MAX: usize = 1 << 31;
 /// Longest header of a .npy file, bytes.
 pub const NPY_HEADER_BYTES_MAX: usize = 64 * 1024;
 
+/// Most journal segments that are kept ready.
+pub const SPARE_SEGMENTS_MAX: usize = 64;
 /// Most orders in one batch of the sequencer, slots. One batch is one journal frame.
 pub const BATCH_SLOTS_MAX: usize = 256;
 /// Work that a lane may take in one turn while others wait, orders or their equal in work: about 10 microseconds.
@@ -122,6 +124,10 @@ pub const SLEEP_NS_MAX: u64 = 1_000_000_000;
 /// Doorbells of one lane without progress after which the lane is faulted.
 pub const EMPTY_DOORBELLS_MAX: u32 = 10_000;
 
+/// Most corpora of a sidecar.
+pub const CORPORA_MAX: usize = 128;
+/// Longest name of a corpus, bytes.
+pub const CORPUS_NAME_BYTES_MAX: usize = 64;
 /// Most open lanes of kernels that run as jobs, beside those of orders.
 pub const JOB_LANES_MAX: usize = 256;
 /// Work after which a job gives its thread back to the others that wait, nanoseconds.

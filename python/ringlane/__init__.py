@@ -16,6 +16,7 @@ from ._shim import (
 )
 from .batch import Instrument, Instruments
 from .client import Client, connect, shared
+from .corpora import Corpora, Corpus
 from .digests import DigestLane, DigestTicket
 from .enums import (
     CancelReason,
@@ -37,6 +38,7 @@ from .recording import BookAt, Recording, RecordingError, book_at, read_recordin
 from .schema import Field, Schema
 from .sidecar import Sidecar
 from .ticket import Reservation, Ticket
+from .vectors import Found, VectorLane, VectorTicket
 
 __version__ = "0.1.0"
 
@@ -46,10 +48,13 @@ __all__ = [
     "BookAt",
     "CancelReason",
     "Client",
+    "Corpora",
+    "Corpus",
     "DigestLane",
     "DigestTicket",
     "EventKind",
     "Field",
+    "Found",
     "Instrument",
     "Instruments",
     "Lane",
@@ -77,6 +82,8 @@ __all__ = [
     "State",
     "Ticket",
     "TimeInForce",
+    "VectorLane",
+    "VectorTicket",
     "book_at",
     "connect",
     "explain",

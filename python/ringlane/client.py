@@ -17,6 +17,7 @@ import numpy as np
 from . import _shim
 from .admin import Admin
 from .batch import Instrument, Instruments
+from .corpora import Corpora
 from .digests import DigestLane
 from .enums import Side
 from .lane import Lane
@@ -27,12 +28,13 @@ from .sidecar import Sidecar
 from .snapshot import Snapshot, make_snapshot
 from .stats import Board, Border
 from .ticket import LoopWatch, nanoseconds
+from .vectors import VectorLane
 from .wire import ControlSocket, close_all
 
 SYSTEM_SOCKET = "/run/ringlane/ringlane.sock"
 """Where the host's own sidecar listens."""
 
-_KINDS: dict[str, type[Lane]] = {"digests": DigestLane}
+_KINDS: dict[str, type[Lane]] = {"digests": DigestLane, "vectors": VectorLane}
 _ACCOUNT_MAX = (1 << 24) - 1
 _SYMBOLS_MAX = 1 << 16
 _LEVELS_MAX = 4_000_000
@@ -43,7 +45,8 @@ class Client:
     """A connection to a sidecar; made by `connect()` or `shared()`. Threads may share it. A context manager.
 
     Attributes: `address`, `number` (client number), `pid`, `version`, `build` and `journal` of the sidecar, `board` (name
-    of its shared-memory segment of counters), `admin` (what administrators do), and `sidecar` when the client started one of its own.
+    of its shared-memory segment of counters), `admin` (what administrators do), `corpora`, and `sidecar` when the client
+    started one of its own.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Client:
             self._control.close()
             raise
         self._introduce(reply)
+        self.corpora = Corpora(self)
         _compare_builds(self.build)
         _clients.add(self)
 
@@ -99,6 +103,20 @@ class Client:
         max_concurrent: int | None = None,
         timeout: float | None = None,
     ) -> DigestLane: ...
+
+    @overload
+    def open(
+        self,
+        kernel: Literal["vectors"],
+        depth: int | None = None,
+        *,
+        dim: int,
+        op: str,
+        dtype: Any = "float32",
+        corpus: str | None = None,
+        k: int | None = None,
+        timeout: float | None = None,
+    ) -> VectorLane: ...
 
     @overload
     def open(

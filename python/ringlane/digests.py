@@ -58,6 +58,8 @@ class DigestLane(Lane):
     ('ba7816bf8f01cfea', ['e3b0c442', 'ba7816bf'])
     """
 
+    _ticket_class = DigestTicket
+
     @classmethod
     def _parameters(cls, parameters: dict[str, Any]) -> dict[str, Any]:
         known = {"algorithm", "arena_bytes", "max_concurrent"}
@@ -131,7 +133,7 @@ class DigestLane(Lane):
                 self._arena.give_back(offset, count)
             raise
         self._arena.submitted(sum(ticket._slots), offset, count, kept)
-        return DigestTicket._of(ticket)
+        return cast(DigestTicket, ticket)
 
     def process(  # type: ignore[override]
         self,

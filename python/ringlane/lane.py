@@ -60,9 +60,11 @@ class Lane:
     Prices are whole price units. `lane.call(2, 0, 0, 0, 1, 7, 0, 99)` cancels account 7's order 99 in symbol 1.
     """
 
+    _ticket_class: type[Ticket] = Ticket
+
     def _wide(self, *_fields: Any) -> tuple[Any, ...]:
         raise _shim.RinglaneError(
-            f"records of {self.kernel!r} have more than {CALL_BYTES} bytes, so they go in batches: use process() or submit()"
+            f"records of {self.kernel!r} are not {CALL_BYTES} bytes of numbers, so they go in batches: use process() or submit()"
         )
 
     @classmethod
@@ -88,8 +90,9 @@ class Lane:
         self.request_dtype = self.request_schema.dtype
         self.result_dtype = self.result_schema.dtype
         self.event_dtype = self.event_schema.dtype
-        # `call` passes its record through registers' worth of memory; batches may have any size.
-        narrow = self.request_schema.size == self.result_schema.size == CALL_BYTES
+        # `call` takes and gives numbers, of one record of 64 bytes; batches may have any fields and sizes.
+        schemas = (self.request_schema, self.result_schema)
+        narrow = all(schema.size == CALL_BYTES and all(field.number for field in schema.visible) for schema in schemas)
         requests, results, doorbell = files
         self._shim = _shim.Lane(
             client._hub,
@@ -203,7 +206,7 @@ class Lane:
         border.batches += 1
         border.records += len(words)
         assert hold.lease is not None
-        return Ticket(self, hold.lease)
+        return self._ticket_class(self, hold.lease)
 
     def reserve(self, count: int, timeout: float | None = None, on_full: OnFull = "block") -> Reservation:
         """Slots to fill in place, without a copy; see `Reservation`. One at a time in a lane.
@@ -223,6 +226,10 @@ class Lane:
             raise ValueError(f"a reservation holds 1 to {self.depth} slots (the lane's depth), not {count}")
         limit = self._timeout_ns if timeout is None else nanoseconds(timeout)
         return Reservation(self, count, limit, wait_allowed(on_full))
+
+    def _fillable(self, slots: Records) -> Any:
+        """What a reservation of this lane gives to fill."""
+        return slots
 
     def _looked_at(self, results: Records) -> Any:
         """What a ticket of this lane gives of its results: an array of shape (n,) and dtype `result_dtype`."""

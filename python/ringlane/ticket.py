@@ -18,8 +18,6 @@ import numpy.typing as npt
 from . import _shim
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from .lane import Lane
 
 Records = npt.NDArray[np.void]
@@ -58,12 +56,6 @@ class Ticket:
         self._lease: _shim.Lease | None = lease
         self._slots = (lease.first, lease.count)
         self._results: Records | None = None
-
-    @classmethod
-    def _of(cls, ticket: Ticket) -> Self:
-        """The same as a ticket of this class; the other one is given up."""
-        assert ticket._lease is not None
-        return cls(ticket._lane, ticket._lease)
 
     def done(self) -> bool:
         """Whether the results are there (or never will be, because the lane ended)."""
@@ -110,7 +102,7 @@ class Ticket:
         if self._results is None:
             self._results = self._lane._looked_at(np.asarray(self._lease).view(self._lane.result_dtype))
         if copy and self._lease is not None:
-            self._results = self._results.copy()
+            self._results = _copied(self._results)
             self._lease = None
         self._lane.border.reads += 1
         self._lane.border.read_ns += time.monotonic_ns() - begin
@@ -133,6 +125,11 @@ class Ticket:
         return f"<ringlane.Ticket{where}, {'done' if self.done() else 'pending'}>"
 
 
+def _copied(results: Any) -> Any:
+    """A copy of an array, or of a named tuple of arrays."""
+    return type(results)(*(part.copy() for part in results)) if isinstance(results, tuple) else results.copy()
+
+
 class Reservation(_shim.Hold):
     """Slots to be filled in place: `with reservation as slots:` gives a zeroed writable array over the ring itself.
 
@@ -145,7 +142,9 @@ class Reservation(_shim.Hold):
 
     def __new__(cls, lane: Lane, count: int, timeout_ns: int | None, waits: bool) -> Reservation:
         dtype = lane.request_dtype
-        made = super().__new__(cls, lane._shim, count, timeout_ns, waits, lambda lease: np.asarray(lease).view(dtype))
+        made = super().__new__(
+            cls, lane._shim, count, timeout_ns, waits, lambda lease: lane._fillable(np.asarray(lease).view(dtype))
+        )
         made._lane = lane
         made._ticket = None
         return made
@@ -164,7 +163,7 @@ class Reservation(_shim.Hold):
                 raise _shim.RinglaneError(
                     "nothing is submitted yet: the ticket is there after the `with` block ended well"
                 )
-            self._ticket = Ticket(self._lane, self.lease)
+            self._ticket = self._lane._ticket_class(self._lane, self.lease)
             self.lease = None  # the ticket alone says how long the slots are held
         return self._ticket
 

@@ -22,6 +22,7 @@ use ringlane_layout::record::{Record, RecordBytes};
 use crate::board::{AddressLock, Board, Identity, clear_leftovers, text_of};
 use crate::config::{AccessConfig, Config, JournalConfig};
 use crate::control::{Control, Host, Ledger, Lifetime, Policy, Refusals};
+use crate::corpora::Corpora;
 use crate::engine::{ENGINE_VERSION, Engine};
 use crate::jobs::{Heat, JobRows, Jobs};
 use crate::journal::{Epoch, FrameKind, FrameMeta, JournalLock, LaneOpen, Writer, WriterConfig};
@@ -70,6 +71,7 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     let host = Host {
         commands,
         jobs: jobs.clone(),
+        corpora: Arc::new(Corpora::new(kernels.corpora.clone(), config.vectors.corpus_directory.clone(), config.vectors.corpus_bytes_max)),
         kernels,
         board: board_name(&address),
         address: address.clone(),
@@ -150,11 +152,13 @@ fn recover(config: &Config) -> Result<Start, String> {
     let accounts = engine.orders.account_limits();
     let added = configure(&mut engine, config, &accounts)?;
     let words = Epoch { number: epoch, engine_version: ENGINE_VERSION, request_schema_hash: OrderRequest::SCHEMA_HASH };
-    let JournalConfig { segment_bytes, prefault_bytes, .. } = config.journal;
-    let writer_config = WriterConfig { segment_bytes, prefault_bytes, avoid_cpu: config.sequencer.cpu };
+    let JournalConfig { segment_bytes, prefault_bytes, retention_bytes, spare_segments, disk_hours_min, .. } = config.journal;
+    let (is_mapped, avoid_cpu) = (true, config.sequencer.cpu);
+    let writer_config =
+        WriterConfig { segment_bytes, prefault_bytes, retention_bytes, spare_segments, disk_hours_min, is_mapped, avoid_cpu };
     let mut writer = Writer::open(directory, next_index, writer_config, words, &start)?;
     for (meta, records) in &added {
-        writer.append(meta, records.len(), |place| place.copy_from_slice(records))?;
+        writer.append_waiting(meta, records)?;
     }
     let expected = engine.open_lanes().iter().filter_map(|open| Some((*open, lanes.remove(&open.lane)?))).collect();
     Ok(Start { engine, journal: Some(writer), epoch, snapshot, expected })

@@ -203,7 +203,7 @@ impl Engine {
             }),
             FrameKind::Time => records.try_for_each(|record| self.advance(bytemuck::cast_ref(record)).map(drop))?,
             FrameKind::Admin => records.try_for_each(|record| self.administer(bytemuck::cast_ref(record)).map(drop))?,
-            FrameKind::End => {}
+            FrameKind::End | FrameKind::Stop => {}
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 pub mod board;
 pub mod config;
 pub mod control;
+pub mod corpora;
 pub mod daemon;
 pub mod doctor;
 pub mod engine;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use nix::errno::Errno;
 use ringlane_layout::board::histogram::Times;
 use ringlane_layout::board::{
     CONTROL, JOURNAL, KERNEL, Kind, LANE, POOL, SEQUENCER, SERVICE, Stage, Table, control, header, journal, kernel, lane, sequencer,
@@ -20,6 +21,7 @@ pub fn health(board: &BoardReader, now_ns: u64) -> &'static str {
         _ if !board.owner_lives() => "dead",
         2 => "journal-failed",
         3 => "stopping",
+        4 => "degraded",
         _ if now_ns.saturating_sub(heartbeat_ns) > STALLED_AFTER_NS => "stalled",
         _ => "healthy",
     }
@@ -61,10 +63,44 @@ pub fn status(board: &BoardReader) -> Value {
     for table in [&SEQUENCER, &JOURNAL, &CONTROL, &SERVICE] {
         status[table.name] = board.row(table, 0).map_or(Value::Null, |words| row_status(table, &words));
     }
+    add_disk_words(&mut status["journal"], &journal);
     for (name, table) in [("kernels", &KERNEL), ("pools", &POOL)] {
         status[name] = board.rows(table).map(|words| row_status(table, &words)).collect();
     }
     status
+}
+
+/// What the journal's row says of its disk, in words and hours; null when there is no end in sight.
+fn add_disk_words(journal_row: &mut Value, words: &Row) {
+    let seconds_left = words[journal::DISK_SECONDS_LEFT];
+    let why = (words[journal::ERRNO] != 0).then(|| Errno::from_raw(words[journal::ERRNO] as i32).desc());
+    let trouble = match (words[journal::TROUBLE], why) {
+        (_, Some(why)) => Some(format!("the next segment cannot be made: {why}; free space on the journal's disk")),
+        (1, _) => Some("over retention_bytes, and no snapshot covers the oldest segment".to_owned()),
+        (2, _) => Some("the disk will soon be full at this rate".to_owned()),
+        _ => None,
+    };
+    journal_row["disk_hours_left"] = json!((seconds_left != u64::MAX).then_some(seconds_left as f64 / 3600.0));
+    journal_row["trouble"] = json!(trouble);
+}
+
+/// The same for people, one line.
+fn journal_text(status: &Value) -> String {
+    let journal = &status["journal"];
+    let mebibytes = |value: &Value| value.as_f64().unwrap_or(0.0) / f64::from(1 << 20);
+    if journal["retention_bytes"] == 0 {
+        return "none: nothing is recorded".into();
+    }
+    let hours = journal["disk_hours_left"].as_f64();
+    let left = hours.map_or_else(|| "retention keeps it in bounds".into(), |hours| format!("{hours:.1} hours of disk left"));
+    let trouble = journal["trouble"].as_str().map_or_else(String::new, |words| format!("; {words}"));
+    format!(
+        "{:.1} MiB since start, {:.0} of {:.0} MiB kept, {:.2} MiB/s, {left}{trouble}",
+        mebibytes(&status["journal_bytes"]),
+        mebibytes(&journal["total_bytes"]),
+        mebibytes(&journal["retention_bytes"]),
+        mebibytes(&journal["bytes_per_second"]),
+    )
 }
 
 /// A row by its fields' names.
@@ -111,7 +147,7 @@ pub fn status_text(status: &Value) -> String {
     line(&mut text, "version", format!("{} (build {}), pid {}", plain("version"), plain("build"), plain("pid")));
     line(&mut text, "uptime", format!("{:.1} s, journal epoch {}", status["uptime_ns"].as_f64().unwrap_or(0.0) / 1e9, plain("epoch")));
     line(&mut text, "sequence", plain("sequence"));
-    line(&mut text, "journal", format!("{:.1} MiB since start", status["journal_bytes"].as_f64().unwrap_or(0.0) / f64::from(1 << 20)));
+    line(&mut text, "journal", journal_text(status));
     line(
         &mut text,
         "orders",

@@ -9,9 +9,8 @@ def test_rows_are_normalised_and_a_bad_one_spoils_no_other():
     rows = np.random.default_rng(1).standard_normal((500, 96), dtype=np.float32)
     rows[3, 5], rows[7] = np.nan, 0
     with ringlane.connect() as client, client.open("vectors", dim=96, op="normalize", depth=1024) as lane:
-        batch = np.zeros(500, lane.request_dtype)
-        batch["vector"] = rows
-        answer = lane.process(batch)
+        ticket = lane.submit(rows)
+        answer = {"vector": ticket.result(), "status": ticket.status()}
         good = np.arange(500) != 3
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         assert (answer["status"] == ~good).all()
@@ -30,9 +29,7 @@ def test_pairs_are_measured(dtype):
     with ringlane.connect() as client:
         for op, wanted in expected.items():
             with client.open("vectors", dim=33, op=op, dtype=dtype, depth=128) as lane:
-                batch = np.zeros(100, lane.request_dtype)
-                batch["left"], batch["right"] = values
-                np.testing.assert_allclose(lane.process(batch)["value"], wanted, rtol=1e-5, atol=1e-6)
+                np.testing.assert_allclose(lane.process(*values), wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_what_cannot_be_opened_is_refused_in_words():

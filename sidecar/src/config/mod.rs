@@ -10,6 +10,7 @@ mod metrics;
 mod orders;
 mod sequencer;
 mod snapshots;
+mod vectors;
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,7 @@ pub use metrics::MetricsConfig;
 pub use orders::{AccountsConfig, InstrumentConfig, OrdersConfig};
 pub use sequencer::{LanesConfig, SequencerConfig};
 pub use snapshots::SnapshotsConfig;
+pub use vectors::VectorsConfig;
 
 /// Where the system-wide sidecar's configuration is, if there is one.
 pub const SYSTEM_CONFIG: &str = "/etc/ringlane/ringlane.toml";
@@ -52,6 +54,8 @@ pub struct Config {
     pub orders: OrdersConfig,
     /// The threads of other kernels.
     pub jobs: JobsConfig,
+    /// Vectors and their corpora.
+    pub vectors: VectorsConfig,
 }
 
 /// Where a configuration comes from: a file, and what the command line says instead.
@@ -120,6 +124,7 @@ impl Config {
             ("[metrics]", self.metrics == other.metrics),
             ("[orders]", self.orders == other.orders),
             ("[jobs]", self.jobs == other.jobs),
+            ("[vectors]", self.vectors == other.vectors),
         ];
         tables.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
     }

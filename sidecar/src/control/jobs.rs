@@ -5,7 +5,7 @@ use ringlane_layout::region::{LaneGeometry, LaneSizes, RING_OFFSET};
 use serde_json::{Value, json};
 
 use super::ledger::Charge;
-use super::messages::{Number, Refusal, kernel_lane_schemas};
+use super::messages::{CorpusRequest, Number, Refusal, kernel_lane_schemas};
 use super::session::{Host, OpenLane, Reply, Session};
 use crate::jobs::Opening;
 use crate::kernels::door::OpenKernel;
@@ -13,6 +13,31 @@ use crate::lanes::{JobLane, Owner};
 use crate::sequencer::wall_clock_ns;
 
 impl Session {
+    /// Loads, lists and drops corpora that this user may use.
+    pub(super) fn corpus(&self, host: &Host, request: CorpusRequest) -> Result<Reply, Refusal> {
+        let bad = |words| Refusal::new("BAD_VALUE", words);
+        match request {
+            CorpusRequest::Load { name, path, metric, ids } => {
+                self.grant.kernel("vectors")?;
+                self.grant.corpus(&name)?;
+                host.corpora.load(&name, &path, &metric, ids.as_deref()).map_err(bad)?;
+            }
+            CorpusRequest::Drop { name } => {
+                self.grant.kernel("vectors")?;
+                self.grant.corpus(&name)?;
+                if !host.corpora.remove(&name) {
+                    return Err(bad(format!("there is no corpus {name:?}")));
+                }
+            }
+            CorpusRequest::List {} => {
+                let mut corpora = host.corpora.list();
+                corpora.retain(|corpus| corpus["name"].as_str().is_some_and(|name| self.grant.corpus(name).is_ok()));
+                return Ok(json!({"ok": true, "corpora": corpora}).into());
+            }
+        }
+        Ok(json!({"ok": true}).into())
+    }
+
     /// Opens a lane of a kernel that runs as jobs.
     pub(super) fn open_job(&mut self, host: &mut Host, kernel: String, depth: Number, parameters: Value) -> Result<Reply, Refusal> {
         self.grant.kernel(&kernel)?;

@@ -134,6 +134,33 @@ pub enum Request {
     Admin(super::admin::AdminRequest),
     /// Ask about the state.
     Query(Query),
+    /// Load, list or drop corpora.
+    Corpus(CorpusRequest),
+}
+
+/// What is asked about corpora.
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(tag = "what", rename_all = "lowercase", deny_unknown_fields)]
+pub enum CorpusRequest {
+    /// Begin to load one; `List` says how far it is.
+    Load {
+        /// Its name.
+        name: String,
+        /// Path of a .npy or .fvecs file below the corpus directory.
+        path: String,
+        /// "ip", "cosine" or "l2".
+        metric: String,
+        /// Path of a .npy file with an id a row; row numbers when absent.
+        #[serde(default)]
+        ids: Option<String>,
+    },
+    /// Name all.
+    List {},
+    /// Take one away.
+    Drop {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// A question about the state.

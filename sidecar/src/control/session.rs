@@ -24,6 +24,7 @@ use super::peer::Peer;
 use super::refusals::Refusals;
 use crate::board::BoardRow;
 use crate::config::Config;
+use crate::corpora::Corpora;
 use crate::engine::Engine;
 use crate::jobs::Jobs;
 use crate::journal::LaneOpen;
@@ -37,6 +38,8 @@ pub struct Host {
     pub commands: Commands,
     /// The way to the jobs.
     pub jobs: Jobs,
+    /// The corpora, and how they are loaded.
+    pub corpora: Arc<Corpora>,
     /// Kernels beside that of orders.
     pub kernels: Kernels,
     /// Address that clients connect to.
@@ -213,6 +216,7 @@ impl Session {
             Request::Attach { lane, token, released, events_read, event_number } => {
                 self.attach(host, (lane, &token), (released, events_read, event_number))
             }
+            Request::Corpus(request) => self.corpus(host, request),
             Request::Close { lane } => self.close(lane, host),
             Request::Snapshot {} => super::snapshot::ask(&self.grant, host).map(Reply::from),
             Request::Admin(request) => super::admin::administer(&request, &self.peer, &self.grant, host).map(Reply::from),

@@ -1,24 +1,35 @@
 //! The journal: the append-only recording of everything that decides, and its format. It knows records, not what they mean.
 //!
-//! A journal is a directory of segments `00000001.ringlane`, `00000002.ringlane`, ... and a `lock` file that its sidecar holds.
+//! A journal is a directory of segments `00000001.ringlane`, `00000002.ringlane`, ..., snapshots `<sequence>.snapshot`, and a
+//! `lock` file that its sidecar holds. Oldest segments may be gone: those that a snapshot covers.
 //! ```text
-//! segment: +0     SegmentHeader (128 bytes, the rest of the page zero)
-//!          +4096  frames, one behind the other, up to a frame of kind END or to zeros
+//! segment: +0     SegmentHeader (128 bytes), zeros until the segment is begun
+//!          +2048  SegmentReserve (64 bytes); the rest of the page is zero
+//!          +4096  frames, one behind the other
 //! frame:   +0     FrameHeader (64 bytes)
 //!          +64    payload: records of 64 bytes, verbatim as they stood in the slots
 //! ```
 //! `crc32c` (Castagnoli) of a frame begins with the segment's `frame_seed` and covers the header's bytes 8..64 and then the
-//! payload. A frame is written payload first and header last. Segments are preallocated (`fallocate`), so what follows the
-//! last frame is zeros.
+//! payload. In a mapped segment a frame is written payload first, then zeros where the next header will stand, then its own
+//! header. A segment goes on to END (the next segment follows), to STOP (its sidecar ended cleanly), or to whatever is no
+//! frame. Segments are preallocated (`fallocate`); a file that was recycled still holds what stood there before, and its old
+//! frames are none under the new `frame_seed`.
 //!
 //! What follows the last whole frame of a segment is a torn tail, which was never acknowledged, when no whole frame stands
-//! anywhere behind it, and damage when one does: then records are missing between two that are there. The seed is random and
-//! known to nobody but the journal's owner, so no client can make its records look like a frame.
+//! anywhere behind it that says (`durable_upto`) that the journal was durable there, and damage when one does: then records
+//! are missing between two that are there. The seed is random and known to nobody but the journal's owner, so no client can
+//! make its records look like a frame.
+//!
+//! Format 1 had no SegmentReserve and no STOP, was never recycled, and had zeros behind its last frame; it is still read.
 
+mod first_page;
+mod lock;
 mod reader;
+mod retention;
 mod search;
 mod segment;
 mod snapshot;
+mod supply;
 mod writer;
 
 use ringlane_layout::limits::{BATCH_SLOTS_MAX, RECORD_BYTES};
@@ -26,15 +37,22 @@ use ringlane_layout::orders::{AccountLimits, AdminAction, BookLimits, Instrument
 use ringlane_layout::record::{Record, RecordSchema};
 use ringlane_layout::{codes, record};
 
+pub use lock::JournalLock;
 pub use reader::{Frame, JournalEnd, Reader, list_segments};
+pub use retention::newest_snapshot_sequence;
 pub use segment::stand_back;
 pub use snapshot::{Snapshot, SnapshotHeader, SnapshotWriter, clean_snapshots, list_snapshots};
-pub use writer::{Epoch, FrameMeta, JournalLock, Writer, WriterConfig};
+pub use supply::{Disk, Trouble};
+pub use writer::{Epoch, FrameMeta, Full, Writer, WriterConfig};
 
 /// Version of the format that this build writes and the newest that it reads.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// First eight bytes of a segment.
 pub const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"RLJRN001");
+/// First eight bytes of a segment's reserve.
+pub const RESERVE_MAGIC: u64 = u64::from_le_bytes(*b"RLRSV002");
+/// Offset of a segment's reserve, bytes.
+pub const RESERVE_OFFSET: usize = 2048;
 /// Offset of the first frame, bytes.
 pub const FRAMES_OFFSET: usize = 4096;
 /// Size of a frame's header, bytes.
@@ -69,8 +87,31 @@ record! {
         crc32c: u32,
         /// What the checksum of every frame of the segment begins with; random.
         frame_seed: u32,
+        /// 1 when the disk failed under the segment before: its frames from `first_sequence` on stand here again.
+        holds_again: u32,
         /// Zero.
-        reserved0: [u8; 8],
+        reserved0: [u8; 4],
+        /// Zero.
+        reserved1: [u8; 32],
+    }
+}
+
+record! {
+    /// What is known of a segment before it is begun. It is written when the file is made ready, so that a header which was
+    /// being written when the sidecar was killed can be told from one that is damaged.
+    pub struct SegmentReserve: 64 {
+        /// `RESERVE_MAGIC`.
+        magic: u64,
+        /// `FORMAT_VERSION` of the writer.
+        format_version: u32,
+        /// What the checksum of every frame of the segment begins with; random.
+        frame_seed: u32,
+        /// Number of the segment.
+        index: u64,
+        /// CRC32C over the reserve with this field zero.
+        crc32c: u32,
+        /// Zero.
+        reserved0: [u8; 4],
         /// Zero.
         reserved1: [u8; 32],
     }
@@ -128,6 +169,8 @@ codes! {
         Time ("TIME") = 8,
         /// One `AdminAction` record.
         Admin ("ADMIN") = 9,
+        /// The sidecar ended cleanly: nothing of this epoch is missing; no payload.
+        Stop ("STOP") = 16,
     }
 }
 
@@ -200,7 +243,7 @@ const fn described(kind: FrameKind) -> Option<(&'static RecordSchema, u64)> {
         FrameKind::Admin => of::<AdminAction>(),
         FrameKind::LaneOpen => of::<LaneOpen>(),
         FrameKind::LaneClose => of::<LaneClose>(),
-        FrameKind::End => None,
+        FrameKind::End | FrameKind::Stop => None,
     }
 }
 
@@ -220,6 +263,12 @@ pub const fn schema_hash(kind: FrameKind) -> Option<u64> {
         Some((_, hash)) => Some(hash),
         None => None,
     }
+}
+
+/// The checksum of a segment's reserve.
+#[must_use]
+pub fn reserve_crc(reserve: &SegmentReserve) -> u32 {
+    crc32c::crc32c(bytemuck::bytes_of(&SegmentReserve { crc32c: 0, ..*reserve }))
 }
 
 /// File name of segment `index`.

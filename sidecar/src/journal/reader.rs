@@ -9,14 +9,14 @@ use bytemuck::Zeroable;
 use ringlane_layout::limits::RECORD_BYTES;
 use ringlane_layout::record::RecordBytes;
 
+use super::first_page::{FirstPage, first_page, is_still};
 use super::search::{Found, search};
 use super::{
-    FORMAT_VERSION, FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, FrameKind, PAYLOAD_BYTES_MAX, SEGMENT_MAGIC, SegmentHeader, frame_crc,
-    schema_hash, segment_crc, segment_name,
+    FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, FrameKind, PAYLOAD_BYTES_MAX, SegmentHeader, frame_crc, schema_hash, segment_name,
 };
 
 /// What to do about a damaged recording.
-const WAY_OUT: &str = "restore the file from a copy, or begin a new journal directory";
+pub const WAY_OUT: &str = "restore the file from a copy, or begin a new journal directory";
 
 /// One whole, checked frame.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +34,7 @@ pub struct Frame<'a> {
 /// How a recording ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JournalEnd {
-    /// Zeros follow the last frame, or the file ends behind it.
+    /// Nothing was begun behind the last frame. [`Reader::is_closed`] says whether that is where it ended.
     Clean,
     /// The bytes that follow the last whole frame are not a frame, and no whole frame is behind them.
     Torn {
@@ -75,6 +75,10 @@ pub struct Reader {
     next_sequence: Option<u64>,
     /// Whether the segment that was opened last said that it goes on in the next.
     goes_on: bool,
+    /// Sequence number from which on the segment behind this one, whose disk failed, holds the frames again.
+    held_again: Option<u64>,
+    /// Whether the last segment has an end mark.
+    is_closed: bool,
     /// Where the last frame began, bytes.
     frame_offset: u64,
 }
@@ -89,6 +93,7 @@ struct OpenSegment {
 enum Step {
     Frame(FrameHeader, FrameKind, usize),
     SegmentEnd,
+    Stop,
     JournalEnd(JournalEnd),
 }
 
@@ -101,15 +106,6 @@ enum Look {
     Cut,
     /// Zeros, or why it is no frame.
     Bad(Option<String>),
-}
-
-/// What a segment's first page says.
-enum FirstPage {
-    Header(Box<SegmentHeader>),
-    /// Made ahead of need and never used; a later start goes on behind it.
-    Unused,
-    /// Its writer was killed before the header was whole.
-    Torn,
 }
 
 impl Reader {
@@ -166,6 +162,8 @@ impl Reader {
             segment_header: SegmentHeader::zeroed(),
             next_sequence: None,
             goes_on: false,
+            held_again: None,
+            is_closed: false,
             frame_offset: 0,
         };
         reader.next_segment(JournalEnd::Clean)?;
@@ -190,6 +188,19 @@ impl Reader {
         self.end.as_ref()
     }
 
+    /// Whether the sidecar that wrote the end of the recording ended it by a mark. If not, it was killed or still runs, or the
+    /// file was cut off between two frames.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// Where the next frame is looked for: the segment's file and the offset in it, bytes.
+    #[must_use]
+    pub fn place(&self) -> Option<(&Path, u64)> {
+        self.current.as_ref().map(|segment| (segment.path.as_path(), segment.offset))
+    }
+
     /// The next whole frame; none at the end. An error is damage that is not a torn end.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, String> {
         loop {
@@ -208,6 +219,10 @@ impl Reader {
                 Step::SegmentEnd => {
                     self.goes_on = true;
                     self.expect_segment()?;
+                    self.next_segment(JournalEnd::Clean)?;
+                }
+                Step::Stop => {
+                    self.is_closed = true;
                     self.next_segment(JournalEnd::Clean)?;
                 }
                 // A start opens a new segment, so an older one may end without an END frame.
@@ -248,6 +263,8 @@ impl Reader {
             self.segment_header = header;
             self.next_sequence = Some(header.first_sequence);
             self.goes_on = false;
+            self.is_closed = false;
+            self.held_again = self.held_again_behind();
             let mut file = BufReader::with_capacity(1 << 20, file);
             file.seek(SeekFrom::Start(FRAMES_OFFSET as u64)).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
             self.current = Some(OpenSegment { path, file, offset: FRAMES_OFFSET as u64 });
@@ -255,6 +272,15 @@ impl Reader {
         }
         self.end = Some(end);
         Ok(())
+    }
+
+    /// What the segment that follows says of this one.
+    fn held_again_behind(&self) -> Option<u64> {
+        let (_, path) = self.segments.as_slice().first()?;
+        match first_page(&File::open(path).ok()?, path).ok()? {
+            FirstPage::Header(next) if next.holds_again != 0 && next.epoch == self.segment_header.epoch => Some(next.first_sequence),
+            _ => None,
+        }
     }
 
     /// Whether a segment of this name and header may follow what was read so far.
@@ -279,6 +305,9 @@ impl Reader {
     fn step(&mut self) -> Result<Step, String> {
         let Some(segment) = &mut self.current else { return Ok(Step::JournalEnd(JournalEnd::Clean)) };
         let (offset, due, seed) = (segment.offset, self.next_sequence.unwrap_or(1), self.segment_header.frame_seed);
+        if self.held_again == Some(due) {
+            return Ok(Step::SegmentEnd);
+        }
         let at = format!("{} at offset {offset}", segment.path.display());
         let say = |error: Error| format!("cannot read {at}: {error}");
         loop {
@@ -296,6 +325,7 @@ impl Reader {
                     segment.offset += (FRAME_HEADER_BYTES + length) as u64;
                     return Ok(match kind {
                         FrameKind::End => Step::SegmentEnd,
+                        FrameKind::Stop => Step::Stop,
                         kind => Step::Frame(header, kind, length / RECORD_BYTES),
                     });
                 }
@@ -309,7 +339,11 @@ impl Reader {
                 segment.file.seek(SeekFrom::Start(offset)).map_err(say)?;
                 continue;
             }
-            let is_end = why.is_none() && found == Found::Nothing;
+            if !is_still(segment.file.get_ref(), &self.segment_header).map_err(say)? {
+                return Err(format!("{at}: the segment was used again while it was read; begin anew with what is there now"));
+            }
+            // A recycled segment has other bytes behind its last frame, and zeros where the next would begin.
+            let is_end = why.is_none() && (found == Found::Nothing || self.segment_header.format_version > 1);
             let why = why.unwrap_or_else(|| "zeros stand where a frame was begun".into());
             return match found {
                 Found::Frame(place) => Err(format!("{at}: {why}, and a whole frame follows at offset {place}: this is damage; {WAY_OUT}")),
@@ -363,42 +397,4 @@ fn check_frame(header: &FrameHeader, records: usize, due: u64) -> Result<FrameKi
         return Err("its records have another schema than this build's; read it with the ringlane that wrote it".into());
     }
     Ok(kind)
-}
-
-/// Reads and checks a segment's first page.
-fn first_page(file: &File, path: &Path) -> Result<FirstPage, String> {
-    let say = |words: &dyn std::fmt::Display| format!("{} is not a recording: {words}", path.display());
-    loop {
-        let mut page = [0; FRAMES_OFFSET];
-        file.read_exact_at(&mut page, 0).map_err(|_| say(&"it is shorter than a segment's first page"))?;
-        let (head, rest) = page.split_at(size_of::<SegmentHeader>());
-        let header: SegmentHeader = bytemuck::pod_read_unaligned(head);
-        let rest_is_zero = rest.iter().all(|byte| *byte == 0);
-        let wrong = match &header {
-            header if header.magic != SEGMENT_MAGIC => "its first bytes are not those of a Ringlane journal".to_owned(),
-            header if !(1..=FORMAT_VERSION).contains(&header.format_version) => format!(
-                "its format is version {}, and this build reads 1 to {FORMAT_VERSION}; use the ringlane that wrote it",
-                header.format_version
-            ),
-            header if segment_crc(header) != header.crc32c || !rest_is_zero => format!("its first page is damaged; {WAY_OUT}"),
-            header if Some(header.request_schema_hash) != schema_hash(FrameKind::Orders) => {
-                "its order requests have another schema than this build's; read it with the ringlane that wrote it".into()
-            }
-            _ => return Ok(FirstPage::Header(Box::new(header))),
-        };
-        let is_torn = rest_is_zero && segment_crc(&header) != header.crc32c;
-        let found = search(file, FRAMES_OFFSET as u64, 0, u64::MAX).map_err(|error| say(&error))?;
-        let mut now = [0; FRAMES_OFFSET];
-        file.read_exact_at(&mut now, 0).map_err(|error| say(&error))?;
-        if now != page {
-            // A sidecar has begun this segment meanwhile.
-            continue;
-        }
-        return match found {
-            Found::Nothing if page == [0; FRAMES_OFFSET] => Ok(FirstPage::Unused),
-            Found::Nothing if is_torn => Ok(FirstPage::Torn),
-            _ if page == [0; FRAMES_OFFSET] => Err(say(&format!("its first page is zeros, and other bytes follow; {WAY_OUT}"))),
-            _ => Err(say(&wrong)),
-        };
-    }
 }

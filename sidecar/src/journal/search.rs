@@ -22,7 +22,8 @@ pub enum Found {
     Frame(u64),
 }
 
-/// Looks from `offset` on, which is where a frame could begin, for a whole frame of records from `first_sequence` on.
+/// Looks from `offset` on, which is where a frame could begin, for a whole frame of records from `first_sequence` on that says
+/// that the journal was durable there. Frames behind a torn one that say less were being written together with it.
 pub fn search(file: &File, mut offset: u64, frame_seed: u32, first_sequence: u64) -> Result<Found, Error> {
     let (mut block, mut payload) = (vec![0; BLOCK_BYTES], vec![0; PAYLOAD_BYTES_MAX]);
     let mut found = Found::Nothing;
@@ -47,7 +48,8 @@ pub fn search(file: &File, mut offset: u64, frame_seed: u32, first_sequence: u64
 fn is_frame(file: &File, offset: u64, bytes: &[u8], payload: &mut [u8], frame_seed: u32, first_sequence: u64) -> Result<bool, Error> {
     let header: FrameHeader = bytemuck::pod_read_unaligned(bytes);
     let length = header.payload_bytes as usize;
-    if length > PAYLOAD_BYTES_MAX || !length.is_multiple_of(RECORD_BYTES) || header.first_sequence < first_sequence {
+    if length > PAYLOAD_BYTES_MAX || !length.is_multiple_of(RECORD_BYTES) || header.first_sequence.min(header.durable_upto) < first_sequence
+    {
         return Ok(false);
     }
     let whole = read_at(file, &mut payload[..length], offset + FRAME_HEADER_BYTES as u64)? == length;

@@ -1,46 +1,20 @@
 //! Appending frames. The writer never waits: pages and the next segment are made ready by a helper thread.
 
-use std::fs::File;
-use std::hash::{BuildHasher, RandomState};
+use std::io::Error;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
-use ringlane_layout::limits::RECORD_BYTES;
+use ringlane_layout::limits::{LANES_MAX, RECORD_BYTES};
 use ringlane_layout::record::RecordBytes;
 
-use super::segment::{Pages, Segment, stand_back};
+use super::segment::{Segment, stand_back};
+use super::supply::{Disk, Job, POPULATE_STEP_BYTES, Supply};
 use super::{FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, FrameKind, SEGMENT_MAGIC, SegmentHeader, frame_crc, segment_crc};
-
-/// The lock on a journal directory, held for the life of the sidecar: two sidecars never share a journal.
-#[derive(Debug)]
-pub struct JournalLock {
-    _file: Flock<File>,
-}
-
-impl JournalLock {
-    /// Creates the directory if need be and locks it, or says who holds it. Segments that were never finished are removed.
-    pub fn take(directory: &Path) -> Result<Self, String> {
-        let say = |error: &dyn std::fmt::Display| format!("cannot use the journal directory {}: {error}", directory.display());
-        std::fs::create_dir_all(directory).map_err(|error| say(&error))?;
-        let file = File::options().create(true).truncate(false).write(true).open(directory.join("lock")).map_err(|error| say(&error))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => {
-                let unfinished = |path: &Path| path.to_str().is_some_and(|name| name.ends_with(".ringlane.new"));
-                for path in std::fs::read_dir(directory).map_err(|error| say(&error))?.flatten().map(|entry| entry.path()) {
-                    if unfinished(&path) {
-                        std::fs::remove_file(&path).map_err(|error| say(&error))?;
-                    }
-                }
-                Ok(Self { _file: file })
-            }
-            Err((_, error)) => Err(say(&format!("another sidecar holds it ({error})"))),
-        }
-    }
-}
 
 /// What a frame says of its records.
 #[derive(Debug, Clone, Copy)]
@@ -70,9 +44,35 @@ pub struct WriterConfig {
     pub segment_bytes: u64,
     /// How far ahead of the writer pages are faulted in, bytes.
     pub prefault_bytes: u64,
+    /// Most bytes of all segments; the oldest ones that a snapshot covers are used again.
+    pub retention_bytes: u64,
+    /// Segments that are kept ready with all their pages in memory.
+    pub spare_segments: usize,
+    /// Hours until the disk is full below which the journal is in trouble.
+    pub disk_hours_min: u64,
+    /// Whether segments are written through memory.
+    pub is_mapped: bool,
     /// Core that the helper thread leaves to the sequencer.
     pub avoid_cpu: Option<usize>,
 }
+
+impl Default for WriterConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 256 << 20,
+            prefault_bytes: 16 << 20,
+            retention_bytes: 32 << 30,
+            spare_segments: 0,
+            disk_hours_min: 4,
+            is_mapped: true,
+            avoid_cpu: None,
+        }
+    }
+}
+
+/// The journal has no room for the frame now; nothing was appended. It may have room later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Full;
 
 /// What every segment of one epoch says alike.
 #[derive(Debug, Clone, Copy)]
@@ -85,8 +85,12 @@ pub struct Epoch {
     pub request_schema_hash: u64,
 }
 
-/// Pages that the helper faults in at a time, bytes: little enough that nobody on its core waits long for it.
-const POPULATE_STEP_BYTES: usize = 1 << 20;
+/// Bytes at the end of a segment that orders leave free: a half for lanes that open, the other for the end of every lane,
+/// which finds room also while no next segment can be had.
+const ADMIN_BYTES: usize = 2 * LANES_MAX * (FRAME_HEADER_BYTES + RECORD_BYTES);
+/// Most jobs that wait for the helper, and how many of them may be pages.
+const JOBS_MAX: usize = 64;
+const PAGE_JOBS_MAX: usize = JOBS_MAX - 8;
 
 /// The open end of the journal.
 #[derive(Debug)]
@@ -94,61 +98,64 @@ pub struct Writer {
     segment: Segment,
     /// Where the next frame goes, bytes.
     offset: usize,
+    /// Up to where orders may go, bytes.
+    orders_end: usize,
     /// Up to where the helper was told to fault pages in, bytes.
     populated: usize,
+    /// From where on there is something to tell the helper, bytes.
+    look_at: usize,
     /// Whether the next segment was ordered.
     next_ordered: bool,
     prefault_bytes: usize,
-    segments: Receiver<Result<Segment, String>>,
+    segments: Receiver<Segment>,
     jobs: Sender<Job>,
     helper: JoinHandle<()>,
     epoch: Epoch,
-    /// What the checksums of this segment's frames begin with.
-    frame_seed: u32,
+    boot_id: [u8; 16],
     /// Bytes appended since this writer was opened.
     bytes: u64,
-}
-
-/// Work of the helper thread.
-#[derive(Debug)]
-enum Job {
-    /// Fault in `len` bytes from `offset` on.
-    Populate(Pages, usize, usize),
-    /// Create the segment of this number.
-    Create(u64),
+    disk: Arc<Disk>,
 }
 
 impl Writer {
     /// Opens a new segment of number `index` behind what the directory holds.
     pub fn open(directory: &Path, index: u64, config: WriterConfig, epoch: Epoch, start: &FrameMeta) -> Result<Self, String> {
-        let WriterConfig { segment_bytes, prefault_bytes, avoid_cpu } = config;
-        let (jobs, job_queue) = bounded(64);
+        let (jobs, job_queue) = bounded(JOBS_MAX);
         let (made, segments) = bounded(1);
-        let path = directory.to_owned();
+        let disk = Arc::new(Disk::default());
+        let mut supply = Supply::new(directory, config, Arc::clone(&disk))?;
+        let name = super::segment_name(index);
+        let say = |error: Error| format!("cannot reserve the journal segment {}: {error}", directory.join(&name).display());
+        let segment = supply.make(index).map_err(say)?;
+        supply.begun(start.first_sequence);
+        supply.look_at_disk();
         let helper = std::thread::Builder::new()
             .name("journal-pages".into())
             .spawn(move || {
-                avoid_cpu.into_iter().for_each(leave_core);
+                config.avoid_cpu.into_iter().for_each(leave_core);
                 stand_back();
-                help(&path, segment_bytes, &job_queue, &made);
+                supply.run(&job_queue, &made);
             })
             .map_err(|error| format!("cannot start the journal's helper thread: {error}"))?;
         let mut writer = Self {
-            segment: Segment::create(directory, index, segment_bytes)?,
+            segment,
             offset: 0,
+            orders_end: 0,
             populated: 0,
+            look_at: 0,
             next_ordered: false,
-            prefault_bytes: prefault_bytes as usize,
+            prefault_bytes: config.prefault_bytes as usize,
             segments,
             jobs,
             helper,
             epoch,
-            frame_seed: 0,
+            boot_id: boot_id(),
             bytes: 0,
+            disk,
         };
         writer.begin_segment(start);
         // Ready means ready: what is faulted in ahead is there before the first order.
-        writer.segment.pages().populate(0, writer.prefault_bytes);
+        writer.segment.pages().into_iter().for_each(|pages| pages.populate(0, writer.prefault_bytes));
         writer.populated = writer.prefault_bytes.next_multiple_of(POPULATE_STEP_BYTES).min(writer.segment.len());
         Ok(writer)
     }
@@ -165,77 +172,140 @@ impl Writer {
         self.bytes
     }
 
+    /// How the disk does. Tells the helper how far the writer has come.
+    #[must_use]
+    pub fn disk(&self) -> &Disk {
+        self.disk.appended_bytes.store(self.bytes, Ordering::Relaxed);
+        &self.disk
+    }
+
     /// Appends one frame: `fill` copies the records straight into the journal, and the copy is what the caller gets back.
-    /// An error means that nothing was appended and that the next segment could not be made.
     #[inline]
-    pub fn append(&mut self, meta: &FrameMeta, count: usize, fill: impl FnOnce(&mut [RecordBytes])) -> Result<&[RecordBytes], String> {
+    pub fn append(&mut self, meta: &FrameMeta, count: usize, fill: impl FnOnce(&mut [RecordBytes])) -> Result<&[RecordBytes], Full> {
         let payload_bytes = count * RECORD_BYTES;
         let frame_bytes = FRAME_HEADER_BYTES + payload_bytes;
-        // Room for this frame and for the END frame behind it.
-        if self.offset + frame_bytes + FRAME_HEADER_BYTES > self.segment.len() {
-            self.roll(meta)?;
+        if self.offset + frame_bytes > self.orders_end && !self.make_room(meta, count) {
+            return Err(Full);
         }
         let offset = self.offset;
         self.offset += frame_bytes;
         self.bytes += frame_bytes as u64;
-        if self.offset + self.prefault_bytes > self.populated + POPULATE_STEP_BYTES {
+        if self.offset >= self.look_at {
             self.look_ahead();
         }
         // The lines of the frame that comes next: fresh memory is far away, and a store to it holds up those behind it.
-        self.segment.expect_write(offset + frame_bytes);
         self.segment.expect_write(offset + frame_bytes + FRAME_HEADER_BYTES);
-        let (head, payload) = self.segment.slice_mut(offset, frame_bytes).split_at_mut(FRAME_HEADER_BYTES);
+        let frame_seed = self.segment.frame_seed;
+        // With the place of the next header, where an old frame of a recycled file may stand.
+        let (head, rest) = self.segment.slice_mut(offset, frame_bytes + FRAME_HEADER_BYTES).split_at_mut(FRAME_HEADER_BYTES);
+        let (payload, next) = rest.split_at_mut(payload_bytes);
         let records = bytemuck::cast_slice_mut(payload);
         fill(records);
-        head.copy_from_slice(bytemuck::bytes_of(&sealed_header(self.frame_seed, meta, payload)));
+        next.fill(0);
+        head.copy_from_slice(bytemuck::bytes_of(&sealed_header(frame_seed, meta, payload)));
         Ok(bytemuck::cast_slice(payload))
     }
 
-    /// Tells the helper how far the writer has come. Out of line: once in 65,536 records.
+    /// Goes on in the next segment if this frame needs it. False: it is not there yet, and the frame cannot be appended.
+    #[cold]
+    pub fn make_room(&mut self, meta: &FrameMeta, count: usize) -> bool {
+        let end = self.offset + FRAME_HEADER_BYTES + count * RECORD_BYTES;
+        if end <= self.orders_end {
+            return true;
+        }
+        if !self.next_ordered {
+            self.next_ordered = self.jobs.try_send(Job::Make(self.segment.index + 1)).is_ok();
+        }
+        match self.segments.try_recv() {
+            Ok(next) => self.roll(next, meta),
+            Err(_) => {
+                let limit = match meta.kind {
+                    // Lanes open while the next segment is late, and end also when none can be had.
+                    FrameKind::LaneOpen => self.orders_end.midpoint(self.segment.len()),
+                    FrameKind::LaneClose => self.segment.len() - FRAME_HEADER_BYTES,
+                    _ => self.orders_end,
+                };
+                return end <= limit;
+            }
+        }
+        true
+    }
+
+    /// The same, and waits for the next segment as long as it is only late. For the time before the first order.
+    pub fn wait_for_room(&mut self, meta: &FrameMeta, count: usize) -> Result<(), String> {
+        while !self.make_room(meta, count) {
+            if let Some(why) = self.disk.why_unwritable() {
+                return Err(format!("cannot make the next journal segment: {why}"));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Appends a frame of these records, and waits for room.
+    pub fn append_waiting(&mut self, meta: &FrameMeta, records: &[RecordBytes]) -> Result<(), String> {
+        self.wait_for_room(meta, records.len())?;
+        let appended = self.append(meta, records.len(), |place| place.copy_from_slice(records));
+        assert!(appended.is_ok(), "there was room");
+        Ok(())
+    }
+
+    /// Tells the helper how far the writer has come. Out of line: once in 16,384 records.
     #[cold]
     fn look_ahead(&mut self) {
-        if self.populated < self.segment.len() {
+        let len = self.segment.len();
+        if self.populated < len && self.offset + self.prefault_bytes > self.populated {
             // A full queue means that the helper lags; then the writer faults pages in itself.
-            let _ = self.jobs.try_send(Job::Populate(self.segment.pages(), self.populated, POPULATE_STEP_BYTES));
+            if self.jobs.len() < PAGE_JOBS_MAX
+                && let Some(pages) = self.segment.pages()
+            {
+                let _ = self.jobs.try_send(Job::Populate(pages, self.populated, POPULATE_STEP_BYTES));
+            }
             self.populated += POPULATE_STEP_BYTES;
         }
-        if !self.next_ordered && self.offset + self.prefault_bytes >= self.segment.len() / 2 {
-            self.next_ordered = self.jobs.try_send(Job::Create(self.segment.index + 1)).is_ok();
+        if !self.next_ordered && self.offset >= len / 2 {
+            self.next_ordered = self.jobs.try_send(Job::Make(self.segment.index + 1)).is_ok();
         }
+        let pages_at = if self.populated < len { (self.populated + 1).saturating_sub(self.prefault_bytes) } else { usize::MAX };
+        let next_at = if self.next_ordered { usize::MAX } else { len / 2 };
+        self.look_at = pages_at.min(next_at).max(self.offset + FRAME_HEADER_BYTES);
     }
 
     /// Goes on in the next segment.
     #[cold]
-    fn roll(&mut self, meta: &FrameMeta) -> Result<(), String> {
-        let dead = || "the journal's helper thread has ended".to_owned();
-        if !self.next_ordered {
-            self.jobs.send(Job::Create(self.segment.index + 1)).map_err(|_| dead())?;
-        }
+    fn roll(&mut self, next: Segment, meta: &FrameMeta) {
+        self.mark(FrameKind::End, meta);
         self.next_ordered = false;
-        let next = self.segments.recv().map_err(|_| dead())??;
-        let end = sealed_header(self.frame_seed, &FrameMeta { kind: FrameKind::End, ..*meta }, &[]);
-        self.segment.slice_mut(self.offset, FRAME_HEADER_BYTES).copy_from_slice(bytemuck::bytes_of(&end));
-        self.segment = next;
+        let old = std::mem::replace(&mut self.segment, next);
         self.begin_segment(meta);
-        Ok(())
+        // The helper is alive as long as this end of its queue is, and the queue keeps room for this.
+        let _ = self.jobs.send(Job::Rolled(Some(old), meta.first_sequence));
     }
 
-    /// Ends the journal cleanly: what was reserved and not used is given back.
-    pub fn close(self) {
+    /// Ends the segment with a frame that has no records.
+    fn mark(&mut self, kind: FrameKind, meta: &FrameMeta) {
+        let mark = sealed_header(self.segment.frame_seed, &FrameMeta { kind, lane: 0, first_slot: 0, schema_hash: 0, ..*meta }, &[]);
+        self.segment.slice_mut(self.offset, FRAME_HEADER_BYTES).copy_from_slice(bytemuck::bytes_of(&mark));
+        self.offset += FRAME_HEADER_BYTES;
+    }
+
+    /// Ends the journal cleanly, which is marked: `end` says what would have come next. What was reserved and not used is
+    /// given back.
+    pub fn close(mut self, end: &FrameMeta) {
+        self.mark(FrameKind::Stop, end);
         drop(self.jobs);
         // Ends the helper's wait to hand over a segment that was made ahead.
         let unused = self.segments.recv();
         if let Err(panic) = self.helper.join() {
             tracing::error!(?panic, "the journal's helper thread panicked");
         }
-        if let Ok(Ok(unused)) = unused {
+        if let Ok(unused) = unused {
             unused.close(0);
         }
         self.segment.close(self.offset);
     }
 
     fn begin_segment(&mut self, meta: &FrameMeta) {
-        self.frame_seed = RandomState::new().hash_one(self.segment.index) as u32;
         let mut header = SegmentHeader {
             magic: SEGMENT_MAGIC,
             format_version: super::FORMAT_VERSION,
@@ -245,15 +315,17 @@ impl Writer {
             first_sequence: meta.first_sequence,
             created_ns: meta.time_ns,
             output_hash: meta.output_hash,
-            boot_id: boot_id(),
+            boot_id: self.boot_id,
             request_schema_hash: self.epoch.request_schema_hash,
-            frame_seed: self.frame_seed,
+            frame_seed: self.segment.frame_seed,
             ..SegmentHeader::default()
         };
         header.crc32c = segment_crc(&header);
         let bytes = bytemuck::bytes_of(&header);
         self.segment.slice_mut(0, bytes.len()).copy_from_slice(bytes);
         self.offset = FRAMES_OFFSET;
+        // Room for the ends of lanes, and for END.
+        self.orders_end = self.segment.len() - ADMIN_BYTES.min(self.segment.len() / 4) - FRAME_HEADER_BYTES;
         self.populated = 0;
         self.look_ahead();
     }
@@ -276,23 +348,6 @@ fn sealed_header(frame_seed: u32, meta: &FrameMeta, payload: &[u8]) -> FrameHead
     };
     header.crc32c = frame_crc(frame_seed, &header, payload);
     header
-}
-
-fn help(directory: &Path, segment_bytes: u64, jobs: &Receiver<Job>, made: &Sender<Result<Segment, String>>) {
-    for job in jobs {
-        match job {
-            Job::Populate(pages, offset, len) => pages.populate(offset, len),
-            Job::Create(index) => {
-                let segment = Segment::create(directory, index, segment_bytes);
-                if let Ok(segment) = &segment {
-                    segment.pages().populate(0, POPULATE_STEP_BYTES);
-                }
-                if made.send(segment).is_err() {
-                    return;
-                }
-            }
-        }
-    }
 }
 
 /// Lets the calling thread run anywhere but on this core, where there is another one.

@@ -205,6 +205,8 @@ pub fn record_of<T: AnyBitPattern>(bytes: &[u8]) -> T {
 /// The kernels of a sidecar beside that of orders, by name.
 #[derive(Clone, Default)]
 pub struct Kernels {
+    /// The corpora that vector lanes search.
+    pub corpora: super::vectors::Corpora,
     doors: BTreeMap<String, Arc<dyn Door>>,
 }
 
@@ -218,7 +220,9 @@ impl Kernels {
     /// Those that come with Ringlane.
     #[must_use]
     pub fn built_in() -> Self {
-        Self::none().with_door(Arc::new(super::digests::Digests)).with_door(Arc::new(super::vectors::Vectors::default()))
+        let kernels = Self::none();
+        let vectors = super::vectors::Vectors { corpora: kernels.corpora.clone() };
+        kernels.with_door(Arc::new(super::digests::Digests)).with_door(Arc::new(vectors))
     }
 
     /// These and one more. Panics when its name is taken or none, since that is a mistake of who builds the sidecar.

@@ -88,10 +88,10 @@ impl Recorder {
         let start = meta(&engine, FrameKind::End, (0, 0), 0, time_ns);
         let added = configure(&mut engine, config, &[])?;
         let epoch = Epoch { number: 1, engine_version: ENGINE_VERSION, request_schema_hash: OrderRequest::SCHEMA_HASH };
-        let sizes = WriterConfig { segment_bytes: config.journal.segment_bytes, prefault_bytes: 0, avoid_cpu: None };
+        let sizes = WriterConfig { segment_bytes: config.journal.segment_bytes, prefault_bytes: 0, ..WriterConfig::default() };
         let mut writer = Writer::open(directory, 1, sizes, epoch, &start)?;
         for (meta, records) in &added {
-            writer.append(&FrameMeta { time_ns, ..*meta }, records.len(), |place| place.copy_from_slice(records))?;
+            writer.append_waiting(&FrameMeta { time_ns, ..*meta }, records)?;
         }
         Ok(Self { engine, writer, time_ns, lanes: Vec::new(), _lock: lock })
     }
@@ -111,7 +111,7 @@ impl Recorder {
         assert!(requests.len() <= BATCH_SLOTS_MAX, "a frame holds one batch");
         let records: Vec<RecordBytes> = requests.iter().map(|request| bytemuck::must_cast(*request)).collect();
         let meta = meta(&self.engine, FrameKind::Orders, (lane, self.lanes[row].1), OrderRequest::SCHEMA_HASH, self.time_ns);
-        self.writer.append(&meta, records.len(), |place| place.copy_from_slice(&records))?;
+        self.writer.append_waiting(&meta, &records)?;
         self.lanes[row].1 += records.len() as u64;
         let output = self.engine.process_orders(lane, &records);
         Ok(Answers { results: output.results, events: output.events })
@@ -120,7 +120,7 @@ impl Recorder {
     fn open(&mut self, lane: u32) -> Result<usize, String> {
         let open = LaneOpen { lane, account_first: 1, account_last: ACCOUNT_MAX, depth_slots: DEPTH_SLOTS_MAX, ..LaneOpen::default() };
         let meta = meta(&self.engine, FrameKind::LaneOpen, (lane, 0), LaneOpen::SCHEMA_HASH, self.time_ns);
-        self.writer.append(&meta, 1, |place| place[0] = bytemuck::must_cast(open))?;
+        self.writer.append_waiting(&meta, &[bytemuck::must_cast(open)])?;
         self.engine.open_lane(&open);
         self.lanes.push((lane, 0));
         Ok(self.lanes.len() - 1)
@@ -131,7 +131,7 @@ impl Recorder {
         for (lane, _) in std::mem::take(&mut self.lanes) {
             let close = LaneClose { lane, cancel_orders: 0, status: LaneStatus::Closed as u64, ..LaneClose::default() };
             let meta = meta(&self.engine, FrameKind::LaneClose, (lane, 0), LaneClose::SCHEMA_HASH, self.time_ns);
-            self.writer.append(&meta, 1, |place| place[0] = bytemuck::must_cast(close))?;
+            self.writer.append_waiting(&meta, &[bytemuck::must_cast(close)])?;
             self.engine.close_lane(&close);
         }
         let counters = self.engine.orders.counters();
@@ -139,7 +139,7 @@ impl Recorder {
             "state_hash": format!("{:016x}", self.engine.orders.state_hash()), "sequence": self.engine.next_sequence() - 1,
             "accepted": counters.accepted, "rejected": counters.rejected, "trades": counters.trades, "resting": counters.resting,
         });
-        self.writer.close();
+        self.writer.close(&meta(&self.engine, FrameKind::Stop, (0, 0), 0, self.time_ns));
         match summary {
             Value::Object(summary) => Ok(summary),
             _ => unreachable!("the summary is an object"),

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use ringlane_layout::board::{LANE, lane as board_lane};
 use ringlane_layout::limits::LANES_MAX;
+use ringlane_layout::record::Record;
 use ringlane_layout::region::LaneStatus;
 
-use super::Sequencer;
 use super::turns::Turn;
+use super::{Sequencer, meta};
 use crate::image::LaneImage;
-use crate::journal::{LaneClose, LaneOpen};
+use crate::journal::{FrameKind, LaneClose, LaneOpen};
 use crate::lanes::{Claim, Kept, Lane};
 
 /// A lane without a client.
@@ -112,11 +113,16 @@ impl Sequencer {
 
     /// Closes the lanes whose clients did not come back.
     pub(super) fn end_absent(&mut self) {
-        if self.absent.is_empty() || self.journal_failed || self.stopping {
+        if self.absent.is_empty() || self.is_blocked || self.stopping {
             return;
         }
         let now = Instant::now();
         while let Some(index) = self.absent.iter().position(|absent| absent.until <= now) {
+            // What orders leave free in a segment is for the lanes that have clients: these ones can wait.
+            let meta = meta(&self.engine, FrameKind::Orders, 0, 0, LaneClose::SCHEMA_HASH, self.now_ns);
+            if self.journal.as_mut().is_some_and(|journal| !journal.make_room(&meta, 1)) {
+                return;
+            }
             let Absent { open, .. } = self.absent.swap_remove(index);
             tracing::warn!(
                 lane = open.lane,

@@ -32,8 +32,8 @@ impl Sequencer {
     /// Does it, and gives a number: cancelled orders, the new symbol, or 0.
     #[cold]
     pub(super) fn administer(&mut self, administration: Administration) -> Result<u64, String> {
-        if self.journal_failed {
-            return Err("the sidecar cannot write its journal and takes no more requests".into());
+        if let Some(words) = self.why_blocked() {
+            return Err(words);
         }
         match administration {
             Administration::Act(action) => {
@@ -64,14 +64,17 @@ impl Sequencer {
     fn decide<T: Record>(&mut self, kind: FrameKind, record: &T, apply: Box<Apply>) -> Result<u64, String> {
         let before = self.engine.next_sequence();
         let meta = meta(&self.engine, kind, 0, 0, T::SCHEMA_HASH, self.now_ns);
+        // Room comes first: what the engine has decided must be in the journal.
+        if self.journal.as_mut().is_some_and(|journal| !journal.make_room(&meta, 1)) {
+            self.block();
+            return Err(self.why_blocked().unwrap_or_else(|| "the journal has no room for the moment; try again".into()));
+        }
         let answer = self.engine.decide(apply)?;
         assert!(self.engine.next_sequence() == before + 1, "one record has one number");
         let bytes: RecordBytes = bytemuck::pod_read_unaligned(bytemuck::bytes_of(record));
-        if let Some(journal) = &mut self.journal
-            && let Err(words) = journal.append(&meta, 1, |records| records[0] = bytes)
-        {
-            self.journal_fails(&words);
-            return Err(words);
+        if let Some(journal) = &mut self.journal {
+            let appended = journal.append(&meta, 1, |records| records[0] = bytes);
+            assert!(appended.is_ok(), "room was made");
         }
         let Output { events, .. } = self.engine.outputs(0);
         let (lanes, rows, absent) = (&mut self.lanes[..], &self.rows[..], &mut self.absent[..]);
@@ -89,15 +92,18 @@ impl Sequencer {
 
     /// Writes a time record when an order expires, or a second ends in which rates were counted; and ends the day at its hour.
     pub(super) fn tell_time_when_due(&mut self) {
-        let now_ns = self.now_ns;
-        let ends_day = now_ns >= self.day_ends_ns;
-        if ends_day {
-            self.day_ends_ns = self.config.next_day_end_ns(now_ns);
+        if self.is_blocked {
+            return;
         }
-        let expires = ends_day && self.engine.orders.day_orders() > 0;
-        if !self.journal_failed && (expires || self.engine.orders.next_due_ns().is_some_and(|due_ns| due_ns <= now_ns)) {
-            let told = self.tell_time(expires);
-            debug_assert!(told.is_ok() || self.journal_failed, "time does not go back");
+        let now_ns = self.now_ns;
+        let day_ended = now_ns >= self.day_ends_ns;
+        let expires = day_ended && self.engine.orders.day_orders() > 0;
+        let is_due = expires || self.engine.orders.next_due_ns().is_some_and(|due_ns| due_ns <= now_ns);
+        // A record that finds no room in the journal is told when there is some.
+        let told = if is_due { self.tell_time(expires) } else { Ok(()) };
+        debug_assert!(told.is_ok() || self.is_blocked, "time does not go back");
+        if day_ended && told.is_ok() {
+            self.day_ends_ns = self.config.next_day_end_ns(now_ns);
         }
     }
 

@@ -17,7 +17,7 @@ use super::administration::Administration;
 use super::turns::Closing;
 use super::{Readers, Sequencer, meta, send_events};
 use crate::engine::Engine;
-use crate::journal::{FrameKind, LaneClose, LaneOpen};
+use crate::journal::{FrameKind, Full, LaneClose, LaneOpen};
 use crate::lanes::Lane;
 
 /// What the control thread asks of the sequencer between turns.
@@ -125,8 +125,8 @@ impl Sequencer {
     }
 
     fn open(&mut self, lane: Box<Lane>, open: &LaneOpen) -> Result<(), String> {
-        if self.journal_failed {
-            return Err("the sidecar cannot write its journal and takes no new lanes".into());
+        if let Some(words) = self.why_blocked() {
+            return Err(words);
         }
         let row = self.free_row()?;
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, u64::from(lane.number));
@@ -134,10 +134,12 @@ impl Sequencer {
         // Last of what can fail: a journaled opening must be applied, or a replay would count one record more.
         let meta = meta(&self.engine, FrameKind::LaneOpen, lane.number, 0, LaneOpen::SCHEMA_HASH, self.now_ns);
         if let Some(journal) = &mut self.journal
-            && let Err(words) = journal.append(&meta, 1, |records| records[0] = bytemuck::must_cast(*open))
+            && journal.append(&meta, 1, |records| records[0] = bytemuck::must_cast(*open)) == Err(Full)
         {
             let _ = self.epoll.delete(lane.doorbell().as_fd());
-            return Err(words);
+            self.block();
+            let late = || "the journal has no room for the moment; try again".to_owned();
+            return Err(self.why_blocked().unwrap_or_else(late));
         }
         self.engine.open_lane(open);
         self.seat(row, lane);
@@ -220,37 +222,15 @@ impl Sequencer {
     /// Journals and applies the end of a lane, and tells the owners of orders that were cancelled by it.
     pub(super) fn journal_close(&mut self, close: &LaneClose) {
         let meta = meta(&self.engine, FrameKind::LaneClose, close.lane, 0, LaneClose::SCHEMA_HASH, self.now_ns);
-        if let Some(journal) = &mut self.journal
-            && let Err(words) = journal.append(&meta, 1, |records| records[0] = bytemuck::must_cast(*close))
-        {
-            return self.journal_fails(&words);
+        if let Some(journal) = &mut self.journal {
+            // Orders leave room for the end of every lane.
+            let appended = journal.append(&meta, 1, |records| records[0] = bytemuck::must_cast(*close));
+            assert!(appended.is_ok(), "the journal has no room for the end of a lane");
         }
         let output = self.engine.close_lane(close);
         let (lanes, rows, absent) = (&mut self.lanes[..], &self.rows[..], &mut self.absent[..]);
         send_events(Readers { lanes, rows, absent, notified: &mut self.notified, gapped: &mut self.gapped }, output.events);
         self.publish_events();
-    }
-
-    /// The journal cannot take the next frame: nothing more is acknowledged, and every client is told why.
-    #[cold]
-    pub(super) fn journal_fails(&mut self, words: &str) {
-        if std::mem::replace(&mut self.journal_failed, true) {
-            return;
-        }
-        tracing::error!("intake stops: {words}");
-        self.board.set(header::HEALTH, 2);
-        self.publish_totals();
-        for row in 0..self.lanes.len() {
-            if let Some(mut lane) = self.lanes[row].take() {
-                self.lane_count -= 1;
-                let _ = self.epoll.delete(lane.doorbell().as_fd());
-                lane.close(LaneStatus::JournalFailed);
-                self.heat.set_orders(false);
-                self.answer_closing(row, true);
-                self.board.write_row(&LANE, row, &[(lane::LANE, 0)]);
-            }
-        }
-        self.hot.clear();
     }
 
     /// Lets every lane end, those that are ending already as they were told; the sequencer returns when the last one has.

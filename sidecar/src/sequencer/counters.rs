@@ -232,6 +232,7 @@ impl Sequencer {
         );
         if let Some(writer) = &self.journal {
             self.publish_journal(writer, sequence);
+            self.publish_disk();
         }
         self.board.write_row(
             &KERNEL,
@@ -257,7 +258,7 @@ impl Sequencer {
                 (journal::DURABLE_SEQUENCE, sequence),
                 (journal::LAG_RECORDS, 0),
                 (journal::APPENDED_BYTES, writer.bytes()),
-                (journal::FAILED, u64::from(self.journal_failed)),
+                (journal::FAILED, u64::from(self.why_blocked().is_some())),
             ],
         );
     }

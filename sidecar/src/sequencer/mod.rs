@@ -5,6 +5,7 @@ mod absent;
 mod administration;
 mod commands;
 mod counters;
+mod durability;
 mod idle;
 mod snapshots;
 mod turns;
@@ -81,10 +82,11 @@ pub struct Sequencer {
     lane_count: u64,
     faults: u64,
     sleeps: u64,
+    /// Whether the journal had no room for the last batch.
+    is_blocked: bool,
     watch: Watch,
     /// When the trading day ends next, nanoseconds since 1970; the largest number for never.
     day_ends_ns: u64,
-    journal_failed: bool,
     stopping: bool,
 }
 
@@ -128,9 +130,9 @@ impl Sequencer {
             lane_count: 0,
             faults: 0,
             sleeps: 0,
+            is_blocked: false,
             watch,
             day_ends_ns,
-            journal_failed: false,
             stopping: false,
         };
         sequencer.introduce_kernels();
@@ -161,6 +163,9 @@ impl Sequencer {
             if self.wake.pending.load(Ordering::Relaxed) && !self.stopping {
                 self.obey();
             }
+            if self.is_blocked {
+                self.try_unblock();
+            }
             let mut work = 0;
             let mut index = 0;
             while index < self.hot.len() {
@@ -187,7 +192,7 @@ impl Sequencer {
         }
         self.finish_snapshots();
         if let Some(journal) = self.journal {
-            journal.close();
+            journal.close(&meta(&self.engine, FrameKind::Stop, 0, 0, 0, wall_clock_ns()));
         }
         self.engine
     }

@@ -133,9 +133,6 @@ impl Sequencer {
     #[cold]
     pub(super) fn step_snapshot(&mut self) {
         let (Some(snapshots), Some(journal)) = (&mut self.snapshots, &self.journal) else { return };
-        if self.journal_failed {
-            return;
-        }
         match snapshots.done.try_recv() {
             Ok(Some(frozen)) => return self.copy_state(frozen),
             Ok(None) => snapshots.busy = false,
@@ -176,7 +173,7 @@ impl Sequencer {
         if snapshots.busy && !matches!(snapshots.done.recv(), Ok(Some(_))) {
             snapshots.busy = false;
         }
-        if !self.journal_failed && self.engine.next_sequence() - 1 > snapshots.last.0 {
+        if self.engine.next_sequence() - 1 > snapshots.last.0 {
             let frozen = Frozen::prepare(self.engine.orders.copy_size());
             self.copy_state(frozen);
         }

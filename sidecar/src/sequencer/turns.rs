@@ -8,7 +8,7 @@ use ringlane_layout::region::LaneStatus;
 
 use super::counters::Seen;
 use super::{Readers, Sequencer, meta, send_events};
-use crate::journal::FrameKind;
+use crate::journal::{FrameKind, Full};
 
 /// What the sequencer remembers of a row's lane between its turns.
 pub(super) struct Turn {
@@ -62,7 +62,7 @@ impl Sequencer {
     #[inline]
     pub(super) fn serve(&mut self, row: usize) -> u64 {
         let alone = self.hot.len() == 1;
-        let Some(lane) = &mut self.lanes[row] else { return 0 };
+        let Some(lane) = self.lanes[row].as_mut().filter(|_| !self.is_blocked) else { return 0 };
         let deficit = if alone { ALONE_WORK } else { lane.deficit + QUANTUM_WORK };
         let waiting = match &self.turns[row].closing {
             Some(closing) => closing.left,
@@ -87,6 +87,9 @@ impl Sequencer {
         while left > 0 && deficit > done as i64 {
             let count = self.turns[row].batch_slots(left, deficit - done as i64);
             let work = self.batch(row, count, left - count as u64);
+            if self.is_blocked {
+                return done;
+            }
             if self.lanes[row].is_none() {
                 return done + work + TURN_WORK;
             }
@@ -127,8 +130,8 @@ impl Sequencer {
         let requests: &[RecordBytes] = match &mut self.journal {
             Some(journal) => match journal.append(&meta, count, |records| lane.copy_requests(records)) {
                 Ok(records) => records,
-                Err(words) => {
-                    self.journal_fails(&words);
+                Err(Full) => {
+                    self.block();
                     return 0;
                 }
             },
