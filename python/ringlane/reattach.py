@@ -127,7 +127,7 @@ class Reattacher:
         if any(lane.kernel != "orders" for lane in client._lanes.values()):
             return False  # what such lanes were asked is pure, and is asked again in a new connection
         pause = _FIRST_PAUSE_SECONDS
-        while not self._over and time.monotonic() < deadline and not is_over(client.address):
+        while not (self._over or client._control.is_closed or is_over(client.address)) and time.monotonic() < deadline:
             try:
                 return self._connect(client, deadline)
             except _TRY_AGAIN:

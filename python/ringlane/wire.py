@@ -44,6 +44,7 @@ class ControlSocket:
 
     def __init__(self, address: str, timeout: float | None) -> None:
         self.address = address
+        self.is_closed = False  # on this side
         self._timeout = timeout
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -166,6 +167,7 @@ class ControlSocket:
     def close(self) -> None:
         """Closes the connection, and with it every lane of it."""
         _sockets.discard(self)
+        self.is_closed = True
         if self._pid == os.getpid():
             # Not only this descriptor: whoever waits in another thread wakes, and copies in forked children say nothing.
             with contextlib.suppress(OSError):
