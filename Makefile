@@ -1,5 +1,5 @@
 # Ringlane: `make run` tries it, `make test` proves it, `make bench` measures it. Each does all of its own set-up.
-.PHONY: run test test-lobster bench loom torture build deb clean
+.PHONY: run test test-lobster bench loom torture fuzz sanitize build deb clean
 VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := $(shell find layout shim sidecar python/ringlane python/pyproject.toml -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi' -o -name '*.html') Cargo.toml Cargo.lock
@@ -26,6 +26,15 @@ loom:
 CASES := 50000
 torture:
 	RINGLANE_CASES=$(CASES) cargo test --release -p ringlane-tests --test order_kernel -- --nocapture
+
+# Every door by which bytes come in, guided by coverage, TIME seconds each; TARGET=orders for one of them.
+TIME := 60
+fuzz:
+	sh tests/fuzz/run.sh $(TIME) $(TARGET)
+
+# The Rust tests under AddressSanitizer; PACKAGE=ringlane-layout for one of them.
+sanitize:
+	sh tests/sanitize.sh $(PACKAGE)
 
 build: $(VENV)/ringlane.stamp
 

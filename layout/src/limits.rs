@@ -62,6 +62,10 @@ pub const SCRAPE_REQUEST_BYTES_MAX: usize = 8 * 1024;
 pub const HELLO_TIMEOUT_NS: u64 = 5_000_000_000;
 /// Most open orders, positions or levels in one query reply.
 pub const QUERY_ROWS_MAX: u64 = 1_000_000;
+/// Time that the sequencer keeps for orders after a user's question, in times of what the question took.
+pub const QUESTION_REST: u32 = 9;
+/// How far a user's questions may run ahead of its share before they wait, nanoseconds.
+pub const QUESTION_CREDIT_NS: u64 = 50_000_000;
 /// Longest that the control thread waits for a lane to end before it says so, nanoseconds.
 pub const CLOSE_WAIT_NS_MAX: u64 = 20_000_000;
 

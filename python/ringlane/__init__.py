@@ -39,6 +39,7 @@ from .schema import Field, Schema
 from .sidecar import Sidecar
 from .ticket import Reservation, Ticket
 from .vectors import Found, VectorLane, VectorTicket
+from .wire import NotPermitted
 
 __version__ = "0.1.0"
 
@@ -61,6 +62,7 @@ __all__ = [
     "LaneFaulted",
     "LaneFull",
     "LaneStatus",
+    "NotPermitted",
     "OpenOrders",
     "Op",
     "OrderFlag",

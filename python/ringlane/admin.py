@@ -15,7 +15,7 @@ class Admin:
     """An administrator's hands on a sidecar: `client.admin`.
 
     For administrators: without access rules the sidecar's own user and root. Symbols are numbers (`client.symbols[name]`).
-    Every method raises `SidecarUnavailable` (not permitted, stopping), `ValueError` (a value is out of its range, or names what
+    Every method raises `NotPermitted`, `SidecarUnavailable` (stopping), `ValueError` (a value is out of its range, or names what
     does not exist), `SidecarLost`, `TimeoutError`.
     """
 

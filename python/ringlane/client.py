@@ -150,7 +150,7 @@ class Client:
         it ends. Other kernels have `parameters` of their own, such as `algorithm` of `DigestLane`.
 
         Raises `ValueError` for values out of range, `TypeError` for what the kernel does not take, `RinglaneError` (unknown
-        kernel, lane open already), `SidecarUnavailable` (not permitted, quota, memory), `SidecarLost`, `SchemaMismatch`.
+        kernel, lane open already), `NotPermitted`, `SidecarUnavailable` (quota, memory), `SidecarLost`, `SchemaMismatch`.
         """
         message: dict[str, Any] = {"kernel": kernel}
         if kernel == "orders":
@@ -243,7 +243,7 @@ class Client:
         account, lane and symbol (uint32), side (uint8); `.last_client_order_id` the last that was accepted, 0 for none;
         `.sequence` the number of the last record that it takes into account.
 
-        Raises `ValueError` (account out of range), `SidecarUnavailable`, `SidecarLost`, `TimeoutError`.
+        Raises `ValueError` (account out of range), `NotPermitted`, `SidecarUnavailable`, `SidecarLost`, `TimeoutError`.
 
         >>> import ringlane
         >>> with ringlane.Sidecar() as sidecar, ringlane.connect(sidecar.address) as client:
@@ -320,8 +320,8 @@ class Client:
         """Has a snapshot of the state written beside the journal, so that the next start has nothing before it to replay.
 
         Gives its `sequence`, `bytes`, and `pause_ns`, the time for which it held intake up. For administrators: without access
-        rules the sidecar's own user and root. Raises `SidecarUnavailable` (not permitted, not written), `ValueError` (nothing is recorded), `SidecarLost`,
-        `TimeoutError`.
+        rules the sidecar's own user and root. Raises `NotPermitted`, `SidecarUnavailable` (not written), `ValueError` (nothing
+        is recorded), `SidecarLost`, `TimeoutError`.
 
         >>> import ringlane
         >>> with ringlane.Sidecar() as sidecar, ringlane.connect(sidecar.address) as client:

@@ -24,7 +24,13 @@ from ._shim import (
 
 _UNANSWERED_MAX = 16  # requests that a stopped sidecar may find in its socket
 
+
+class NotPermitted(SidecarUnavailable):
+    """The sidecar runs, and its access rules do not let this user do that; asking again changes nothing."""
+
+
 _REFUSALS: dict[str, type[Exception]] = {
+    "NOT_PERMITTED": NotPermitted,
     "BAD_VALUE": ValueError,
     "LAYOUT_VERSION": SchemaMismatch,
     "LANE_EXISTS": RinglaneError,
@@ -63,7 +69,7 @@ class ControlSocket:
     def request(self, **message: Any) -> tuple[dict[str, Any], list[int]]:
         """Sends a request; gives the reply and the descriptors, which the caller then owns.
 
-        Raises what the refusal says (`SidecarUnavailable`, `ValueError`, ...), `SidecarLost` when the connection ended,
+        Raises what the refusal says (`SidecarUnavailable`, `NotPermitted`, `ValueError`, ...), `SidecarLost` when the connection ended,
         `TimeoutError` when no answer came in time (the connection stays, and the next request may be answered).
         """
         if self._pid != os.getpid():

@@ -21,7 +21,7 @@ use ringlane_layout::record::{Record, RecordBytes};
 
 use crate::board::{AddressLock, Board, Identity, clear_leftovers, text_of};
 use crate::config::{AccessConfig, Config, JournalConfig};
-use crate::control::{Control, Host, Ledger, Lifetime, Policy, Refusals};
+use crate::control::{Control, Host, Ledger, Lifetime, Policy, Questions, Refusals};
 use crate::corpora::Corpora;
 use crate::engine::{ENGINE_VERSION, Engine};
 use crate::jobs::{Heat, JobRows, Jobs};
@@ -80,6 +80,7 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
         lane_last,
         policy,
         ledger: Ledger::new(config.lanes.bytes_max),
+        questions: Questions::default(),
         refusals: Refusals::new(refused),
         config,
         counters,

@@ -380,11 +380,36 @@ def writes_results(attacker: Attacker) -> None:
         ready()
 
 
+def asks_state(attacker: Attacker) -> None:
+    """Rests as many orders as a ring or twenty hold, then asks for the state's hash without end, on many connections."""
+    lane = attacker.lane
+    for round_ in range(20):
+        orders = [
+            {**attacker.order(), "time_in_force": 1, "price": 100 * (1 + round_ * DEPTH + index)}
+            for index in range(DEPTH)
+        ]
+        attacker.ring()[:] = np.frombuffer(b"".join(lane.request.pack(order) for order in orders), np.uint64)
+        attacker.submit_full()
+    askers = [PlainClient(attacker.address, "asker") for _ in range(20)]
+    message = b'{"op":"query","what":"state"}'
+    for asker in askers:
+        asker.socket.setblocking(False)
+    while True:
+        for asker in askers:
+            with contextlib.suppress(BlockingIOError):
+                asker.socket.send(message)
+            with contextlib.suppress(BlockingIOError):
+                if not asker.socket.recv(4096):
+                    sys.exit("an asker was disconnected")
+                ready()
+        select.select([asker.socket for asker in askers], [], [], 0.01)
+
+
 KINDS = {
     kind.__name__: kind
     for kind in (
         honest, quiet, flip_records, flip_cursors, jump_cursors, send_fds, long_messages, half_messages, connects,
-        misuse_fds, never_reads, keeps_fds, waits_for_ever, writes_results,
+        misuse_fds, never_reads, keeps_fds, waits_for_ever, writes_results, asks_state,
     )
 }  # fmt: skip
 

@@ -186,6 +186,31 @@ def test_a_neighbour_is_served_as_ever(
     assert daemon.rss_bytes() <= rss + RSS_SLACK_BYTES
 
 
+def test_what_a_journal_holds_of_hostile_clients_replays() -> None:
+    """Bytes that change while they are read are journaled as they were judged: a replay comes to the same state."""
+    directory = Path(tempfile.mkdtemp(prefix="ringlane-hostile-"))
+    directory.chmod(0o711)
+    journaled = Daemon(directory, config=RULES)
+    try:
+        neighbour = Neighbour(journaled.ready().address)
+        for kind in ("flip_records", "jump_cursors", "never_reads", "connects"):
+            with Other(kind, journaled):
+                neighbour.trade(WINDOW_ORDERS)
+        until(lambda: journaled.status()["clients"] == 1, 10, "the end of the last one")
+        until(lambda: len(journaled.status()["lanes"]) == 1, 20, "the end of its lanes")
+        state, _ = neighbour.client.query("state")
+        # Killed: a stop would close the neighbour's lane, which is one record more.
+        journaled.kill()
+        replayed = journaled.replay()
+        assert replayed["sequence"] == state["sequence"]
+        assert replayed["state_hash"] == state["state_hash"]
+        assert replayed["accepted"] == state["accepted"] >= WINDOW_ORDERS
+    finally:
+        journaled.process.kill()
+        journaled.process.wait()
+        shutil.rmtree(directory)
+
+
 def test_the_log_of_all_that_is_short(daemon: Daemon) -> None:
     lines = daemon.words().splitlines()
     assert len(lines) < 20_000, "a flood of clients floods the log"

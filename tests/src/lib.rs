@@ -1,5 +1,6 @@
 //! Tools that more than one test needs. Nothing here ships.
 
+pub mod fuzz;
 pub mod order_flow;
 pub mod order_pair;
 pub mod order_twin;

@@ -131,7 +131,7 @@ fn engine() -> Engine {
 }
 
 fn writer(directory: &std::path::Path, engine: &Engine) -> Writer {
-    let config = WriterConfig::default();
+    let config = WriterConfig { segment_bytes: 256 << 20, prefault_bytes: 16 << 20, ..WriterConfig::default() };
     let epoch = Epoch { number: 1, engine_version: ENGINE_VERSION, request_schema_hash: OrderRequest::SCHEMA_HASH };
     let start = FrameMeta {
         kind: FrameKind::End,

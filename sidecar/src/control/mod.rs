@@ -9,12 +9,13 @@ mod ledger;
 mod memory;
 mod messages;
 mod peer;
+mod questions;
 mod refusals;
 mod reload;
 mod session;
 mod snapshot;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub use access::{Grant, Policy};
 pub use ledger::Ledger;
 pub use messages::parse;
 pub use peer::Peer;
+pub use questions::Questions;
 pub use refusals::Refusals;
 pub use session::{Host, own};
 
@@ -62,6 +64,8 @@ pub struct Control {
     epoll: Epoll,
     sessions: HashMap<u64, Session>,
     next_client: u64,
+    /// Clients whose question waits for their user's share of the sequencer's time, the longest first.
+    held: VecDeque<u64>,
     host: Host,
     lifetime: Lifetime,
     idle_since: Instant,
@@ -100,6 +104,7 @@ impl Control {
             epoll,
             sessions,
             next_client: 1,
+            held: VecDeque::new(),
             host,
             lifetime,
             idle_since,
@@ -122,6 +127,7 @@ impl Control {
         let mut events = [EpollEvent::empty(); 64];
         let patience = self.watchdog.patience(TURN);
         let patience = self.pause(patience);
+        let patience = self.held_patience(patience);
         let count = self.epoll.wait(&mut events, EpollTimeout::from(patience.as_millis() as u16)).unwrap_or(0);
         self.watchdog.feed(self.host.commands.pulse());
         for event in &events[..count] {
@@ -141,6 +147,7 @@ impl Control {
                 client => self.serve(client),
             }
         }
+        self.answer_held();
         self.end_silent();
         self.host.ledger.sweep();
         !self.is_over()
@@ -222,10 +229,14 @@ impl Control {
     }
 
     fn serve(&mut self, client: u64) {
-        if let Some(session) = self.sessions.get_mut(&client)
-            && let Err(why) = session.serve(&mut self.host)
-        {
-            self.end(client, &why);
+        let Some(session) = self.sessions.get_mut(&client) else { return };
+        // Nobody listens to a client that waits for an answer: what is heard of it then is its end.
+        let served = if session.held.is_some() { Err("it closed its connection".into()) } else { session.serve(&mut self.host) };
+        let holds = session.held.is_some();
+        match served {
+            Ok(()) if holds => self.hold(client),
+            Ok(()) => {}
+            Err(why) => self.end(client, &why),
         }
     }
 

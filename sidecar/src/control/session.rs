@@ -19,8 +19,9 @@ use serde_json::{Value, json};
 
 use super::access::{Grant, Policy};
 use super::ledger::{Charge, Ledger};
-use super::messages::{Number, Query, Refusal, Request, id_of, order_lane_schemas, parse, row_schemas};
+use super::messages::{Message, Number, Query, Refusal, Request, id_of, order_lane_schemas, parse, row_schemas};
 use super::peer::Peer;
+use super::questions::Questions;
 use super::refusals::Refusals;
 use crate::board::BoardRow;
 use crate::config::Config;
@@ -56,6 +57,8 @@ pub struct Host {
     pub policy: Policy,
     /// Who holds what.
     pub ledger: Ledger,
+    /// What questions cost, and who waits for his share.
+    pub questions: Questions,
     /// Counts and tells what was refused.
     pub refusals: Refusals,
     /// The configuration in force.
@@ -65,6 +68,11 @@ pub struct Host {
 }
 
 impl Host {
+    /// Whether this peer's questions have used up their share of the sequencer's time.
+    fn must_wait(&self, peer: &Peer) -> bool {
+        self.questions.wait_until(peer.uid, Instant::now()).is_some()
+    }
+
     /// Tells the board what lanes take.
     fn tell(&self) {
         let (bytes, bytes_max) = self.ledger.held();
@@ -86,6 +94,8 @@ pub struct Session {
     pub since: Instant,
     /// Whether it said hello.
     pub greeted: bool,
+    /// A question that waits, and the number of its reply.
+    pub(super) held: Option<(Option<u64>, Query)>,
     pub(super) name: String,
     pub(super) build: String,
     pub(super) notify: Option<Arc<OwnedFd>>,
@@ -153,6 +163,7 @@ impl Session {
             grant,
             since: Instant::now(),
             greeted: false,
+            held: None,
             name: String::new(),
             build: String::new(),
             notify: None,
@@ -183,9 +194,24 @@ impl Session {
         }
         let message = &buffer[..length];
         let (id, answer) = match parse(message) {
+            Ok(Message { id, request: Request::Query(query) }) if self.greeted && host.must_wait(&self.peer) => {
+                self.held = Some((id, query));
+                return Ok(());
+            }
             Ok(message) => (message.id, self.answer(message.request, host)),
             Err(refusal) => (id_of(message), Err(refusal)),
         };
+        self.reply(id, answer, host)
+    }
+
+    /// Answers the question that waited. An error ends the connection.
+    pub(super) fn answer_held(&mut self, host: &mut Host) -> Result<(), String> {
+        let Some((id, query)) = self.held.take() else { return Ok(()) };
+        let answer = self.answer(Request::Query(query), host);
+        self.reply(id, answer, host)
+    }
+
+    fn reply(&self, id: Option<u64>, answer: Result<Reply, Refusal>, host: &mut Host) -> Result<(), String> {
         host.tell();
         match answer {
             Ok(reply) => {
@@ -426,13 +452,17 @@ pub fn refuse(socket: &OwnedFd, refusal: &Refusal) {
 fn ask(question: Question, host: &mut Host, uid: u32) -> Result<Reply, Refusal> {
     let (answer, answered) = bounded(1);
     let asking = Box::new(move |engine: &Engine| {
-        let _ = answer.send(look_up(question, engine));
+        let began = Instant::now();
+        let found = look_up(question, engine);
+        let _ = answer.send((found, began.elapsed()));
     });
     let stopping = || Refusal::new("STOPPING", "the sidecar is stopping");
     if !host.commands.send(Command::Query(asking)) {
         return Err(stopping());
     }
-    let (mut body, rows) = answered.recv().map_err(|_| stopping())??;
+    let (found, took) = answered.recv().map_err(|_| stopping())?;
+    host.questions.charge(uid, took, Instant::now());
+    let (mut body, rows) = found?;
     body["ok"] = json!(true);
     let Some(rows) = rows else { return Ok(body.into()) };
     let memory = sealed_rows(&rows).map_err(|words| Refusal::new("MEMORY", words))?;

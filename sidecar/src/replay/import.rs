@@ -47,16 +47,22 @@ pub struct Target {
 
 /// Runs the command.
 pub fn run(arguments: &ImportArguments) -> Result<ExitCode, String> {
-    let (target, summary) = match &arguments.source {
-        Source::Lobster(arguments) => (&arguments.target, import_lobster::import(arguments)?),
-        Source::Csv(arguments) => (&arguments.target, import_csv::import(arguments)?),
-    };
+    let summary = import(arguments)?;
+    let (Source::Lobster(LobsterArguments { target, .. }) | Source::Csv(CsvArguments { target, .. })) = &arguments.source;
     if target.json {
         println!("{:#}", Value::from(summary));
     } else {
         summary.iter().for_each(|(name, value)| println!("{:<24} {}", name.replace('_', " "), value.to_string().trim_matches('"')));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the recording; says what came of it.
+pub fn import(arguments: &ImportArguments) -> Result<Map<String, Value>, String> {
+    match &arguments.source {
+        Source::Lobster(arguments) => import_lobster::import(arguments),
+        Source::Csv(arguments) => import_csv::import(arguments),
+    }
 }
 
 /// A recording that is being made.

@@ -143,7 +143,9 @@ fn standing(messages: &[Message]) -> BTreeMap<u64, (i64, Message)> {
         if message.kind == 1 {
             entered.insert(message.id);
         } else if message.kind <= 4 && !entered.contains(&message.id) {
-            before.entry(message.id).or_insert((0, *message)).0 += message.size;
+            let (size, _) = before.entry(message.id).or_insert((0, *message));
+            // More than an order may have is refused like any other order.
+            *size = size.saturating_add(message.size);
         }
     }
     before
@@ -173,7 +175,7 @@ fn of_name(path: &Path) -> (Option<String>, u64) {
     let (Some(ticker), Some(date)) = (parts.next(), parts.next()) else { return (None, 0) };
     let numbers: Vec<i64> = date.split('-').filter_map(|part| part.parse().ok()).collect();
     match numbers[..] {
-        [year, month @ 1..=12, day @ 1..=31] if year >= 1970 => {
+        [year @ 1970..=2262, month @ 1..=12, day @ 1..=31] => {
             (Some(ticker.to_owned()), days_from_civil(year, month, day) as u64 * 86_400_000_000_000)
         }
         _ => (None, 0),
@@ -231,6 +233,7 @@ mod tests {
     fn lines_and_names_are_read() {
         let (ticker, midnight_ns) = of_name(Path::new("/x/RING_2012-06-21_34200000_57600000_message_10.csv"));
         assert_eq!((ticker.as_deref(), midnight_ns), (Some("RING"), 1_340_236_800_000_000_000));
+        assert_eq!(of_name(Path::new("RING_9223372036854775807-01-01_x.csv")), (None, 0));
         let read = message("34200.0171,4,16113575,18,5853300,-1", 0).unwrap();
         assert_eq!(read, Message { time_ns: 34_200_017_100_000, kind: 4, id: 16_113_575, size: 18, price: 5_853_300, side: Side::Sell });
         for wrong in ["", "1,2,3", "x,1,1,1,1,1", "1,8,1,1,1,1", "1,1,1,1,1,0", "1,1,0,1,1,1", "1,1,1,1,1,1,2,3"] {
