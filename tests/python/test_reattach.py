@@ -4,6 +4,8 @@ import asyncio
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -115,7 +117,7 @@ def test_events_are_numbered_without_gap_or_repeat(tmp_path, snapshot):
     assert daemon.stop() == 0
 
 
-def test_a_stopped_client_comes_back_too_and_an_idle_one_by_itself(tmp_path):
+def test_a_client_that_is_idle_comes_back_by_itself(tmp_path):
     daemon = start(tmp_path, "[lanes]\nreattach_grace_ms = 1500\n").ready()
     with ringlane.connect(daemon.address) as client:
         lane = client.open("orders", depth=64, cancel_on_disconnect=True, timeout=20)
@@ -127,6 +129,38 @@ def test_a_stopped_client_comes_back_too_and_an_idle_one_by_itself(tmp_path):
         assert client.state().resting == 5
         assert not lane.process(buys(lane, 11, 5), copy=True)["code"].any()
     until(lambda: daemon.status()["resting_orders"] == 0, what="cancel on disconnect")
+    assert daemon.stop() == 0
+
+
+STOPPED = """
+import os, signal, sys
+import ringlane
+with ringlane.connect(sys.argv[1], reconnect_timeout=30.0) as client:
+    lane = client.open("orders", depth=64, timeout=30)
+    orders = lambda first: lane.batch(
+        symbol=1, side="BUY", account=7, client_order_id=range(first, first + 5), price=1_000_000, quantity=1)
+    held = lane.process(orders(1))
+    os.kill(os.getpid(), signal.SIGSTOP)
+    # The sidecar is another one by now.
+    later = lane.process(orders(11), copy=True)
+    assert held["client_order_id"].tolist() == [1, 2, 3, 4, 5] and not later["code"].any()
+    assert client.state().accepted == 10
+"""
+
+
+def test_a_client_that_is_stopped_over_a_restart_goes_on_where_it_was(tmp_path):
+    daemon = start(tmp_path, "[lanes]\nreattach_grace_ms = 60000\n").ready()
+    stopped = subprocess.Popen([sys.executable, "-c", STOPPED, daemon.address])
+    try:
+        until(lambda: Path(f"/proc/{stopped.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T", 20, "its stop")
+        daemon.kill()
+        daemon = start(tmp_path, "[lanes]\nreattach_grace_ms = 60000\n").ready()
+        time.sleep(1.0)
+        assert daemon.status()["resting_orders"] == 5
+        stopped.send_signal(signal.SIGCONT)
+        assert stopped.wait(30) == 0
+    finally:
+        stopped.kill()
     assert daemon.stop() == 0
 
 
