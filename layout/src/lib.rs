@@ -7,6 +7,7 @@ pub mod entries;
 pub mod field;
 pub mod limits;
 pub mod lookout;
+pub mod market;
 pub mod order_codes;
 pub mod orders;
 pub mod patience;
@@ -22,12 +23,12 @@ use record::{EnumSchema, RecordSchema};
 
 /// The records of every lane kind that this build knows, for those who pass schemas on without reading them.
 pub fn records() -> impl Iterator<Item = &'static RecordSchema> {
-    orders::RECORDS.iter().copied()
+    orders::RECORDS.iter().chain(market::RECORDS).copied()
 }
 
 /// The enums of every lane kind that this build knows, and of lanes themselves.
 pub fn enums() -> impl Iterator<Item = &'static EnumSchema> {
-    orders::ENUMS.iter().copied().chain([region::LaneStatus::SCHEMA])
+    orders::ENUMS.iter().chain(market::ENUMS).copied().chain([region::LaneStatus::SCHEMA])
 }
 
 /// A number that changes whenever a source line of the layout, the sidecar or the shim changes: a shim and a sidecar of

@@ -88,6 +88,16 @@ pub const SYMBOL_LIMITS_MAX: usize = 1 << 16;
 /// Most decimals of a price.
 pub const PRICE_DECIMALS_MAX: u32 = 9;
 
+/// Smallest ring of market data, records.
+pub const MARKET_RECORDS_MIN: u64 = 1 << 10;
+/// Largest ring of market data, records.
+pub const MARKET_RECORDS_MAX: u64 = 1 << 24;
+/// Records of market data that are put into the ring at once, at most.
+pub const MARKET_PIECE_RECORDS: usize = 512;
+/// Resting orders and price levels that the sequencer looks at between two turns for a snapshot of market data, about; one
+/// book is never divided.
+pub const MARKET_SNAPSHOT_WORK: u64 = 1 << 14;
+
 /// Most components of a vector.
 pub const VECTOR_COMPONENTS_MAX: usize = 1 << 16;
 /// Most rows that a search gives for one query.
@@ -138,6 +148,9 @@ pub const JOB_LANES_MAX: usize = 256;
 pub const JOB_RUN_NS: u64 = 150_000;
 /// Bytes of requests or of results that one run of slots copies: less than a core's own cache.
 pub const JOB_RUN_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of requests or of results of a run that are copied, computed and copied on together, or one slot: so few that both
+/// stay in a core's own cache.
+pub const JOB_PIECE_BYTES: usize = 64 * 1024;
 /// Slots of one run of payloads.
 pub const PAYLOADS_A_RUN: usize = 64;
 /// Bytes of an arena that are copied and worked on at a time.
@@ -148,6 +161,7 @@ pub const JOB_LINGER_NS: u64 = 30_000;
 pub const JOBS_STOP_NS_MAX: u64 = 10_000_000_000;
 
 const _: () = {
+    assert!(MARKET_RECORDS_MIN.is_power_of_two() && MARKET_RECORDS_MIN >= MARKET_PIECE_RECORDS as u64);
     assert!(DEPTH_SLOTS_MIN as usize * RECORD_BYTES >= PAGE_BYTES);
     assert!(DEPTH_SLOTS_MIN.is_power_of_two() && DEPTH_SLOTS_MAX.is_power_of_two());
     assert!(EVENTS_MIN as usize * RECORD_BYTES >= PAGE_BYTES && EVENTS_MIN.is_power_of_two());

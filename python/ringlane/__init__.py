@@ -22,6 +22,7 @@ from .enums import (
     CancelReason,
     EventKind,
     LaneStatus,
+    MarketKind,
     Op,
     OrderFlag,
     OrderState,
@@ -33,6 +34,7 @@ from .enums import (
 )
 from .explain import explain
 from .lane import Lane
+from .market import MarketFeed
 from .queries import Book, OpenOrders, Positions, State
 from .recording import BookAt, Recording, RecordingError, book_at, read_recording
 from .schema import Field, Schema
@@ -62,6 +64,8 @@ __all__ = [
     "LaneFaulted",
     "LaneFull",
     "LaneStatus",
+    "MarketFeed",
+    "MarketKind",
     "NotPermitted",
     "OpenOrders",
     "Op",

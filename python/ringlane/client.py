@@ -10,6 +10,7 @@ import sys
 import threading
 import warnings
 import weakref
+from collections.abc import Iterable
 from typing import Any, Literal, SupportsIndex, cast, overload
 
 import numpy as np
@@ -21,6 +22,7 @@ from .corpora import Corpora
 from .digests import DigestLane
 from .enums import Side
 from .lane import Lane
+from .market import MarketFeed
 from .queries import Book, OpenOrders, Positions, Rows, State
 from .reattach import Reattacher, ask
 from .schema import Schema
@@ -301,6 +303,30 @@ class Client:
         reply, rows = self._query("book", symbol=number, levels=_within("levels", levels, _LEVELS_MAX))
         bids, asks = rows[rows["side"] == Side.BUY], rows[rows["side"] == Side.SELL]
         return Book(reply["sequence"], number, bids, asks)
+
+    def market_data(
+        self,
+        symbols: Iterable[str | int] | None = None,
+        levels: int = 10,
+        *,
+        poll_interval: float = 0.001,
+        resync: bool = True,
+    ) -> MarketFeed:
+        """Trades, the best of each side and changes of price levels of these symbols (names or numbers; None: all), as they happen.
+
+        `levels` is how many of each side `feed.book(symbol)` gives; the stream has changes of all. `poll_interval` is how long
+        a reader sleeps before it looks again, seconds. With `resync=False` a gap is only told, not made good.
+
+        Raises `KeyError` (unknown symbol name), `ValueError` (unknown symbol number), `SidecarUnavailable` (not permitted,
+        quota, memory), `SidecarLost`. See `MarketFeed`.
+
+        >>> import ringlane
+        >>> with ringlane.Sidecar() as sidecar, ringlane.connect(sidecar.address) as client:
+        ...     with client.market_data(["AAPL"]) as feed:
+        ...         [ringlane.MarketKind(kind).name for kind in feed.read()["kind"]]
+        ['CLEAR', 'TOP']
+        """
+        return MarketFeed(self, symbols, levels, poll_interval, resync)
 
     def state(self) -> State:
         """The whole state as one hash (16 hex digits), and counters since the journal began: all ints.

@@ -131,6 +131,15 @@ class AdminOp(IntEnum):
     RESUME = 2
     CANCEL_ALL = 3
 
+class MarketKind(IntEnum):
+    """What a record of market data tells."""
+
+    TRADE = 1
+    TOP = 2
+    LEVEL = 3
+    CLEAR = 4
+    GAP = 5
+
 class LaneStatus(IntEnum):
     """Why a lane is no longer open. 1xx: the client broke a rule of the protocol; 2xx: the lane was ended for it; 3xx: its kernel failed."""
 

@@ -21,7 +21,7 @@ use ringlane_layout::record::{Record, RecordBytes};
 
 use crate::board::{AddressLock, Board, Identity, clear_leftovers, text_of};
 use crate::config::{AccessConfig, Config, JournalConfig};
-use crate::control::{Control, Host, Ledger, Lifetime, Policy, Questions, Refusals};
+use crate::control::{Broadcast, Control, Host, Ledger, Lifetime, Policy, Questions, Refusals};
 use crate::corpora::Corpora;
 use crate::engine::{ENGINE_VERSION, Engine};
 use crate::jobs::{Heat, JobRows, Jobs};
@@ -76,6 +76,7 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
         board: board_name(&address),
         address: address.clone(),
         journal: journal_directory,
+        broadcast: Broadcast::default(),
         snapshots,
         lane_last,
         policy,

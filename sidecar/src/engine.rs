@@ -2,6 +2,7 @@
 //! No lane, file or clock enters here, so that a journal gives the same bits wherever it is applied.
 
 use ringlane_layout::limits::{BATCH_SLOTS_MAX, RESTING_ORDERS_MAX};
+use ringlane_layout::market::MarketRecord;
 use ringlane_layout::orders::{AccountLimits, AdminAction, BookLimits, Instrument, OrderRequest, OrderResult, TimeRecord};
 use ringlane_layout::record::RecordBytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -175,6 +176,12 @@ impl Engine {
     #[must_use]
     pub fn outputs(&self, requests: usize) -> Output<'_> {
         Output { results: &self.results[..requests], events: &self.events, work: 0 }
+    }
+
+    /// What the record or batch that was applied last changed in watched symbols: `requests` if it were orders.
+    #[inline]
+    pub fn market(&mut self, requests: Option<&[RecordBytes]>, sink: &mut impl FnMut(MarketRecord)) {
+        self.orders.market(self.next_sequence - 1, requests.map(bytemuck::cast_slice), &self.events, sink);
     }
 
     /// Applies one frame of a journal. An error says what in it contradicts what was applied so far.

@@ -13,6 +13,7 @@ pub mod journal;
 pub mod kernels;
 pub mod lanes;
 pub mod manual;
+pub mod market;
 pub mod metrics;
 pub mod program;
 pub mod recovery;

@@ -1,6 +1,6 @@
 """numpy and faiss over the same sizes as our vector rows, with all cores that they may use.
 
-Runs by itself in `.venv-bench`: `python peer_vectors.py normalize ROWS DIM COUNT` or `search ROWS DIM QUERIES K COUNT`.
+Runs by itself in `.venv-bench`: `python peer_vectors.py normalize ROWS DIM COUNT` or `search DIRECTORY K COUNT`.
 Prints one line of JSON: the median of COUNT runs of each, ns. Each is written the way its users are told to write it.
 """
 
@@ -9,6 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import faiss
@@ -26,12 +27,6 @@ def median_ns(call: Callable[[], Any], count: int) -> float:
     return statistics.median(samples)
 
 
-def unit_rows(seed: int, rows: int, dim: int) -> Any:
-    """Random rows of length 1."""
-    values = np.random.default_rng(seed).standard_normal((rows, dim), dtype=np.float32)
-    return values / np.linalg.norm(values, axis=1, keepdims=True)
-
-
 def normalize(rows: int, dim: int, count: int) -> dict[str, float]:
     """In place, numpy by einsum and faiss by its own function."""
     values = np.random.default_rng(1).standard_normal((rows, dim), dtype=np.float32)
@@ -42,9 +37,10 @@ def normalize(rows: int, dim: int, count: int) -> dict[str, float]:
     return {"numpy_ns": median_ns(by_numpy, count), "faiss_ns": median_ns(lambda: faiss.normalize_L2(values), count)}
 
 
-def search(rows: int, dim: int, queries: int, k: int, count: int) -> dict[str, float]:
-    """The best k by inner product: matmul and argpartition, then the k in order; and faiss's exact index."""
-    corpus, asked = unit_rows(1, rows, dim), unit_rows(2, queries, dim)
+def search(directory: str, k: int, count: int) -> dict[str, Any]:
+    """The best k of corpus.npy by inner product for queries.npy: matmul and argpartition, then the k in order; and
+    faiss's exact index. Gives faiss's ids too."""
+    corpus, asked = (np.load(Path(directory) / f"{name}.npy") for name in ("corpus", "queries"))
 
     def by_numpy() -> Any:
         scores = asked @ corpus.T
@@ -52,14 +48,15 @@ def search(rows: int, dim: int, queries: int, k: int, count: int) -> dict[str, f
         order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1)
         return np.take_along_axis(best, order, 1)
 
-    index = faiss.IndexFlatIP(dim)
+    index = faiss.IndexFlatIP(corpus.shape[1])
     index.add(corpus)
-    assert (index.search(asked, k)[1] == by_numpy()).mean() > 0.99
+    ids = index.search(asked, k)[1]
+    assert (ids == by_numpy()).mean() > 0.99
     by_faiss = median_ns(lambda: index.search(asked, k), count)
-    return {"numpy_ns": median_ns(by_numpy, count), "faiss_ns": by_faiss}
+    return {"numpy_ns": median_ns(by_numpy, count), "faiss_ns": by_faiss, "ids": ids.tolist()}
 
 
 if __name__ == "__main__":
-    task, *numbers = sys.argv[1:]
-    figures = {"normalize": normalize, "search": search}[task](*map(int, numbers))
+    task, *words = sys.argv[1:]
+    figures = normalize(*map(int, words)) if task == "normalize" else search(words[0], *map(int, words[1:]))
     print(json.dumps(figures | {"numpy": np.__version__, "faiss": faiss.__version__}))

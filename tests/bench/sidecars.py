@@ -40,6 +40,7 @@ def sidecar(
     orders: dict[str, Any] | None = None,
     sequencer: dict[str, Any] | None = None,
     journal: dict[str, Any] | None = None,
+    vectors: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
 ) -> Iterator[ringlane.Sidecar]:
     """A sidecar pinned to its core, its recording on the disk's file system and removed afterwards."""
@@ -50,6 +51,8 @@ def sidecar(
         config["orders"] = orders
     if journal:
         config["journal"] = journal
+    if vectors:
+        config["vectors"] = vectors
     if metrics:
         config["metrics"] = metrics
     try:

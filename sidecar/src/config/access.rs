@@ -39,6 +39,8 @@ pub struct AccessRule {
     pub accounts: Option<Vec<(u32, u32)>>,
     /// Corpora that may be searched and loaded, by name, a `*` at the end for any rest; all when absent.
     pub corpora: Option<Vec<String>>,
+    /// Whether market data may be read; yes when absent.
+    pub market_data: Option<bool>,
     /// Whether the peer may only watch: market data, books and counters, and no lane that computes.
     pub watch_only: bool,
     /// Whether the peer may administer.
@@ -112,6 +114,7 @@ impl fmt::Display for AccessRule {
         put(&mut words, "kernels", &self.kernels);
         put(&mut words, "accounts", &self.accounts);
         put(&mut words, "corpora", &self.corpora);
+        put(&mut words, "market_data", &self.market_data);
         put(&mut words, "watch_only", &self.watch_only.then_some(true));
         put(&mut words, "administer", &self.administer.then_some(true));
         put(&mut words, "clients_max", &self.clients_max);

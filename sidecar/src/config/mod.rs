@@ -6,6 +6,7 @@ mod access;
 mod diagnosis;
 mod jobs;
 mod journal;
+mod market_data;
 mod metrics;
 mod orders;
 mod sequencer;
@@ -20,6 +21,7 @@ pub use access::{AccessConfig, AccessRule};
 pub use diagnosis::Wrong;
 pub use jobs::JobsConfig;
 pub use journal::JournalConfig;
+pub use market_data::MarketDataConfig;
 pub use metrics::MetricsConfig;
 pub use orders::{AccountsConfig, InstrumentConfig, OrdersConfig};
 pub use sequencer::{LanesConfig, SequencerConfig};
@@ -52,6 +54,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// The order kernel.
     pub orders: OrdersConfig,
+    /// The broadcast of market data.
+    pub market_data: MarketDataConfig,
     /// The threads of other kernels.
     pub jobs: JobsConfig,
     /// Vectors and their corpora.
@@ -106,6 +110,7 @@ impl Config {
         self.snapshots.check()?;
         self.sequencer.check()?;
         self.jobs.check()?;
+        self.market_data.check()?;
         self.orders.check()?;
         self.metrics.check()?;
         self.access.check()
@@ -124,6 +129,7 @@ impl Config {
             ("[metrics]", self.metrics == other.metrics),
             ("[orders]", self.orders == other.orders),
             ("[jobs]", self.jobs == other.jobs),
+            ("[market_data]", self.market_data == other.market_data),
             ("[vectors]", self.vectors == other.vectors),
         ];
         tables.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()

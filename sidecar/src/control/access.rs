@@ -33,6 +33,7 @@ pub struct Grant {
     corpora: Option<Vec<String>>,
     /// Ranges that ascend and do not touch.
     accounts: Vec<(u32, u32)>,
+    market_data: bool,
     /// Whether it may open no lane that computes.
     pub watch_only: bool,
     /// Whether it may administer.
@@ -94,6 +95,7 @@ impl Grant {
             kernels: rule.kernels.clone(),
             corpora: rule.corpora.clone(),
             accounts,
+            market_data: rule.market_data.unwrap_or(true),
             watch_only: rule.watch_only,
             administer: rule.administer,
             clients_max: rule.clients_max.unwrap_or(CLIENTS_MAX),
@@ -114,6 +116,11 @@ impl Grant {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether market data may be read.
+    pub fn market_data(&self) -> Result<(), Refusal> {
+        if self.market_data { Ok(()) } else { Err(not_permitted("this user may not read market data".into())) }
     }
 
     /// Whether this corpus may be searched and loaded.

@@ -128,6 +128,13 @@ pub enum Request {
         /// Lane number.
         lane: Number,
     },
+    /// Read market data.
+    #[serde(rename = "market_data")]
+    MarketData {
+        /// Symbol numbers; all when absent.
+        #[serde(default)]
+        symbols: Option<Vec<Number>>,
+    },
     /// Ask for a snapshot, and how far the newest one is.
     Snapshot {},
     /// Administer.

@@ -6,6 +6,7 @@ mod admin;
 mod attach;
 mod jobs;
 mod ledger;
+mod market;
 mod memory;
 mod messages;
 mod peer;
@@ -35,6 +36,7 @@ use session::Session;
 
 pub use access::{Grant, Policy};
 pub use ledger::Ledger;
+pub use market::Broadcast;
 pub use messages::parse;
 pub use peer::Peer;
 pub use questions::Questions;

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::access::{Grant, Policy};
 use super::ledger::{Charge, Ledger};
+use super::market::Broadcast;
 use super::messages::{Message, Number, Query, Refusal, Request, id_of, order_lane_schemas, parse, row_schemas};
 use super::peer::Peer;
 use super::questions::Questions;
@@ -49,6 +50,8 @@ pub struct Host {
     pub board: String,
     /// Journal directory, or "".
     pub journal: String,
+    /// The broadcast of market data.
+    pub broadcast: Broadcast,
     /// How the snapshots fare.
     pub snapshots: Arc<SnapshotNews>,
     /// Number of the lane that was opened last.
@@ -244,6 +247,7 @@ impl Session {
             }
             Request::Corpus(request) => self.corpus(host, request),
             Request::Close { lane } => self.close(lane, host),
+            Request::MarketData { symbols } => super::market::ask(symbols, &self.grant, host, self.peer.uid),
             Request::Snapshot {} => super::snapshot::ask(&self.grant, host).map(Reply::from),
             Request::Admin(request) => super::admin::administer(&request, &self.peer, &self.grant, host).map(Reply::from),
             Request::Query(query) => self.query(Question::new(query)?, host),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytemuck::Zeroable;
 use crossbeam::channel::Sender;
-use ringlane_layout::limits::{JOB_LINGER_NS, JOB_RUN_BYTES_MAX, JOB_RUN_NS, SLOT_BYTES_MAX, TILE_BYTES};
+use ringlane_layout::limits::{JOB_LINGER_NS, JOB_PIECE_BYTES, JOB_RUN_BYTES_MAX, JOB_RUN_NS, SLOT_BYTES_MAX, TILE_BYTES};
 use ringlane_layout::record::RecordBytes;
 use ringlane_layout::region::LaneStatus;
 
@@ -141,12 +141,21 @@ fn run(served: &Served, first: u64, count: usize, scratch: &mut Scratch) {
     let Compute::Batch(compute) = &served.compute else { unreachable!("only batches are claimed as runs") };
     let compute: &dyn BatchCompute = &**compute;
     let (begin, geometry) = (Instant::now(), served.lane.geometry);
-    let requests = &mut bytemuck::cast_slice_mut(&mut scratch.requests)[..count * geometry.request_slot_bytes as usize];
-    let results = &mut bytemuck::cast_slice_mut(&mut scratch.results)[..count * geometry.result_slot_bytes as usize];
-    served.lane.copy_requests(first, requests);
-    results.fill(0); // nothing of another lane
-    if guarded(served, first, || compute.process(requests, results)).is_some() {
-        served.lane.write_results(first, results);
+    let (request_slot, result_slot) = (geometry.request_slot_bytes as usize, geometry.result_slot_bytes as usize);
+    let requests: &mut [u8] = bytemuck::cast_slice_mut(&mut scratch.requests);
+    let results: &mut [u8] = bytemuck::cast_slice_mut(&mut scratch.results);
+    let together = (JOB_PIECE_BYTES / request_slot.max(result_slot)).max(1);
+    let done = guarded(served, first, || {
+        for piece in (0..count).step_by(together) {
+            let (slot, slots) = (first + piece as u64, together.min(count - piece));
+            let (requests, results) = (&mut requests[..slots * request_slot], &mut results[..slots * result_slot]);
+            served.lane.copy_requests(slot, requests);
+            results.fill(0); // nothing of another lane
+            compute.process(requests, results);
+            served.lane.write_results(slot, results);
+        }
+    });
+    if done.is_some() {
         served.finish(first, count, nanoseconds(begin));
     }
 }

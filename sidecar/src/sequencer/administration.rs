@@ -79,6 +79,7 @@ impl Sequencer {
         let Output { events, .. } = self.engine.outputs(0);
         let (lanes, rows, absent) = (&mut self.lanes[..], &self.rows[..], &mut self.absent[..]);
         send_events(Readers { lanes, rows, absent, notified: &mut self.notified, gapped: &mut self.gapped }, events);
+        self.publish_market();
         self.publish_events();
         Ok(answer)
     }

@@ -19,6 +19,7 @@ use super::{Readers, Sequencer, meta, send_events};
 use crate::engine::Engine;
 use crate::journal::{FrameKind, Full, LaneClose, LaneOpen};
 use crate::lanes::Lane;
+use crate::market::Market;
 
 /// What the control thread asks of the sequencer between turns.
 pub enum Command {
@@ -32,6 +33,8 @@ pub enum Command {
     Close(u32, LaneStatus, Option<Sender<bool>>),
     /// Answer a question about the state, at the sequence number that is given with it.
     Query(Box<dyn FnOnce(&Engine) + Send>),
+    /// As `Query`, of the market's broadcast too; what is watched may change.
+    Market(Box<MarketQuestion>),
     /// Make a snapshot; the answer is the sequence number that it has at least, when it is written.
     Snapshot(Sender<Option<u64>>),
     /// Do what an administrator asks.
@@ -39,6 +42,9 @@ pub enum Command {
     /// Complete what was submitted, tell every client, and return.
     Stop,
 }
+
+/// What may be asked of the market's broadcast.
+pub type MarketQuestion = dyn FnOnce(&mut Engine, &mut Market) + Send;
 
 /// The control thread's end of the command queue.
 #[derive(Clone)]
@@ -105,6 +111,10 @@ impl Sequencer {
                 Ok(Command::Query(question)) => {
                     question(&self.engine);
                     // One question a turn of the round: lanes are looked at before the next.
+                    return self.wake.pending.store(true, Ordering::Relaxed);
+                }
+                Ok(Command::Market(question)) => {
+                    question(&mut self.engine, &mut self.market);
                     return self.wake.pending.store(true, Ordering::Relaxed);
                 }
                 Ok(Command::Snapshot(answer)) => {
@@ -230,6 +240,7 @@ impl Sequencer {
         let output = self.engine.close_lane(close);
         let (lanes, rows, absent) = (&mut self.lanes[..], &self.rows[..], &mut self.absent[..]);
         send_events(Readers { lanes, rows, absent, notified: &mut self.notified, gapped: &mut self.gapped }, output.events);
+        self.publish_market();
         self.publish_events();
     }
 

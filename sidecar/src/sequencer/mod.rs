@@ -7,6 +7,7 @@ mod commands;
 mod counters;
 mod durability;
 mod idle;
+mod market;
 mod snapshots;
 mod turns;
 
@@ -32,6 +33,8 @@ use crate::jobs::Heat;
 use crate::journal::{FrameKind, FrameMeta, Writer};
 use crate::kernels::orders::Outgoing;
 use crate::lanes::Lane;
+use crate::market::Market;
+
 use absent::Absent;
 use commands::Wake;
 use counters::Watch;
@@ -77,6 +80,7 @@ pub struct Sequencer {
     absent: Vec<Absent>,
     /// How long a client may be away after a start.
     grace: Duration,
+    market: Market,
     /// None: nothing is recorded.
     snapshots: Option<Snapshots>,
     lane_count: u64,
@@ -126,6 +130,7 @@ impl Sequencer {
             gapped: Vec::new(),
             absent: Vec::new(),
             grace: Duration::ZERO,
+            market: Market::default(),
             snapshots: None,
             lane_count: 0,
             faults: 0,

@@ -146,9 +146,14 @@ impl Sequencer {
         let work = output.work;
         self.watch.computed(&mut timer, work, output.events.len());
         lane.write_results(output.results);
-        if !output.events.is_empty() {
+        let has_events = !output.events.is_empty();
+        if has_events {
             let (lanes, rows, absent) = (&mut self.lanes[..], &self.rows[..], &mut self.absent[..]);
             send_events(Readers { lanes, rows, absent, notified: &mut self.notified, gapped: &mut self.gapped }, output.events);
+        }
+        self.market.stage(&mut self.engine, Some(requests));
+        self.market.show();
+        if has_events {
             self.publish_events();
         }
         let not_permitted = self.engine.orders.counters().not_permitted - not_permitted;

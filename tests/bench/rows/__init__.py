@@ -1,15 +1,16 @@
 """Every row of the report; importing a family enters its rows in the order in which they are shown."""
 
-from bench.rows import (
+from bench.rows import (  # noqa: F401, I001
     round_trip,
     throughput,
     latency,
     fairness,
     memory,
+    market,
     idle,
     lanes,
     observability,
     instructions,
     replay,
     vectors,
-)  # noqa: F401, I001
+)

@@ -22,6 +22,9 @@ impl OrderKernel {
             return Err(ConfigError::DuplicateName { symbol: instrument.symbol });
         }
         self.books.push(Book::new(instrument));
+        if self.store.watches_new_books {
+            self.watch(instrument.symbol);
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use ringlane_layout::orders::{Instrument, Side};
 
 use super::attributes;
 use super::index::Index;
+use super::market::Depth;
 use super::side::BookSide;
 use super::slab::NIL;
 use super::stops::Stops;
@@ -28,6 +29,8 @@ pub(super) struct Book {
     pub(super) instrument: Instrument,
     /// Stops that wait; none: there are none.
     pub(super) stops: Option<Box<Stops>>,
+    /// What is kept for those who watch the market; none: nobody does.
+    pub(super) depth: Option<Box<Depth>>,
     /// Whether orders are neither entered nor replaced.
     pub(super) halted: bool,
     /// Whether some account has limits of its own in this symbol.
@@ -54,6 +57,7 @@ impl Book {
             holdings: Index::new(),
             instrument: *instrument,
             stops: None,
+            depth: None,
             halted: false,
             limited: false,
         }
@@ -62,7 +66,7 @@ impl Book {
     /// A copy for a snapshot: without what follows from the orders themselves.
     pub(super) fn frozen(&self) -> Self {
         let sides = [self.sides[0].frozen(), self.sides[1].frozen()];
-        Self { sides, orders: Index::new(), holdings: self.holdings.clone(), stops: self.stops.clone(), ..*self }
+        Self { sides, orders: Index::new(), holdings: self.holdings.clone(), stops: self.stops.clone(), depth: None, ..*self }
     }
 
     /// The account's position, or NIL while it has none. `hint` is NIL or any entry that was ever used.
@@ -152,6 +156,7 @@ impl Book {
                 return;
             }
         }
+        self.depth_changes(store.orders.get(at), -i64::from(store.orders.get(at).open()), -1);
         self.sides[side].unlink(&mut store.orders, at);
     }
 
@@ -159,7 +164,9 @@ impl Book {
     #[inline]
     pub(super) fn rest(&mut self, store: &mut Store, at: u32) {
         self.count_open(store, at);
-        let side = slot(store.orders.get(at).side());
+        let order = store.orders.get(at);
+        let side = slot(order.side());
+        self.depth_changes(order, order.open().into(), 1);
         self.sides[side].link(&mut store.orders, at);
     }
 

@@ -118,6 +118,7 @@ pub(super) fn trade<const TELLS: bool>(book: &mut Book, desk: &mut Desk, taker: 
         let price = maker.price();
         let quantity = (terms.quantity - fills.quantity).min(maker.open());
         let remaining = maker.open() - quantity;
+        book.depth_changes(maker, -i64::from(quantity), -i32::from(remaining == 0));
         if maker.lane != 0 || desk.store.tells_orphans {
             let event = fill_event(maker, book.symbol, desk.entry.sequence, fills.k(), (quantity, remaining));
             desk.out.push(Outgoing { lane: maker.lane, event });

@@ -93,6 +93,7 @@ mod index;
 mod lanes;
 mod levels;
 mod limits;
+mod market;
 mod matching;
 mod ops;
 mod risk;

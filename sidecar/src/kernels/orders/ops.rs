@@ -207,7 +207,7 @@ pub(super) fn reduce(book: &mut Book, desk: &mut Desk, checked: &Checked, quanti
     if quantity == open {
         return Ok(cancel_at(book, desk, at));
     }
-    desk.store.take_off(at, quantity);
+    book.take_off(desk.store, at, quantity);
     let remaining = open - quantity;
     tell_owner(desk, at, book.symbol, (0, quantity, remaining));
     Ok(answer(desk.store.orders.get(at).order_id, standing(desk.store, at), remaining, Fills::default()))
@@ -243,7 +243,7 @@ pub(super) fn replace(book: &mut Book, desk: &mut Desk, request: &OrderRequest, 
 
     if keeps_priority {
         if terms.quantity != open {
-            desk.store.take_off(at, open - terms.quantity);
+            book.take_off(desk.store, at, open - terms.quantity);
         }
         tell_owner(desk, at, book.symbol, (0, open, terms.quantity));
         return Ok(answer(order_id, OrderState::Resting, terms.quantity, Fills { other_events: 1, ..Fills::default() }));

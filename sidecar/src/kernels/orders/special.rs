@@ -46,6 +46,7 @@ pub(super) fn meet(book: &mut Book, desk: &mut Desk, taker: &Taker, at: u32, fil
         quantity = u64::from(quantity).min(reducible) as u32;
     }
     let price = maker.price();
+    book.depth_changes(maker, -i64::from(quantity), -i32::from(quantity == total));
     if maker.lane != 0 || desk.store.tells_orphans {
         let event = fill_event(maker, book.symbol, desk.entry.sequence, fills.k(), (quantity, total - quantity));
         desk.out.push(Outgoing { lane: maker.lane, event });
@@ -67,6 +68,8 @@ pub(super) fn meet(book: &mut Book, desk: &mut Desk, taker: &Taker, at: u32, fil
         side.unlink(&mut desk.store.orders, at);
         show_more(desk.store, at);
         side.link(&mut desk.store.orders, at);
+        let maker = desk.store.orders.get(at);
+        book.depth_changes(maker, maker.open().into(), 0);
     }
     Next::Filled(price, quantity)
 }

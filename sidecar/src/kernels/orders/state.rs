@@ -199,6 +199,12 @@ impl OrderKernel {
             + self.store.tallies.heap_bytes()
     }
 
+    /// How many instruments there are.
+    #[must_use]
+    pub fn instrument_count(&self) -> u32 {
+        self.books.len() as u32
+    }
+
     /// The instruments, ascending by symbol.
     #[must_use]
     pub fn instruments(&self) -> Vec<Instrument> {

@@ -171,6 +171,8 @@ pub(super) struct Store {
     owned: Box<[u32; OWNERS]>,
     /// Whether fills of orders that nobody owns are told too, to lane 0.
     pub(super) tells_orphans: bool,
+    /// Whether symbols that are added are watched from the start.
+    pub(super) watches_new_books: bool,
     /// Seed of the id hashes; no result depends on it.
     pub(super) seed: u64,
 }
@@ -189,6 +191,7 @@ impl Store {
             orphans: 0,
             owned: Box::new([0; OWNERS]),
             tells_orphans: false,
+            watches_new_books: false,
             seed,
         }
     }

@@ -10,7 +10,7 @@ use ringlane_layout::schema::SlotSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::rows::{BAD_VALUE, GOOD, Measure, normalize_in_place, normalize_rows_i8, pairs, pairs_i8};
+use super::rows::{BAD_VALUE, GOOD, Measure, normalize_rows, normalize_rows_i8, pairs, pairs_i8};
 use super::{Corpus, Isa, Queries, Shortlist, merge, scan, settle};
 use crate::kernels::door::{BatchCompute, Compute, Door, Group, GroupCompute, GroupHand, LaneShape, OpenKernel, read};
 
@@ -182,10 +182,7 @@ impl BatchCompute for Normalize {
             let (vector, mut status) = (bytemuck::cast_slice_mut(vector), [GOOD]);
             match self.dtype {
                 Numbers::Int8 => normalize_rows_i8(self.isa, bytemuck::cast_slice(&request[..bytes]), vector, &mut status, self.dim),
-                Numbers::Float32 => {
-                    vector.copy_from_slice(bytemuck::cast_slice(&request[..bytes]));
-                    normalize_in_place(self.isa, vector, &mut status, self.dim);
-                }
+                Numbers::Float32 => normalize_rows(self.isa, bytemuck::cast_slice(&request[..bytes]), vector, &mut status, self.dim),
             }
             rest[..4].copy_from_slice(&status[0].to_le_bytes());
         }

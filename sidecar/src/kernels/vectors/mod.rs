@@ -37,8 +37,6 @@ pub use files::{FileFormat, VectorFile, VectorFileError};
 pub use isa::{Isa, PANEL_ROWS};
 pub use lane::{CORPUS_GONE, Corpora, Vectors};
 pub use reduce::LANES;
-pub use rows::{
-    BAD_VALUE, GOOD, Measure, against_one, against_one_i8, normalize_in_place, normalize_rows, normalize_rows_i8, pairs, pairs_i8,
-};
+pub use rows::{BAD_VALUE, GOOD, Measure, against_one, against_one_i8, normalize_rows, normalize_rows_i8, pairs, pairs_i8};
 pub use search::{Queries, merge, plain_scan, scan, settle};
 pub use shortlist::{Found, Shortlist};

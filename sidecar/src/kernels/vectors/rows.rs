@@ -19,16 +19,17 @@ pub enum Measure {
     L2sq,
 }
 
-/// Scales one row to length 1: each component times the f32 reciprocal of the norm. A zero row and a bad one stay as they are.
+/// Gives a row at length 1: each component times the f32 reciprocal of the norm. A zero row and a bad one stay as they are.
 #[inline(always)]
-fn normalize<S: Simd>(simd: S, row: &mut [f32]) -> u32 {
-    let squares = dot_raw(simd, row, row);
+fn normalize<S: Simd>(simd: S, input: &[f32], row: &mut [f32]) -> u32 {
+    let squares = dot_raw(simd, input, input);
     if !is_tame(squares) {
+        row.copy_from_slice(input);
         return normalize_wide(row);
     }
     let scale = 1.0 / squares.sqrt();
-    for x in row {
-        *x *= scale;
+    for (x, y) in row.iter_mut().zip(input) {
+        *x = *y * scale;
     }
     GOOD
 }
@@ -48,46 +49,21 @@ fn normalize_wide(row: &mut [f32]) -> u32 {
     GOOD
 }
 
-struct NormalizeInPlace<'a> {
-    rows: &'a mut [f32],
-    statuses: &'a mut [u32],
-    dim: usize,
-}
-
-impl Work for NormalizeInPlace<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        for (row, status) in self.rows.chunks_exact_mut(self.dim).zip(self.statuses) {
-            *status = normalize(simd, row);
-        }
-    }
-}
-
-/// Normalises rows of `dim` where they stand: for a tile that was copied from elsewhere and is copied on.
-/// Panics unless there is a status for each row.
-pub fn normalize_in_place(isa: Isa, rows: &mut [f32], statuses: &mut [u32], dim: usize) {
-    assert_eq!(rows.len(), statuses.len() * dim, "rows and statuses differ in number");
-    isa.run(NormalizeInPlace { rows, statuses, dim });
-}
-
-/// Normalises rows of `dim` into `output`, reading each row from memory once. Panics unless all lengths agree.
+/// Normalises rows of `dim` into `output`. Panics unless all lengths agree.
 pub fn normalize_rows(isa: Isa, input: &[f32], output: &mut [f32], statuses: &mut [u32], dim: usize) {
     assert!(input.len() == output.len() && input.len() == statuses.len() * dim, "input, output and statuses differ in rows");
-    struct Rows<'a>(&'a [f32], NormalizeInPlace<'a>);
+    struct Rows<'a>(&'a [f32], &'a mut [f32], &'a mut [u32], usize);
     impl Work for Rows<'_> {
         type Output = ();
         #[inline(always)]
         fn run<S: Simd>(self, simd: S) {
-            let NormalizeInPlace { rows, statuses, dim } = self.1;
-            for ((input, row), status) in self.0.chunks_exact(dim).zip(rows.chunks_exact_mut(dim)).zip(statuses) {
-                row.copy_from_slice(input);
-                *status = normalize(simd, row);
+            let Self(input, output, statuses, dim) = self;
+            for ((input, row), status) in input.chunks_exact(dim).zip(output.chunks_exact_mut(dim)).zip(statuses) {
+                *status = normalize(simd, input, row);
             }
         }
     }
-    isa.run(Rows(input, NormalizeInPlace { rows: output, statuses, dim }));
+    isa.run(Rows(input, output, statuses, dim));
 }
 
 /// Normalises int8 rows of `dim` into f32 rows. The sum of squares is exact, so every row is good. Panics unless all lengths agree.

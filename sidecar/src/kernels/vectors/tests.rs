@@ -249,9 +249,6 @@ fn everything(isa: Isa, a: &[f32], b: &[f32], dim: usize) -> Vec<u32> {
     }
     let mut output = vec![0.0; a.len()];
     normalize_rows(isa, a, &mut output, &mut statuses, dim);
-    let mut in_place = a.to_vec();
-    normalize_in_place(isa, &mut in_place, &mut statuses, dim);
-    assert!(output.iter().zip(&in_place).all(|(x, y)| x.to_bits() == y.to_bits()));
     bits.extend(output.iter().map(|x| x.to_bits()).chain(statuses));
     bits
 }
@@ -291,8 +288,8 @@ fn values_are_right_within_rounding() {
         }
     }
     assert_eq!(statuses, [GOOD; 20]);
-    let mut rows = a.clone();
-    normalize_in_place(Isa::detect(), &mut rows, &mut statuses, dim);
+    let mut rows = vec![0.0; a.len()];
+    normalize_rows(Isa::detect(), &a, &mut rows, &mut statuses, dim);
     assert!(rows.chunks(dim).all(|row| (wide(row, row) - 1.0).abs() < 1e-6));
 }
 

@@ -1,0 +1,275 @@
+//! What a batch changed for those who watch the market: its trades, its price levels and the best of each side. Nobody asks
+//! the books for it unless a symbol is watched, and whether one is changes no result: this is a copy, kept beside the book.
+//!
+//! A watched book has its *depth*: quantity and orders of each price, hashed by price. Orders that come, trade and go change
+//! it, and note the level as touched; `OrderKernel::market` then tells each touched level once, as it stands at the end of
+//! the batch, and nothing of a level that stands as it was told last. Where and when this is published is decided elsewhere.
+
+use ringlane_layout::market::{MarketKind, MarketRecord};
+use ringlane_layout::orders::{EventKind, OrderRequest, Side};
+
+use super::book::{Book, slot};
+use super::index::fold;
+use super::slab::NIL;
+use super::store::{Order, Store};
+use super::{OrderKernel, Outgoing};
+
+const SLOTS_MIN: usize = 64;
+const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// A price level of a watched book. `key` is 0 in an empty slot.
+#[derive(Clone, Copy, Default)]
+struct Level {
+    key: u64,
+    quantity: u64,
+    told_quantity: u64,
+    orders: u32,
+    told_orders: u32,
+}
+
+impl Level {
+    fn is_told(&self) -> bool {
+        (self.quantity, self.orders) == (self.told_quantity, self.told_orders)
+    }
+}
+
+/// Side and price as one number that is not 0: prices of resting orders are positive.
+#[inline(always)]
+fn key(side: Side, price: i64) -> u64 {
+    (price as u64) << 1 | u64::from(side == Side::Sell)
+}
+
+fn side_and_price(key: u64) -> (Side, i64) {
+    (if key & 1 == 0 { Side::Buy } else { Side::Sell }, (key >> 1) as i64)
+}
+
+/// All levels of one book, by open addressing with linear probing, at most half full.
+pub(super) struct Depth {
+    slots: Vec<Level>,
+    used: usize,
+    seed: u64,
+    /// Keys of levels that may stand other than they were told.
+    touched: Vec<u64>,
+    /// Price and quantity of the best bid and ask that were told last.
+    top: [(i64, u64); 2],
+}
+
+impl Depth {
+    fn new(seed: u64) -> Self {
+        Self { slots: vec![Level::default(); SLOTS_MIN], used: 0, seed, touched: Vec::new(), top: [(0, 0); 2] }
+    }
+
+    /// The slot of `key`, or the empty one where it would be. The seed is secret: no client can choose prices that collide.
+    #[inline(always)]
+    fn find(&self, key: u64) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut at = fold(key ^ self.seed, MULTIPLIER) as usize & mask;
+        while self.slots[at].key != key && self.slots[at].key != 0 {
+            at = (at + 1) & mask;
+        }
+        at
+    }
+
+    /// A level has so much more or less.
+    #[inline]
+    fn change(&mut self, side: Side, price: i64, quantity: i64, orders: i32) {
+        let key = key(side, price);
+        let at = self.find(key);
+        let level = &mut self.slots[at];
+        if level.is_told() {
+            self.touched.push(key);
+        }
+        level.quantity = level.quantity.wrapping_add_signed(quantity);
+        level.orders = level.orders.wrapping_add_signed(orders);
+        if level.key == 0 {
+            level.key = key;
+            self.used += 1;
+            if self.used * 2 > self.slots.len() {
+                self.grow();
+            }
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let more = vec![Level::default(); self.slots.len() * 2];
+        for level in std::mem::replace(&mut self.slots, more) {
+            if level.key != 0 {
+                let at = self.find(level.key);
+                self.slots[at] = level;
+            }
+        }
+    }
+
+    /// Empties a slot, and moves what stands behind it to where it is found.
+    fn remove(&mut self, mut at: usize) {
+        let mask = self.slots.len() - 1;
+        self.slots[at] = Level::default();
+        self.used -= 1;
+        loop {
+            at = (at + 1) & mask;
+            let level = std::mem::take(&mut self.slots[at]);
+            if level.key == 0 {
+                return;
+            }
+            let home = self.find(level.key);
+            self.slots[home] = level;
+        }
+    }
+
+    /// Tells every touched level that stands other than it was told.
+    fn tell(&mut self, blank: &MarketRecord, sink: &mut impl FnMut(MarketRecord)) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for key in touched.drain(..) {
+            let at = self.find(key);
+            let level = &mut self.slots[at];
+            // It may have been touched twice, and told the first time.
+            if level.key == 0 {
+                continue;
+            }
+            if !level.is_told() {
+                (level.told_quantity, level.told_orders) = (level.quantity, level.orders);
+                sink(level.record(blank));
+            }
+            if level.orders == 0 {
+                self.remove(at);
+            }
+        }
+        self.touched = touched;
+    }
+}
+
+impl Level {
+    fn record(&self, blank: &MarketRecord) -> MarketRecord {
+        let (side, price) = side_and_price(self.key);
+        let kind = MarketKind::Level as u8;
+        MarketRecord { kind, side: side as u8, price, quantity: self.quantity, order_count: self.orders, ..*blank }
+    }
+}
+
+impl Book {
+    /// The level of this order has so much more or less; `quantity` is what the book shows.
+    #[inline(always)]
+    pub(super) fn depth_changes(&mut self, order: &Order, quantity: i64, orders: i32) {
+        if let Some(depth) = &mut self.depth {
+            depth.change(order.side(), order.price(), quantity, orders);
+        }
+    }
+
+    /// Takes `quantity` off the order at `at`, which has more open.
+    #[inline]
+    pub(super) fn take_off(&mut self, store: &mut Store, at: u32, quantity: u32) {
+        let before = store.orders.get(at).open();
+        store.take_off(at, quantity);
+        let order = store.orders.get(at);
+        if !order.has(super::attributes::STOP) {
+            self.depth_changes(order, i64::from(order.open()) - i64::from(before), 0);
+        }
+    }
+
+    /// Begins to keep the book's depth. Gives the orders that were looked at.
+    fn watch(&mut self, store: &Store) -> u64 {
+        if self.depth.is_some() {
+            return 0;
+        }
+        let (mut depth, mut work) = (Depth::new(store.seed), 0);
+        for at in self.sides.iter().flat_map(|side| side.walk(&store.orders)) {
+            let order = store.orders.get(at);
+            depth.change(order.side(), order.price(), order.open().into(), 1);
+            work += 1;
+        }
+        depth.tell(&MarketRecord::default(), &mut |_| {});
+        depth.top = self.best(store, &depth);
+        self.depth = Some(Box::new(depth));
+        work
+    }
+
+    /// Price and quantity of the best bid and ask.
+    fn best(&self, store: &Store, depth: &Depth) -> [(i64, u64); 2] {
+        [Side::Buy, Side::Sell].map(|side| match self.sides[slot(side)].head() {
+            NIL => (0, 0),
+            at => {
+                let price = store.orders.get(at).price();
+                (price, depth.slots[depth.find(key(side, price))].quantity)
+            }
+        })
+    }
+
+    /// Tells what changed since it was told last, if the book is watched.
+    #[inline]
+    fn tell_depth(&mut self, store: &Store, sequence: u64, sink: &mut impl FnMut(MarketRecord)) {
+        if self.depth.as_ref().is_none_or(|depth| depth.touched.is_empty()) {
+            return;
+        }
+        let Some(mut depth) = self.depth.take() else { return };
+        let blank = MarketRecord { symbol: self.symbol, sequence, ..MarketRecord::default() };
+        depth.tell(&blank, sink);
+        let top = self.best(store, &depth);
+        if top != depth.top {
+            depth.top = top;
+            sink(top_record(&blank, top));
+        }
+        self.depth = Some(depth);
+    }
+}
+
+fn top_record(blank: &MarketRecord, [(price, quantity), (ask_price, ask_quantity)]: [(i64, u64); 2]) -> MarketRecord {
+    MarketRecord { kind: MarketKind::Top as u8, price, quantity, ask_price, ask_quantity, ..*blank }
+}
+
+impl OrderKernel {
+    /// Watches a symbol from now on, if there is such a one. Gives the resting orders that were looked at: all of the symbol's,
+    /// the first time.
+    pub fn watch(&mut self, symbol: u32) -> u64 {
+        self.tell_orphans();
+        let book = symbol.checked_sub(1).and_then(|index| self.books.get_mut(index as usize));
+        book.map_or(0, |book| book.watch(&self.store))
+    }
+
+    /// Watches every symbol that is added from now on.
+    pub fn watch_new_symbols(&mut self) {
+        self.store.watches_new_books = true;
+    }
+
+    /// Tells what requests changed in watched symbols: `events` are those that they gave, `requests` they themselves (none: any
+    /// symbol may have changed), and `sequence` is the number of the last of them. Trades come first, in their order, then,
+    /// symbol by symbol, levels and the best of both sides.
+    pub fn market(&mut self, sequence: u64, requests: Option<&[OrderRequest]>, events: &[Outgoing], sink: &mut impl FnMut(MarketRecord)) {
+        for Outgoing { event, .. } in events {
+            if event.kind == EventKind::Fill as u8 && self.books[event.symbol as usize - 1].depth.is_some() {
+                sink(MarketRecord {
+                    kind: MarketKind::Trade as u8,
+                    side: if event.side == Side::Buy as u8 { Side::Sell as u8 } else { Side::Buy as u8 },
+                    sequence: event.sequence,
+                    k: event.k,
+                    symbol: event.symbol,
+                    price: event.price,
+                    quantity: event.quantity.into(),
+                    ..MarketRecord::default()
+                });
+            }
+        }
+        let (books, store) = (&mut self.books, &self.store);
+        match requests {
+            Some(requests) if requests.iter().all(|request| request.symbol != 0) => {
+                for request in requests {
+                    if let Some(book) = books.get_mut(request.symbol as usize - 1) {
+                        book.tell_depth(store, sequence, sink);
+                    }
+                }
+            }
+            _ => books.iter_mut().for_each(|book| book.tell_depth(store, sequence, sink)),
+        }
+    }
+
+    /// Adds the whole book of a watched symbol, as it was told last: `CLEAR`, its levels in no order, and `TOP`. Nothing when the
+    /// symbol is not watched.
+    pub fn market_snapshot(&self, symbol: u32, sequence: u64, number: u64, rows: &mut Vec<MarketRecord>) {
+        let book = symbol.checked_sub(1).and_then(|index| self.books.get(index as usize));
+        let Some(depth) = book.and_then(|book| book.depth.as_deref()) else { return };
+        let blank = MarketRecord { symbol, sequence, number, ..MarketRecord::default() };
+        rows.push(MarketRecord { kind: MarketKind::Clear as u8, ..blank });
+        rows.extend(depth.slots.iter().filter(|level| level.key != 0).map(|level| level.record(&blank)));
+        rows.push(top_record(&blank, depth.top));
+    }
+}
