@@ -13,6 +13,10 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+mod resume;
+
+pub use resume::Old;
+
 /// Looks at a cursor between two looks at the clock.
 const LOOKS: u32 = 32;
 

@@ -34,6 +34,19 @@ pub struct NumberField {
 /// A field in plain words: name, offset and size in bytes, and the kind letter of its numpy type.
 pub type FieldArgument = (String, usize, usize, char);
 
+/// What to say to somebody who gives `count` arguments, which are too many.
+#[cold]
+#[must_use]
+pub fn too_many(fields: &[NumberField], count: usize) -> String {
+    let names: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
+    format!("call() takes at most {} arguments ({}), not {count}", names.len(), names.join(", "))
+}
+
+/// Fields from their descriptions. An error names the field and what is wrong with it.
+pub fn number_fields(arguments: Vec<FieldArgument>) -> Result<Box<[NumberField]>, String> {
+    arguments.into_iter().map(NumberField::new).collect()
+}
+
 impl NumberField {
     /// A field inside of a record. An error names the field and what is wrong with it.
     pub fn new((name, offset, size, letter): FieldArgument) -> Result<Self, String> {

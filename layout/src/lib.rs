@@ -3,6 +3,7 @@
 
 pub mod board;
 pub mod client;
+pub mod entries;
 pub mod field;
 pub mod limits;
 pub mod lookout;

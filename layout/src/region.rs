@@ -121,6 +121,8 @@ codes! {
         JournalFailed ("JOURNAL_FAILED") = 203,
         /// An administrator ended the lane; open another, or ask why.
         Disconnected ("DISCONNECTED") = 204,
+        /// The sidecar was started anew, and the client did not come back to its lane within `[lanes] reattach_grace_ms`; open another.
+        NotBack ("NOT_BACK") = 205,
         /// The kernel of this lane panicked over a batch of it; its log says where. Other lanes go on.
         KernelPanicked ("KERNEL_PANICKED") = 301,
     }
@@ -224,6 +226,14 @@ impl LaneGeometry {
             return Ok(made);
         }
         Err(format!("depth {depth_slots} and events {event_capacity} must be powers of two, and arenas whole pages"))
+    }
+
+    /// A number of slots that a reservation may have. An error names the range.
+    pub fn slots_of(&self, count: i64) -> Result<u64, String> {
+        let (depth, slots) = (self.depth_slots, u64::try_from(count).ok());
+        slots
+            .filter(|slots| (1..=depth).contains(slots))
+            .ok_or_else(|| format!("a reservation holds 1 to {depth} slots (the lane's depth), not {count}"))
     }
 
     /// Size of one copy of the request ring, bytes.

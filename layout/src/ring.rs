@@ -131,6 +131,12 @@ impl Intake {
         Self { depth, taken, submitted: taken, released: taken }
     }
 
+    /// As `new`, for a client that comes back and may still hold slots from `released` on.
+    #[must_use]
+    pub const fn resumed(depth: u64, taken: u64, released: u64) -> Self {
+        Self { depth, taken, submitted: taken, released }
+    }
+
     /// Slots taken so far.
     #[must_use]
     pub const fn taken(&self) -> u64 {
@@ -264,6 +270,18 @@ impl EventRoom {
     #[must_use]
     pub const fn new(capacity: u64) -> Self {
         Self { capacity, read: 0 }
+    }
+
+    /// As `new`, for a client that comes back with its reading done up to `read`.
+    #[must_use]
+    pub const fn resumed(capacity: u64, read: u64) -> Self {
+        Self { capacity, read }
+    }
+
+    /// Last checked `events_read`.
+    #[must_use]
+    pub const fn read(&self) -> u64 {
+        self.read
     }
 
     /// Free places, given `published`; looks at the client's word only when the last look leaves fewer than `wanted`.

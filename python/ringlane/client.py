@@ -24,6 +24,7 @@ from .enums import Side
 from .lane import Lane
 from .market import MarketFeed
 from .queries import Book, OpenOrders, Positions, Rows, State
+from .reattach import Reattacher, ask
 from .schema import Schema
 from .sidecar import Sidecar
 from .snapshot import Snapshot, make_snapshot
@@ -50,8 +51,18 @@ class Client:
     started one of its own.
     """
 
-    def __init__(self, address: str, name: str | None, timeout: float | None, sidecar: Sidecar | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        name: str | None,
+        timeout: float | None,
+        sidecar: Sidecar | None = None,
+        reconnect_timeout: float = 10.0,
+    ) -> None:
         self.sidecar = sidecar
+        self._timeout = timeout
+        # Nobody starts a private sidecar anew.
+        self._reattacher = Reattacher(self, reconnect_timeout if sidecar is None else 0.0)
         self.address = address
         self._lanes: dict[int, Lane] = {}
         self._borders: dict[str, Border] = {}
@@ -61,24 +72,27 @@ class Client:
         self._control = ControlSocket(address, timeout)
         self.admin = Admin(self._control)
         try:
-            name = _default_name() if name is None else name
+            self._name = name = _default_name() if name is None else name
             reply, files = self._control.request(
                 op="hello", layout_version=_shim.LAYOUT_VERSION, build=_shim.BUILD_HASH, name=name
             )
-            self._hub = _shim.Hub(files[0])
+            self._hub = _shim.Hub(files[0], self._reattacher.patience > 0)
             self._rows = {row["name"]: Schema.from_message(row) for row in reply["rows"]}
         except BaseException:
             self._control.close()
             raise
+        self._introduce(reply)
+        self.corpora = Corpora(self)
+        _compare_builds(self.build)
+        _clients.add(self)
+
+    def _introduce(self, reply: dict[str, Any]) -> None:
         self.number: int = reply["client"]
         self.pid: int = reply["pid"]
         self.version: str = reply["version"]
         self.build: str = reply["build"]
         self.board: str = reply["board"]
         self.journal: str = reply["journal"]
-        self.corpora = Corpora(self)
-        _compare_builds(self.build)
-        _clients.add(self)
 
     @overload
     def open(
@@ -151,7 +165,7 @@ class Client:
             message["depth"] = _within("depth", 4096 if depth is None else depth, _shim.DEPTH_SLOTS_MAX)
             message["parameters"] = _KINDS.get(kernel, Lane)._parameters(parameters)
         nanoseconds(timeout)  # before a lane is open
-        reply, files = self._control.request(op="open", **message)
+        reply, files = ask(self, op="open", **message)
         handed_over = iter(files)  # what the shim took is its own to close, also when it fails
         try:
             lane = _KINDS.get(kernel, Lane)(self, reply, cast(list[int], handed_over), timeout)
@@ -160,6 +174,7 @@ class Client:
             self._end_lane(reply["lane"])
             raise
         self._lanes[lane.number] = lane
+        self._reattacher.start()
         return lane
 
     @staticmethod
@@ -324,7 +339,7 @@ class Client:
         ...     state.trades, state.resting, len(state.state_hash)
         (0, 0, 16)
         """
-        reply, _ = self._control.request(op="query", what="state")
+        reply, _ = ask(self, op="query", what="state")
         return State(**{key: reply[key] for key in State.__dataclass_fields__})
 
     def snapshot(self, timeout: float = 60.0) -> Snapshot:
@@ -342,7 +357,7 @@ class Client:
         return make_snapshot(self._control, timeout)
 
     def _query(self, what: str, **values: int) -> tuple[dict[str, Any], Rows]:
-        reply, files = self._control.request(op="query", what=what, **values)
+        reply, files = ask(self, op="query", what=what, **values)
         try:
             dtype = self._rows[reply["row"]].dtype
             data, got = bytearray(reply["rows"] * dtype.itemsize), 0
@@ -371,6 +386,7 @@ class Client:
         A sidecar that the client started ends with it, or with its last other client: a second connection to
         `client.address`, or a forked child.
         """
+        self._reattacher.stop()
         for lane in self._lanes.values():
             lane._shim.close()
         self._lanes.clear()
@@ -435,6 +451,7 @@ def connect(
     name: str | None = None,
     timeout: float | None = 10.0,
     backend: Literal["sidecar", "python"] | None = None,
+    reconnect_timeout: float = 10.0,
 ) -> Client:
     """Connects to a sidecar.
 
@@ -443,6 +460,10 @@ def connect(
     bounds each answer on the control socket, seconds (None: no limit).
 
     `backend="python"` (default: `RINGLANE_BACKEND`, else "sidecar") needs no sidecar: see `ringlane.plain`.
+
+    When the sidecar ends and is started anew within `reconnect_timeout` seconds, the client comes back by itself, and its
+    lanes go on: every submitted request counts exactly once, and waiting calls, tickets, awaits and events get their true
+    answers. `SidecarLost` comes only after that time; at once with 0, and for a private sidecar, which nobody starts anew.
 
     Raises `SidecarUnavailable` when none answers, `SchemaMismatch` when it speaks another layout version, `ValueError`
     for a name that is too long or has control characters, `TimeoutError`. Warns once when the sidecar is another build.
@@ -462,7 +483,7 @@ def connect(
     if address is None:
         address = os.environ.get("RINGLANE_SOCKET") or (SYSTEM_SOCKET if os.path.exists(SYSTEM_SOCKET) else None)
     if address is not None:
-        return Client(os.fspath(address), name, timeout)
+        return Client(os.fspath(address), name, timeout, reconnect_timeout=reconnect_timeout)
     sidecar = Sidecar()
     try:
         return Client(sidecar.address, name, timeout, sidecar)
@@ -485,7 +506,7 @@ def shared() -> Client:
     """
     global _shared, _shared_address
     with _shared_lock:
-        if _shared is not None and not _shared._hub.ended and _shared in _clients:
+        if _shared is not None and _shared._hub.ended != (True, False) and _shared in _clients:
             return _shared
         if _shared_address is not None:
             try:

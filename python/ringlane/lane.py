@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
@@ -95,20 +96,18 @@ class Lane:
         requests, results, doorbell = files
         self._shim = _shim.Lane(
             client._hub,
-            requests,
-            results,
-            doorbell,
+            [requests, results, doorbell],
             lane=self.number,
             sizes=granted_sizes(reply),
-            request_hash=int(self.request_schema.hash, 16),
-            result_hash=int(self.result_schema.hash, 16),
-            request_fields=self.request_schema.numbers if narrow else [],
+            hashes=(int(self.request_schema.hash, 16), int(self.result_schema.hash, 16)),
+            fields=(self.request_schema.numbers, self.result_schema.numbers) if narrow else ([], []),
             request_spans=[(field.offset, field.size) for field in self.request_schema.visible],
-            result_fields=self.result_schema.numbers if narrow else [],
             timeout_ns=self._timeout_ns,
         )
         self.call = self._shim.call if narrow else self._wide
         self._slot_words: int = self.request_schema.size // 8
+        self._events_lock = threading.Lock()
+        self._event_number = 0  # of the last event that was taken
         self._ring_number = -1
         self._ring: npt.NDArray[np.uint64] = np.zeros((0, self._slot_words), np.uint64)
 
@@ -304,7 +303,10 @@ class Lane:
             raise _shim.RinglaneError(f"lanes of {self.kernel!r} have no events")
 
     def _taken_events(self) -> Records:
-        taken = np.frombuffer(self._shim.take_events(_EVENTS_TAKEN_MAX), self.event_dtype)
+        with self._events_lock:
+            taken = np.frombuffer(self._shim.take_events(_EVENTS_TAKEN_MAX), self.event_dtype)
+            if len(taken):
+                self._event_number = int(taken["number"][-1])
         if not len(taken):
             self._shim.check()
         return taken

@@ -115,6 +115,7 @@ class Sidecar:
         self._owner_pid = os.getpid()
         self.address: str = os.fspath(socket) if socket is not None else str(self._directory / "ringlane.sock")
         self.journal: str = os.fspath(journal) if journal is not None else str(self._directory / "journal")
+        _over.discard(self.address)
         command = [binary, "serve", "--embedded", "--socket", self.address, "--journal", self.journal]
         if isinstance(config, Mapping):
             (self._directory / "ringlane.toml").write_text(to_toml(config))
@@ -131,7 +132,7 @@ class Sidecar:
                 )
             os.close(writer)
             writer = -1
-            self._life = _Life(self._process, self._directory, reader)
+            self._life = _Life(self._process, self._directory, reader, self.address)
             self._finalizer = weakref.finalize(self, self._life.release, 0.0)
             self._finalizer.atexit = False  # `_at_exit` comes instead
             self._keeper = self._await_answer(time.monotonic() + timeout)
@@ -193,6 +194,7 @@ class Sidecar:
     def kill(self) -> None:
         """Kills the sidecar (SIGKILL), as a crash would. The journal stays until `stop`."""
         if self._process is not None and self._owner_pid == os.getpid():
+            _over.add(self.address)
             self._process.kill()
             self._process.wait()
 
@@ -215,7 +217,8 @@ class Sidecar:
 class _Life:
     """What is left to do for a sidecar that this process started; it outlives the `Sidecar`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], directory: Path, reader: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], directory: Path, reader: int, address: str) -> None:
+        self.address = address
         self.keeper: ControlSocket | None = None
         self.board = ""
         self._process = process
@@ -231,6 +234,7 @@ class _Life:
         if self._owner_pid != os.getpid():
             return
         self._close_keeper()
+        _over.add(self.address)
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         if not self._ended(_STOP_SECONDS):
@@ -274,6 +278,7 @@ class _Life:
             code = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return False
+        _over.add(self.address)
         with self._lock:
             if self._reader >= 0:
                 os.close(self._reader)
@@ -286,6 +291,14 @@ class _Life:
 
 
 _lives: set[_Life] = set()
+_over: set[str] = set()  # addresses of sidecars that this process started and that have ended
+
+
+def is_over(address: str) -> bool:
+    """Whether a sidecar that this process started served there and has ended: nobody starts it anew."""
+    return address in _over or any(
+        life.address == address and life._process.poll() is not None for life in list(_lives)
+    )
 
 
 def _at_exit() -> None:

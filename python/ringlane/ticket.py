@@ -183,6 +183,7 @@ class LoopWatch:
         self._serial = itertools.count()
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._deaf = False
 
     async def wait(self, shim: _shim.Lane, target: int) -> bool:
         """Sleeps until `target` slots are completed (0: until the next event), or the lane ended. False: no need to sleep."""
@@ -202,6 +203,7 @@ class LoopWatch:
 
     def _add(self, shim: _shim.Lane, target: int, future: asyncio.Future[None]) -> None:
         if not self._count:
+            self._deaf = False
             self._loop.add_reader(self._hub.fileno(), self._look)
             self._loop.add_reader(self._poke, self._look)
             self._timer = self._loop.call_later(_RECHECK_SECONDS, self._tick)
@@ -224,7 +226,13 @@ class LoopWatch:
         self._timer = self._loop.call_later(_RECHECK_SECONDS, self._tick)
 
     def _look(self) -> None:
-        self._hub.drain()
+        silent, _ = self._hub.ended
+        if silent != self._deaf:
+            # A dead socket is always readable; and the number of a live one that took its place is news to the loop.
+            self._loop.remove_reader(self._hub.fileno())
+            if not silent:
+                self._loop.add_reader(self._hub.fileno(), self._look)
+            self._deaf = silent
         with contextlib.suppress(BlockingIOError):  # the socket alone was readable
             os.eventfd_read(self._poke)
         for (shim, _), heap in self._heaps.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import socket
 import threading
 import time
@@ -33,6 +34,7 @@ _REFUSALS: dict[str, type[Exception]] = {
     "BAD_VALUE": ValueError,
     "LAYOUT_VERSION": SchemaMismatch,
     "LANE_EXISTS": RinglaneError,
+    "NOT_ATTACHED": RinglaneError,
     "UNKNOWN_KERNEL": RinglaneError,
     "UNKNOWN_LANE": RinglaneError,
     "PROTOCOL": RinglaneError,
@@ -48,6 +50,7 @@ class ControlSocket:
 
     def __init__(self, address: str, timeout: float | None) -> None:
         self.address = address
+        self.is_closed = False  # on this side
         self._timeout = timeout
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -150,9 +153,27 @@ class ControlSocket:
             with contextlib.suppress(BlockingIOError):
                 self._send({"op": "close", "lane": reply["lane"]}, 0.0)
 
+    def fileno(self) -> int:
+        """Number of the socket. Raises `ValueError` when it is closed."""
+        number = self._socket.fileno()
+        if number < 0:
+            raise ValueError("the connection is closed")
+        return number
+
+    def is_open(self) -> bool:
+        """Whether the other end is there; looks without waiting."""
+        poller = select.poll()
+        poller.register(self._socket.fileno(), 0)
+        return not poller.poll(0)
+
+    def set_timeout(self, timeout: float | None) -> None:
+        """Bounds each request from now on, seconds."""
+        self._timeout = timeout
+
     def close(self) -> None:
         """Closes the connection, and with it every lane of it."""
         _sockets.discard(self)
+        self.is_closed = True
         if self._pid == os.getpid():
             # Not only this descriptor: whoever waits in another thread wakes, and copies in forked children say nothing.
             with contextlib.suppress(OSError):

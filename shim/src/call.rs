@@ -7,7 +7,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use ringlane_layout::client::Goal;
-use ringlane_layout::field::{Kind, NumberField, WideRecord};
+use ringlane_layout::field::{Kind, NumberField, WideRecord, too_many};
 use ringlane_layout::limits::RECORD_BYTES;
 use ringlane_layout::patience::{Patience, deadline_after};
 use std::time::Duration;
@@ -15,10 +15,7 @@ use std::time::Duration;
 /// How long `call` spins with the GIL held: giving it up and taking it again costs more than most answers.
 const SPIN_WITH_GIL: Duration = Duration::from_micros(2);
 
-const DOC: &std::ffi::CStr = c"call(*fields)\n--\n\nSubmits one record and returns its answer.\n\n\
-Arguments are the request's fields in the order of the schema; fields left out at the end are 0. Returns the result's\n\
-fields in the order of the schema, without reserved ones, as a tuple. Raises ValueError for a number that its field cannot\n\
-hold, TimeoutError after the lane's timeout, SidecarLost, LaneFaulted or LaneFull.";
+const DOC: &std::ffi::CStr = c"call(*fields)\n--\n\nSubmits one record and returns its answer; see `ringlane.Lane.call`.";
 
 struct Definition(ffi::PyMethodDef);
 // SAFETY: never written; CPython only reads it.
@@ -60,7 +57,7 @@ unsafe extern "C" fn entry(slf: *mut ffi::PyObject, args: *mut *mut ffi::PyObjec
 fn run(py: Python<'_>, lane: &Lane, args: &[*mut ffi::PyObject]) -> PyResult<*mut ffi::PyObject> {
     let mut record: WideRecord = [0; RECORD_BYTES + 8];
     if args.len() > lane.request_fields.len() {
-        return Err(too_many(lane, args.len()));
+        return Err(PyTypeError::new_err(too_many(&lane.request_fields, args.len())));
     }
     for (field, &argument) in lane.request_fields.iter().zip(args) {
         field.put(&mut record, number(py, field, argument)?);
@@ -83,12 +80,6 @@ fn run(py: Python<'_>, lane: &Lane, args: &[*mut ffi::PyObject]) -> PyResult<*mu
     lane.client.read_result(slot, &mut record);
     lane.client.unpin(serial);
     tuple(py, &lane.result_fields, &record)
-}
-
-#[cold]
-fn too_many(lane: &Lane, count: usize) -> PyErr {
-    let names: Vec<&str> = lane.request_fields.iter().map(|field| field.name.as_str()).collect();
-    PyTypeError::new_err(format!("call() takes at most {} arguments ({}), not {count}", names.len(), names.join(", ")))
 }
 
 /// An argument as the bits of its field.

@@ -2,11 +2,13 @@
 //! followers: one thread polls and drains the socket, the others sleep on a condition variable; whoever drains wakes all.
 //! Loops watch the socket too, and an eventfd each that is poked when somebody else drained it.
 
-use crate::fork::{Descriptor, Home};
+use crate::error::End;
+use crate::fork::Descriptor;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv};
 use pyo3::prelude::*;
+use ringlane_layout::entries::Home;
 use ringlane_layout::lookout::Lookout;
 use ringlane_layout::primitive::lock;
 use std::os::fd::{AsFd, AsRawFd};
@@ -16,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// Reads of one drain, 256 notifications each.
 const DRAIN_READS_MAX: usize = 64;
+/// Between two looks whether the sidecar is back.
+const NAP: Duration = Duration::from_millis(5);
 
 /// A client's notify socket. Takes the descriptor over.
 #[pyclass(frozen, module = "ringlane._shim")]
@@ -27,6 +31,8 @@ pub struct Hub {
     /// The loops' eventfds.
     pokes: Mutex<Vec<Descriptor>>,
     has_ended: AtomicBool,
+    /// Whether the connection, once ended, will be made anew: until then lanes wait.
+    pub mends: AtomicBool,
 }
 
 impl Hub {
@@ -36,9 +42,15 @@ impl Hub {
         self.has_ended.load(Ordering::Relaxed)
     }
 
-    /// Sleeps until somebody drained the socket after `epoch` was taken, or until `end`. The GIL must not be held.
-    pub fn sleep(&self, epoch: u64, end: Instant) {
-        if !self.has_ended() && self.lookout.sleep(epoch, end, |rest| self.poll(rest) && self.empty()) {
+    /// Sleeps until somebody drained the socket after `epoch` was taken, or until `end`; without the socket while the sidecar
+    /// `is_away`, until it is back. The GIL must not be held.
+    pub fn sleep(&self, epoch: u64, end: Instant, is_away: bool) {
+        if is_away {
+            self.lookout.sleep(epoch, end, |rest| {
+                std::thread::sleep(rest.min(NAP));
+                false
+            });
+        } else if !self.has_ended() && self.lookout.sleep(epoch, end, |rest| self.poll(rest) && self.empty()) {
             self.poke_loops();
         }
     }
@@ -68,6 +80,11 @@ impl Hub {
         any
     }
 
+    fn wake(&self) {
+        self.lookout.wake();
+        self.poke_loops();
+    }
+
     fn poke_loops(&self) {
         for poke in lock(&self.pokes).iter() {
             // Full means poked already.
@@ -79,9 +96,28 @@ impl Hub {
 #[pymethods]
 impl Hub {
     #[new]
-    fn new(notify: i32) -> PyResult<Self> {
+    #[pyo3(signature = (notify, mends=false))]
+    fn new(notify: i32, mends: bool) -> PyResult<Self> {
         let (socket, pokes) = (Descriptor::adopt(notify)?, Mutex::new(Vec::new()));
-        Ok(Self { home: Home::here(), socket, lookout: Lookout::default(), pokes, has_ended: AtomicBool::new(false) })
+        Ok(Self {
+            home: Home::here(),
+            socket,
+            lookout: Lookout::default(),
+            pokes,
+            has_ended: AtomicBool::new(false),
+            mends: AtomicBool::new(mends),
+        })
+    }
+
+    /// The connection was made anew: its notify socket takes the old one's place and number; or (None) never will be.
+    #[pyo3(signature = (notify=None))]
+    fn replace(&self, notify: Option<i32>) -> PyResult<()> {
+        self.home.check(End::Forked)?;
+        notify.map_or(Ok(()), |notify| self.socket.replace(&Descriptor::adopt(notify)?))?;
+        self.mends.fetch_and(notify.is_some(), Ordering::Relaxed);
+        self.has_ended.store(notify.is_none(), Ordering::Release);
+        self.wake();
+        Ok(())
     }
 
     /// The notify socket's number, for an event loop to watch.
@@ -89,16 +125,17 @@ impl Hub {
         self.socket.as_fd().as_raw_fd()
     }
 
-    /// Whether the sidecar's end of the socket is known to be closed; looks without waiting.
+    /// Whether there is nobody at the other end, so that the socket is readable and says nothing, and whether somebody will be;
+    /// looks without waiting.
     #[getter]
-    fn ended(&self) -> bool {
+    fn ended(&self) -> (bool, bool) {
         self.drain();
-        self.has_ended()
+        (self.has_ended(), self.mends.load(Ordering::Relaxed))
     }
 
     /// Takes over an eventfd that an event loop watches beside the socket, and adds 1 to it after every draining.
     fn watch(&self, poke: i32) -> PyResult<()> {
-        self.home.check()?;
+        self.home.check(End::Forked)?;
         lock(&self.pokes).push(Descriptor::adopt(poke)?);
         Ok(())
     }
@@ -113,8 +150,7 @@ impl Hub {
     /// Empties the socket, and wakes whoever waits on it. What a loop does when the socket or its eventfd is readable.
     fn drain(&self) {
         if self.home.is_here() && self.empty() {
-            self.lookout.wake();
-            self.poke_loops();
+            self.wake();
         }
     }
 }

@@ -3,18 +3,20 @@
 
 use crate::call;
 use crate::error::{End, RinglaneError, SchemaMismatch};
-use crate::fork::{Descriptor, Home};
+use crate::fork::Descriptor;
 use crate::hub::Hub;
 use crate::region::Region;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict};
 use ringlane_layout::client::{Client, Goal, Look};
-use ringlane_layout::field::{FieldArgument, NumberField, WideRecord, used_bits};
+use ringlane_layout::entries::Home;
+use ringlane_layout::field::{FieldArgument, NumberField, WideRecord, number_fields, used_bits};
 use ringlane_layout::limits::RECORD_BYTES;
 use ringlane_layout::patience::{Patience, deadline_after};
-use ringlane_layout::region::{LaneGeometry, LaneStatus};
+use ringlane_layout::region::{LaneGeometry, LaneStatus, RING_OFFSET};
 use ringlane_layout::slots::{Obstacle, Serial};
+use std::sync::atomic::Ordering;
 
 /// One lane of a client. Takes the descriptors over.
 #[pyclass(frozen, weakref, module = "ringlane._shim")]
@@ -34,11 +36,21 @@ impl Lane {
     /// Whether there is still somebody to work for this lane.
     #[inline]
     pub fn alive(&self) -> Result<(), End> {
-        self.home.check()?;
+        self.home.check(End::Forked)?;
         match self.client.status() {
             0 if !self.hub.get().has_ended() => Ok(()),
+            status if self.is_away(status) => Ok(()),
             status => Err(self.end(status)),
         }
+    }
+
+    /// Whether the sidecar is away, and the lane goes on when it is back.
+    #[cold]
+    pub fn is_away(&self, status: u64) -> bool {
+        let hub = self.hub.get();
+        (status == LaneStatus::ShuttingDown as u64 || (status == 0 && hub.has_ended()))
+            && hub.mends.load(Ordering::Relaxed)
+            && !self.client.is_closed()
     }
 
     #[cold]
@@ -89,32 +101,26 @@ impl Lane {
 #[pymethods]
 impl Lane {
     #[new]
-    #[pyo3(signature = (hub, requests, results, doorbell, *, lane, sizes, request_hash, result_hash, request_fields, request_spans, result_fields, timeout_ns=None))]
+    #[pyo3(signature = (hub, files, *, lane, sizes, hashes, fields, request_spans, timeout_ns=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of Python")]
     fn new(
         hub: Py<Hub>,
-        requests: i32,
-        results: i32,
-        doorbell: i32,
+        files: [i32; 3],
         lane: u64,
         sizes: [u64; 6],
-        request_hash: u64,
-        result_hash: u64,
-        request_fields: Vec<FieldArgument>,
+        hashes: (u64, u64),
+        fields: (Vec<FieldArgument>, Vec<FieldArgument>),
         request_spans: Vec<(usize, usize)>,
-        result_fields: Vec<FieldArgument>,
         timeout_ns: Option<u64>,
     ) -> PyResult<Self> {
-        let [requests, results, doorbell] = [requests, results, doorbell].map(Descriptor::adopt);
+        let [requests, results, doorbell] = files.map(Descriptor::adopt);
         let (requests_file, results_file, doorbell) = (requests?, results?, doorbell?);
         let geometry = LaneGeometry::granted(sizes).map_err(SchemaMismatch::new_err)?;
         let (requests, results) = (Region::requests(&requests_file, geometry)?, Region::results(&results_file, geometry)?);
         let used_bits = used_bits(&request_spans, geometry.request_slot_bytes);
-        let client = Client::new(geometry, lane, (request_hash, result_hash), used_bits, requests, results);
-        let client = client.map_err(SchemaMismatch::new_err)?;
-        let fields = |arguments: Vec<FieldArgument>| arguments.into_iter().map(NumberField::new).collect::<Result<_, String>>();
-        let request_fields = fields(request_fields).map_err(PyValueError::new_err)?;
-        let result_fields = fields(result_fields).map_err(PyValueError::new_err)?;
+        let client = Client::new(geometry, lane, hashes, used_bits, requests, results).map_err(SchemaMismatch::new_err)?;
+        let fields = number_fields(fields.0).and_then(|requests| Ok((requests, number_fields(fields.1)?)));
+        let (request_fields, result_fields) = fields.map_err(PyValueError::new_err)?;
         Ok(Self { client, hub, home: Home::here(), number: lane, requests_file, doorbell, request_fields, result_fields, timeout_ns })
     }
 
@@ -138,7 +144,7 @@ impl Lane {
     /// Waits until all slots below `target` are completed (0: until an event can be taken).
     #[pyo3(signature = (target, timeout_ns=None))]
     fn wait(&self, py: Python<'_>, target: u64, timeout_ns: Option<u64>) -> PyResult<()> {
-        self.home.check()?;
+        self.home.check(End::Forked)?;
         if !self.client.was_submitted(target) {
             return Err(PyValueError::new_err("the slot was never submitted"));
         }
@@ -152,7 +158,7 @@ impl Lane {
 
     /// Takes at most `max` events out of the event ring, as bytes.
     fn take_events<'py>(&self, py: Python<'py>, max: u64) -> PyResult<Bound<'py, PyByteArray>> {
-        self.home.check()?;
+        self.home.check(End::Forked)?;
         let count = self.client.events_ahead().map_err(SchemaMismatch::new_err)?.min(max);
         let mut taken = 0;
         let bytes = PyByteArray::new_with(py, count as usize * RECORD_BYTES, |into| {
@@ -182,10 +188,28 @@ impl Lane {
         }
     }
 
+    /// Goes on in the fresh regions of a sidecar that was started anew, which has journaled so many slots. False: a reservation
+    /// is open; try again later. Takes the descriptors over in any case.
+    fn resume(&self, files: [i32; 3], journaled: u64) -> PyResult<bool> {
+        self.home.check(End::Forked)?;
+        let [requests, results, doorbell] = files.map(Descriptor::adopt);
+        let (requests, results, doorbell, geometry) = (requests?, results?, doorbell?, self.client.geometry());
+        let fresh = (&Region::requests(&requests, geometry)?, &Region::results(&results, geometry)?);
+        let resumed = self.client.resume(journaled, fresh, |old| {
+            self.requests_file.replace(&requests)?;
+            self.doorbell.replace(&doorbell)?;
+            old.requests.lay(&requests, geometry.requests_bytes(), geometry.request_ring_bytes())?;
+            old.header.map_or(Ok(()), |header| header.lay(&requests, RING_OFFSET, 0))?;
+            old.results.lay(&results, geometry.results_bytes(), geometry.result_ring_bytes())
+        })?;
+        self.ring_doorbell();
+        Ok(resumed)
+    }
+
     /// The cursors: (submitted, completed, released, events published, events read).
     #[getter]
     fn cursors(&self) -> PyResult<(u64, u64, u64, u64, u64)> {
-        self.home.check()?;
+        self.home.check(End::Forked)?;
         Ok(self.client.cursors())
     }
 
@@ -230,11 +254,7 @@ impl Hold {
     #[new]
     #[pyo3(signature = (lane, count, timeout_ns=None, waits=true, view=None))]
     fn new(lane: Py<Lane>, count: i64, timeout_ns: Option<u64>, waits: bool, view: Option<Py<PyAny>>) -> PyResult<Self> {
-        let depth = lane.get().client.geometry().depth_slots;
-        let count = u64::try_from(count)
-            .ok()
-            .filter(|count| (1..=depth).contains(count))
-            .ok_or_else(|| PyValueError::new_err(format!("a reservation holds 1 to {depth} slots (the lane's depth), not {count}")))?;
+        let count = lane.get().client.geometry().slots_of(count).map_err(PyValueError::new_err)?;
         Ok(Self { lane, count, timeout_ns, waits, view, slots: None, serial: 0, first: 0, ring_number: 0, lease: None })
     }
 

@@ -1,9 +1,6 @@
 //! The extension module `ringlane._shim`: shared memory, cursors and waiting for Python. It knows bytes, slots and fields;
 //! what a record means, JSON and the control socket never enter here (the package around it has them), and the protocol over
 //! the shared bytes is the layout crate's.
-//!
-//! `unsafe` stands only in `region.rs` (mapping), `fork.rs` (descriptors and the child handler) and `call.rs` (the one
-//! function that speaks CPython's C interface directly).
 
 mod call;
 mod error;

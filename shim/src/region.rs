@@ -3,13 +3,14 @@
 #![allow(unsafe_code)]
 
 use crate::error::SchemaMismatch;
-use crate::fork::Entry;
+use crate::fork::register;
 use memmap2::{MmapOptions, MmapRaw};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous};
 use nix::sys::stat::fstat;
 use pyo3::prelude::*;
 use ringlane_layout::client::Mapping;
+use ringlane_layout::entries::{Entry, Thing};
 use ringlane_layout::region::{LaneGeometry, RING_OFFSET};
 use ringlane_layout::shared::SharedBytes;
 use std::io;
@@ -40,14 +41,24 @@ impl Region {
     fn new(file: &impl AsFd, bytes: usize, ring_bytes: usize, writable: bool) -> io::Result<Self> {
         // A fresh range of address space, over which the file is laid.
         let range = MmapRaw::from(MmapOptions::new().len(bytes + ring_bytes).no_reserve_swap().map_anon()?);
-        let protection = if writable { ProtFlags::PROT_READ | ProtFlags::PROT_WRITE } else { ProtFlags::PROT_READ };
+        let region = Self { _entry: register(Thing::Mapping(range.as_ptr() as usize, range.len()))?, range, writable };
+        region.lay(file, bytes, ring_bytes)?;
+        Ok(region)
+    }
+
+    /// Lays a file of the same sizes over the region, in whose place it is from then on; without a ring the header page only.
+    pub fn lay(&self, file: &impl AsFd, bytes: usize, ring_bytes: usize) -> io::Result<()> {
+        let protection = if self.writable { ProtFlags::PROT_READ | ProtFlags::PROT_WRITE } else { ProtFlags::PROT_READ };
         let seam = RING_OFFSET + ring_bytes;
-        for (at, length, offset) in [(0, seam, 0), (seam, bytes - RING_OFFSET, RING_OFFSET)] {
-            let (address, length) = (nonzero(range.as_ptr() as usize + at), nonzero(length));
-            // SAFETY: MAP_FIXED replaces a part of the range that was reserved above and that nobody else knows.
+        // The header last: whoever sees its cursors finds behind them what they speak of.
+        for (at, length, offset) in
+            [(seam, bytes - RING_OFFSET, RING_OFFSET), (0, seam, 0)].into_iter().filter(|(_, length, _)| *length > 0)
+        {
+            let (address, length) = (nonzero(self.range.as_ptr() as usize + at), nonzero(length));
+            // SAFETY: MAP_FIXED replaces, in one step of the kernel, a part of the range that this region owns.
             unsafe { mmap(Some(address), length, protection, MapFlags::MAP_SHARED | MapFlags::MAP_FIXED, file, offset as i64)? };
         }
-        Ok(Self { _entry: Entry::register(range.as_ptr() as usize, range.len())?, range, writable })
+        Ok(())
     }
 
     /// Cuts both copies of the ring off from the region: whoever still holds an array over it works on private memory from now on.

@@ -23,12 +23,12 @@ impl Lane {
 
     /// Says what this process sleeps for. True: it must not sleep.
     pub fn announced(&self, goal: Goal) -> bool {
-        self.is_settled(goal) || self.client.announce(goal) || self.hub.get().has_ended()
+        self.is_settled(goal) || (!self.is_away(self.client.status()) && (self.client.announce(goal) || self.hub.get().has_ended()))
     }
 
     /// Waits without the GIL. What was completed before an end is still good.
     pub fn wait_for(&self, py: Python<'_>, goal: Goal, deadline: Option<Instant>) -> PyResult<()> {
-        if !self.is_settled(goal) && !py.detach(|| self.client.linger(goal, SPIN, LINGER) || self.is_settled(goal)) {
+        while !self.is_settled(goal) && !py.detach(|| self.client.linger(goal, SPIN, LINGER) || self.is_settled(goal)) {
             self.client.enlist(goal);
             let slept = self.sleep(py, goal, deadline);
             self.client.withdraw(goal);
@@ -45,7 +45,7 @@ impl Lane {
                 if self.announced(goal) {
                     return true;
                 }
-                self.hub.get().sleep(epoch, next_look(deadline));
+                self.hub.get().sleep(epoch, next_look(deadline), self.is_away(self.client.status()));
                 self.is_settled(goal)
             });
             if settled {

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -17,7 +18,6 @@ use ringlane_layout::board::{CONTROL, SERVICE, board_name};
 use ringlane_layout::limits::BATCH_SLOTS_MAX;
 use ringlane_layout::orders::{AccountLimits, BookLimits, Instrument, OrderRequest};
 use ringlane_layout::record::{Record, RecordBytes};
-use ringlane_layout::region::LaneStatus;
 
 use crate::board::{AddressLock, Board, Identity, clear_leftovers, text_of};
 use crate::config::{AccessConfig, Config, Durability, JournalConfig};
@@ -25,8 +25,9 @@ use crate::control::{Broadcast, Control, Host, Ledger, Lifetime, Policy, Questio
 use crate::corpora::Corpora;
 use crate::engine::{ENGINE_VERSION, Engine};
 use crate::jobs::{Heat, JobRows, Jobs};
-use crate::journal::{Epoch, FrameKind, FrameMeta, JournalLock, LaneClose, LaneOpen, Writer, WriterConfig};
+use crate::journal::{Epoch, FrameKind, FrameMeta, JournalLock, LaneOpen, Writer, WriterConfig};
 use crate::kernels::door::Kernels;
+use crate::lanes::Kept;
 use crate::metrics::answer_scrapes;
 use crate::recovery::{self, Recovered};
 use crate::sequencer::{Sequencer, SnapshotNews, wall_clock_ns};
@@ -49,7 +50,7 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     let address = socket_path.to_string_lossy().into_owned();
     let address_lock = AddressLock::take(&address)?;
     let lock = config.journal.directory.as_deref().map(JournalLock::take).transpose()?;
-    let Start { engine, journal, epoch, snapshot } = recover(&config)?;
+    let Start { engine, journal, epoch, snapshot, expected } = recover(&config)?;
     let lane_last = engine.lane_last();
     clear_leftovers();
     let identity = Identity { address: address.clone(), epoch, started_ns: wall_clock_ns(), config_hash: config.hash() };
@@ -61,6 +62,7 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     let heat = Arc::new(Heat::default());
     let (jobs, jobs_thread) = Jobs::start(JobRows::of(&board), Arc::clone(&heat), config.jobs.threads)?;
     let (mut sequencer, commands) = Sequencer::new(engine, journal, board, heat, config.sequencer.clone())?;
+    sequencer.expect(expected, Duration::from_millis(config.lanes.reattach_grace_ms));
     let snapshots = Arc::new(SnapshotNews::default());
     if let Some(directory) = &config.journal.directory {
         sequencer.snapshot_into(directory, config.snapshots.clone(), (epoch, snapshot), Arc::clone(&snapshots))?;
@@ -133,6 +135,8 @@ struct Start {
     /// How often the journal was opened, this time included; and where its newest snapshot stands.
     epoch: u64,
     snapshot: u64,
+    /// Lanes whose clients may come back.
+    expected: Vec<(LaneOpen, Kept)>,
 }
 
 /// The engine as the journal left it, and the journal opened behind its end.
@@ -140,10 +144,10 @@ fn recover(config: &Config) -> Result<Start, String> {
     let Some(directory) = config.journal.directory.as_deref() else {
         let mut engine = Engine::new(random_seed());
         configure(&mut engine, config, &[])?;
-        return Ok(Start { engine, journal: None, epoch: 0, snapshot: 0 });
+        return Ok(Start { engine, journal: None, epoch: 0, snapshot: 0, expected: Vec::new() });
     };
     let mut progress = service::Progress::default();
-    let Recovered { mut engine, epoch, next_index, snapshot, .. } =
+    let Recovered { mut engine, mut lanes, epoch, next_index, snapshot, .. } =
         recovery::recover(directory, random_seed(), config.snapshots.kept, |records| progress.recovered(records))?;
     let epoch = epoch + 1;
     let start = frame_meta(&engine, FrameKind::End, 0, 0);
@@ -158,25 +162,13 @@ fn recover(config: &Config) -> Result<Start, String> {
     for (meta, records) in &added {
         writer.append_waiting(meta, records)?;
     }
-    close_abandoned(&mut engine, &mut writer)?;
-    Ok(Start { engine, journal: Some(writer), epoch, snapshot })
+    let expected = engine.open_lanes().iter().filter_map(|open| Some((*open, lanes.remove(&open.lane)?))).collect();
+    Ok(Start { engine, journal: Some(writer), epoch, snapshot, expected })
 }
 
 /// A seed that std draws from the kernel's randomness.
 fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish()
-}
-
-/// Lanes that were open when the last sidecar died are closed. That was not their clients' end: orders stay, without an owner,
-/// as they do when a sidecar is stopped.
-fn close_abandoned(engine: &mut Engine, writer: &mut Writer) -> Result<(), String> {
-    for LaneOpen { lane, .. } in engine.open_lanes().to_vec() {
-        let close = LaneClose { lane, cancel_orders: 0, status: LaneStatus::ShuttingDown as u64, ..LaneClose::default() };
-        let meta = frame_meta(engine, FrameKind::LaneClose, lane, LaneClose::SCHEMA_HASH);
-        writer.append_waiting(&meta, &[bytemuck::must_cast(close)])?;
-        engine.close_lane(&close);
-    }
-    Ok(())
 }
 
 /// A frame that is still to be journaled.

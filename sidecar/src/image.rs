@@ -8,8 +8,8 @@
 //! | 34 | 1 | the kept results of all lanes, in the order of the table |
 //! | 35 | 1 | the kept events of all lanes, in the order of the table |
 //!
-//! Results and events are kept of lanes whose client is not there, for it may ask for them: no more than its rings hold. A
-//! client that is there has what was published before the snapshot in its own mapping.
+//! Results and events are kept as far as the lane's client has not released or taken them, so that it can be given them again:
+//! no more than its rings hold.
 
 use ringlane_layout::orders::{OrderEvent, OrderResult};
 

@@ -1,18 +1,20 @@
 //! Recovery: the newest good snapshot and the journal behind it, applied to a fresh engine. What the lanes' clients may ask for
 //! when they come back is kept on the way.
 
+use std::collections::HashMap;
 use std::path::Path;
 
-use crate::engine::{ENGINE_VERSION, Engine};
-use crate::image::{self, LaneImage};
-use crate::journal::{JournalEnd, Reader, Snapshot, clean_snapshots, list_segments, list_snapshots};
+use crate::engine::{ENGINE_VERSION, Engine, Output};
+use crate::image;
+use crate::journal::{Frame, FrameKind, JournalEnd, LaneOpen, Reader, Snapshot, clean_snapshots, list_segments, list_snapshots};
+use crate::lanes::Kept;
 
 /// What a journal directory held.
 pub struct Recovered {
     /// The engine as the last frame left it.
     pub engine: Engine,
-    /// Lanes that were open.
-    pub lanes: Vec<LaneImage>,
+    /// What is kept of the lanes that were open, by number.
+    pub lanes: HashMap<u32, Kept>,
     /// How often the journal was opened for writing so far.
     pub epoch: u64,
     /// Number of the next segment.
@@ -28,7 +30,7 @@ pub fn recover(directory: &Path, hash_seed: u64, snapshots_kept: usize, mut prog
     clean_snapshots(directory, snapshots_kept);
     let segments = list_segments(directory)?;
     let next_index = segments.last().map_or(1, |(index, _)| index + 1);
-    let fresh = Recovered { engine: Engine::new(hash_seed), lanes: Vec::new(), epoch: 0, next_index, snapshot: 0, records: 0 };
+    let fresh = Recovered { engine: Engine::new(hash_seed), lanes: HashMap::new(), epoch: 0, next_index, snapshot: 0, records: 0 };
     for (sequence, path) in list_snapshots(directory) {
         let read = Snapshot::read(&path).and_then(|snapshot| {
             let mut engine = Engine::new(hash_seed);
@@ -38,6 +40,12 @@ pub fn recover(directory: &Path, hash_seed: u64, snapshots_kept: usize, mut prog
         match read {
             Ok((engine, lanes, header)) => {
                 tracing::info!(sequence, state_hash = format!("{:016x}", header.state_hash), "snapshot loaded");
+                let kept = |lane: image::LaneImage| {
+                    let mut kept = Kept::new(lane.open.depth_slots, lane.open.event_capacity, lane.slots, lane.events);
+                    (kept.results, kept.last_events) = (lane.results.into(), lane.kept_events.into());
+                    (lane.open.lane, kept)
+                };
+                let lanes = lanes.into_iter().map(kept).collect();
                 let found = Recovered { engine, lanes, epoch: header.epoch, snapshot: sequence, ..fresh };
                 return found.follow(
                     Reader::open_behind(directory, header.segment_index, header.segment_offset, sequence + 1)?,
@@ -66,6 +74,8 @@ impl Recovered {
                 ));
             }
             self.engine.apply(&frame).map_err(|words| format!("{}: {words}", directory.display()))?;
+            let requests = if frame.kind == FrameKind::Orders { frame.records.len() } else { 0 };
+            note(&mut self.lanes, &frame, &self.engine.outputs(requests));
             self.records += frame.records.len() as u64;
             frames += 1;
             if frames.is_multiple_of(4096) {
@@ -78,5 +88,27 @@ impl Recovered {
         self.epoch = self.epoch.max(reader.segment_header().epoch);
         tracing::info!(records = self.records, snapshot = self.snapshot, sequence = self.engine.next_sequence() - 1, "recovered");
         Ok(self)
+    }
+}
+
+/// Keeps what a frame gave to lanes that are open.
+fn note(lanes: &mut HashMap<u32, Kept>, frame: &Frame, output: &Output) {
+    match frame.kind {
+        FrameKind::LaneOpen => lanes.extend(frame.records.iter().map(|record| {
+            let open: LaneOpen = bytemuck::cast(*record);
+            (open.lane, Kept::new(open.depth_slots, open.event_capacity, 0, 0))
+        })),
+        FrameKind::LaneClose => drop(lanes.remove(&frame.header.lane)),
+        FrameKind::Orders => {
+            if let Some(kept) = lanes.get_mut(&frame.header.lane) {
+                kept.add_results(output.results);
+            }
+        }
+        _ => {}
+    }
+    for outgoing in output.events {
+        if let Some(kept) = lanes.get_mut(&outgoing.lane) {
+            kept.add_event(outgoing.event);
+        }
     }
 }

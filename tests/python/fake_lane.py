@@ -27,14 +27,12 @@ def shim_lane(
     request, result = BUILT_IN["OrderRequest"], BUILT_IN["OrderResult"]
     return _shim.Lane(
         hub,
-        *files,
+        list(files),
         lane=1,
         sizes=(depth, events, 64, 64, 0, 0),
-        request_hash=int(request.hash, 16),
-        result_hash=int(result.hash, 16),
-        request_fields=request.numbers,
+        hashes=(int(request.hash, 16), int(result.hash, 16)),
+        fields=(request.numbers, result.numbers),
         request_spans=[(field.offset, field.size) for field in request.visible],
-        result_fields=result.numbers,
         timeout_ns=timeout_ns,
     )
 

@@ -65,10 +65,12 @@ impl SequencerConfig {
 pub struct LanesConfig {
     /// Most memory that all lanes may hold together, bytes; a lane is charged in full when it opens, and until nobody holds it.
     pub bytes_max: u64,
+    /// How long a client may be away after the sidecar was started anew before its lane is closed, milliseconds.
+    pub reattach_grace_ms: u64,
 }
 
 impl Default for LanesConfig {
     fn default() -> Self {
-        Self { bytes_max: 4 << 30 }
+        Self { bytes_max: 4 << 30, reattach_grace_ms: 10_000 }
     }
 }

@@ -110,6 +110,19 @@ pub enum Request {
         #[serde(default)]
         parameters: Value,
     },
+    /// Come back to a lane after the sidecar was started anew.
+    Attach {
+        /// Lane number.
+        lane: Number,
+        /// The lane's token.
+        token: String,
+        /// Slots at which the client no longer looks.
+        released: Number,
+        /// Events that it has taken out of the ring.
+        events_read: Number,
+        /// Number of the last event that it has taken.
+        event_number: Number,
+    },
     /// Close a lane.
     Close {
         /// Lane number.

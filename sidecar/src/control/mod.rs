@@ -3,6 +3,7 @@
 
 mod access;
 mod admin;
+mod attach;
 mod jobs;
 mod ledger;
 mod market;

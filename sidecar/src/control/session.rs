@@ -119,10 +119,10 @@ pub(super) struct OpenLane {
 
 /// A reply and the descriptors that travel with it.
 pub(super) struct Reply {
-    body: Value,
-    fds: Vec<RawFd>,
+    pub(super) body: Value,
+    pub(super) fds: Vec<RawFd>,
     /// Descriptors that close once they are sent.
-    _owned: Vec<OwnedFd>,
+    pub(super) _owned: Vec<OwnedFd>,
 }
 
 impl Reply {
@@ -242,6 +242,9 @@ impl Session {
             Request::Open { kernel, depth, events, cancel_on_disconnect, accounts, .. } => {
                 self.open(host, kernel, (depth, events.unwrap_or(depth)), cancel_on_disconnect, accounts)
             }
+            Request::Attach { lane, token, released, events_read, event_number } => {
+                self.attach(host, (lane, &token), (released, events_read, event_number))
+            }
             Request::Corpus(request) => self.corpus(host, request),
             Request::Close { lane } => self.close(lane, host),
             Request::MarketData { symbols } => super::market::ask(symbols, &self.grant, host, self.peer.uid),
@@ -345,6 +348,7 @@ impl Session {
             account_last: last,
             depth_slots: geometry.depth_slots,
             token_hash: xxhash_rust::xxh3::xxh3_64(&token),
+            event_capacity: geometry.event_capacity,
             ..LaneOpen::default()
         };
         let memory = lane.memory();

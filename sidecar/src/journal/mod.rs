@@ -195,10 +195,10 @@ record! {
         depth_slots: u64,
         /// Hash of the lane token: XXH3-64 of the 16 bytes.
         token_hash: u64,
+        /// Places of its event ring.
+        event_capacity: u64,
         /// Zero.
-        reserved0: [u8; 8],
-        /// Zero.
-        reserved1: [u8; 16],
+        reserved: [u8; 16],
     }
 }
 

@@ -1,6 +1,7 @@
 //! A lane as the sidecar sees it: its two regions, what has been checked of the client's cursors, and its event ring.
 //! Whoever doubts a peer does it here; what a record means is the kernel's business.
 
+mod attach;
 mod job;
 mod region;
 
@@ -16,6 +17,7 @@ use ringlane_layout::region::{LaneGeometry, LaneStatus, REQUESTS_MAGIC, RESULTS_
 use ringlane_layout::ring::{self, Answered, ClientWords, EventRoom, Intake, SidecarWords};
 use ringlane_layout::shared::RecordRing;
 
+pub use attach::{Claim, Kept};
 pub use job::{JobCursors, JobLane};
 pub use region::{Memory, Region, sealed_rows};
 

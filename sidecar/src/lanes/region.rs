@@ -81,6 +81,12 @@ impl Region {
         unsafe { SharedBytes::new(self.map.as_mut_ptr(), self.map.len()) }
     }
 
+    /// Sets a word in the memory of a region that the sidecar itself maps read-only, before any client has it.
+    pub fn set_word(&self, offset: usize, value: u64) -> Result<(), String> {
+        let written = nix::sys::uio::pwrite(&*self.memory.0, &value.to_ne_bytes(), offset as i64);
+        written.map(drop).map_err(|error| format!("cannot initialise a lane: {error}"))
+    }
+
     /// Its memory, to hand out and to watch.
     #[must_use]
     pub fn memory(&self) -> &Memory {

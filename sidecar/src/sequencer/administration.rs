@@ -6,7 +6,7 @@ use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_layout::region::LaneStatus;
 
 use super::turns::Closing;
-use super::{Sequencer, meta, send_events, wall_clock_ns};
+use super::{Readers, Sequencer, meta, send_events, wall_clock_ns};
 use crate::engine::{Engine, Output};
 use crate::journal::FrameKind;
 
@@ -77,7 +77,8 @@ impl Sequencer {
             assert!(appended.is_ok(), "room was made");
         }
         let Output { events, .. } = self.engine.outputs(0);
-        send_events(&mut self.lanes, &self.rows, &mut self.notified, &mut self.gapped, events);
+        let (lanes, rows, absent) = (&mut self.lanes[..], &self.rows[..], &mut self.absent[..]);
+        send_events(Readers { lanes, rows, absent, notified: &mut self.notified, gapped: &mut self.gapped }, events);
         self.publish_market();
         self.publish_events();
         Ok(answer)

@@ -9,14 +9,14 @@ use crossbeam::utils::CachePadded;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::eventfd::EventFd;
 use ringlane_layout::board::{LANE, header, lane};
-use ringlane_layout::limits::LANES_MAX;
 use ringlane_layout::record::Record;
 use ringlane_layout::region::LaneStatus;
 
+use super::absent::Return;
 use super::administration::Administration;
 use super::durability::After;
-use super::turns::{Closing, Turn};
-use super::{Sequencer, meta, send_events};
+use super::turns::Closing;
+use super::{Readers, Sequencer, meta, send_events};
 use crate::engine::Engine;
 use crate::journal::{FrameKind, Full, LaneClose, LaneOpen};
 use crate::lanes::Lane;
@@ -26,6 +26,10 @@ use crate::market::Market;
 pub enum Command {
     /// Take this lane in; its opening is journaled. The answer comes when it is served.
     Open(Box<Lane>, LaneOpen, Sender<Result<(), String>>),
+    /// Look for the lane of a client that comes back.
+    Find(Return, Sender<Result<LaneOpen, String>>),
+    /// Give it these fresh regions; the answer is the number of slots that are journaled.
+    Attach(Box<Lane>, Return, Sender<Result<u64, String>>),
     /// End this lane after a last look at what it submitted.
     Close(u32, LaneStatus, Option<Sender<bool>>),
     /// Answer a question about the state, at the sequence number that is given with it.
@@ -96,6 +100,12 @@ impl Sequencer {
                     let opened = self.open(lane, &open);
                     self.answer_after(After::Opened(answer, opened));
                 }
+                Ok(Command::Find(back, answer)) => {
+                    let _ = answer.send(self.find_absent(&back));
+                }
+                Ok(Command::Attach(lane, back, answer)) => {
+                    let _ = answer.send(self.attach(lane, &back));
+                }
                 Ok(Command::Close(number, status, answer)) => match self.row_of(number) {
                     Some(row) => self.close(row, Closing { left: 0, status, answer }),
                     None => drop(answer.map(|answer| answer.send(false))),
@@ -132,20 +142,11 @@ impl Sequencer {
         (self.lanes.get(row)?.as_ref()?.number == number).then_some(row)
     }
 
-    fn open(&mut self, mut lane: Box<Lane>, open: &LaneOpen) -> Result<(), String> {
+    fn open(&mut self, lane: Box<Lane>, open: &LaneOpen) -> Result<(), String> {
         if let Some(words) = self.why_blocked() {
             return Err(words);
         }
-        let row = match self.lanes.iter().position(Option::is_none) {
-            Some(row) => row,
-            None if self.lanes.len() < LANES_MAX => {
-                self.lanes.push(None);
-                self.turns.push(Turn::default());
-                self.lanes.len() - 1
-            }
-            None => return Err(format!("all {LANES_MAX} lanes of the sidecar are open")),
-        };
-        let number = lane.number as usize;
+        let row = self.free_row()?;
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, u64::from(lane.number));
         self.epoll.add(lane.doorbell().as_fd(), event).map_err(|error| format!("cannot watch the lane's doorbell: {error}"))?;
         // Last of what can fail: a journaled opening must be applied, or a replay would count one record more.
@@ -159,19 +160,7 @@ impl Sequencer {
             return Err(self.why_blocked().unwrap_or_else(late));
         }
         self.engine.open_lane(open);
-        if self.rows.len() <= number {
-            self.rows.resize(number + 1, u16::MAX);
-        }
-        self.rows[number] = row as u16;
-        lane.busy = true;
-        self.lanes[row] = Some(lane);
-        self.turns[row] = Turn::default();
-        self.introduce_lane(row);
-        self.lane_count += 1;
-        self.hot.push(row);
-        self.heat.set_orders(true);
-        self.heat.set_hot(true);
-        self.publish_totals();
+        self.seat(row, lane);
         Ok(())
     }
 
@@ -220,14 +209,19 @@ impl Sequencer {
         // Before the descriptor closes: a duplicate that the client keeps would leave a ghost in the set.
         let _ = self.epoll.delete(lane.doorbell().as_fd());
         self.hot.retain(|hot| *hot != row);
-        self.board.write_row(&LANE, row, &[(lane::LANE, 0)]);
-        let close = LaneClose {
-            lane: lane.number,
-            cancel_orders: u32::from(lane.cancel_on_disconnect && status != LaneStatus::ShuttingDown),
-            status: status as u64,
-            ..LaneClose::default()
-        };
-        self.journal_close(&close);
+        if status == LaneStatus::ShuttingDown && self.journal.is_some() {
+            // It stays open in the journal: its client may come back after the next start.
+            self.suspend(row, &lane);
+        } else {
+            self.board.write_row(&LANE, row, &[(lane::LANE, 0)]);
+            let close = LaneClose {
+                lane: lane.number,
+                cancel_orders: u32::from(lane.cancel_on_disconnect && status != LaneStatus::ShuttingDown),
+                status: status as u64,
+                ..LaneClose::default()
+            };
+            self.journal_close(&close);
+        }
         self.publish_totals();
         // Last: whoever sees the status finds the lane gone from board and books, and its end in the journal.
         let answer = self.turns[row].closing.take().and_then(|closing| closing.answer);
@@ -235,7 +229,7 @@ impl Sequencer {
     }
 
     /// Journals and applies the end of a lane, and tells the owners of orders that were cancelled by it.
-    fn journal_close(&mut self, close: &LaneClose) {
+    pub(super) fn journal_close(&mut self, close: &LaneClose) {
         let meta = meta(&self.engine, FrameKind::LaneClose, close.lane, 0, LaneClose::SCHEMA_HASH, self.now_ns);
         if let Some(journal) = &mut self.journal {
             // Orders leave room for the end of every lane.
@@ -243,7 +237,8 @@ impl Sequencer {
             assert!(appended.is_ok(), "the journal has no room for the end of a lane");
         }
         let output = self.engine.close_lane(close);
-        send_events(&mut self.lanes, &self.rows, &mut self.notified, &mut self.gapped, output.events);
+        let (lanes, rows, absent) = (&mut self.lanes[..], &self.rows[..], &mut self.absent[..]);
+        send_events(Readers { lanes, rows, absent, notified: &mut self.notified, gapped: &mut self.gapped }, output.events);
         self.publish_market();
         self.publish_events();
     }

@@ -1,6 +1,7 @@
 //! The sequencer: the one thread that takes slots from lanes, gives each its global sequence number, journals it, runs the
 //! kernel and publishes results. It decides *when*; what a record means is decided by kernels, what is believed of a peer by lanes.
 
+mod absent;
 mod administration;
 mod commands;
 mod counters;
@@ -33,6 +34,8 @@ use crate::journal::{FrameKind, FrameMeta, Writer};
 use crate::kernels::orders::Outgoing;
 use crate::lanes::Lane;
 use crate::market::Market;
+
+use absent::Absent;
 use commands::Wake;
 use counters::Watch;
 use durability::Gate;
@@ -40,6 +43,7 @@ use idle::{Idle, pin};
 use snapshots::Snapshots;
 use turns::Turn;
 
+pub use absent::Return;
 pub use administration::Administration;
 pub use commands::{Command, Commands};
 pub use snapshots::SnapshotNews;
@@ -73,6 +77,10 @@ pub struct Sequencer {
     now_ns: u64,
     /// Rows of lanes that dropped events which their GAP has not told yet.
     gapped: Vec<u16>,
+    /// Lanes whose clients are away.
+    absent: Vec<Absent>,
+    /// How long a client may be away after a start.
+    grace: Duration,
     market: Market,
     /// None: nothing is recorded.
     snapshots: Option<Snapshots>,
@@ -123,6 +131,8 @@ impl Sequencer {
             notified: Vec::with_capacity(LANES_MAX),
             now_ns: wall_clock_ns(),
             gapped: Vec::new(),
+            absent: Vec::new(),
+            grace: Duration::ZERO,
             market: Market::default(),
             snapshots: None,
             lane_count: 0,
@@ -269,6 +279,8 @@ impl Sequencer {
                 index += 1;
             }
         }
+        self.end_absent();
+        self.step_snapshot();
     }
 
     /// Tells lagging readers of their gaps as soon as they have made room.
@@ -314,6 +326,7 @@ impl Sequencer {
         // A reader that makes room rings no doorbell; it hears of its gap within one sleep.
         self.retry_gaps();
         self.survey_parked();
+        self.end_absent();
         self.step_snapshot();
     }
 
@@ -347,14 +360,28 @@ impl Sequencer {
 /// Marks a row in `notified` whose client's `events_read` lies.
 const FAULTED_ROW: u16 = 1 << 15;
 
-/// Puts events into the rings of their lanes; a lane that is gone has no ring, and its events end here.
-fn send_events(lanes: &mut [Option<Box<Lane>>], rows: &[u16], notified: &mut Vec<u16>, gapped: &mut Vec<u16>, events: &[Outgoing]) {
+/// Where the events of a batch go.
+struct Readers<'a> {
+    lanes: &'a mut [Option<Box<Lane>>],
+    rows: &'a [u16],
+    absent: &'a mut [Absent],
+    notified: &'a mut Vec<u16>,
+    gapped: &'a mut Vec<u16>,
+}
+
+/// Puts events into the rings of their lanes, or keeps them for clients that are away; a lane that is gone has no ring, and its
+/// events end here.
+fn send_events(readers: Readers<'_>, events: &[Outgoing]) {
+    let Readers { lanes, rows, absent, notified, gapped } = readers;
     for outgoing in events {
-        let Some(row) = rows.get(outgoing.lane as usize).copied() else { continue };
-        let Some(Some(lane)) = lanes.get_mut(usize::from(row)) else { continue };
-        if lane.number != outgoing.lane {
+        let row = rows.get(outgoing.lane as usize).copied().unwrap_or(u16::MAX);
+        let lane = lanes.get_mut(usize::from(row)).and_then(Option::as_mut).filter(|lane| lane.number == outgoing.lane);
+        let Some(lane) = lane else {
+            if let Some(absent) = absent.iter_mut().find(|absent| absent.open.lane == outgoing.lane) {
+                absent.kept.add_event(outgoing.event);
+            }
             continue;
-        }
+        };
         let list = match lane.push_event(outgoing.event) {
             Ok(true) => &mut *notified,
             Ok(false) => &mut *gapped,

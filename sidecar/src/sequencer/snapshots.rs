@@ -12,7 +12,7 @@ use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use super::{Sequencer, Wake};
 use crate::config::SnapshotsConfig;
 use crate::engine::ENGINE_VERSION;
-use crate::image::{Image, LaneImage};
+use crate::image::Image;
 use crate::journal::{SnapshotHeader, SnapshotWriter, clean_snapshots, stand_back};
 use crate::kernels::orders::{CopySize, Frozen};
 
@@ -186,11 +186,6 @@ impl Sequencer {
         {
             (snapshots.busy, snapshots.wanted) = (false, true);
         }
-    }
-
-    /// The lane table.
-    fn lane_images(&self) -> Vec<LaneImage> {
-        Vec::new()
     }
 
     /// At a clean stop: a last snapshot, if anything happened since the one before, and the end of the helper.

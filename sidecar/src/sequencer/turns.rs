@@ -7,7 +7,7 @@ use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_layout::region::LaneStatus;
 
 use super::counters::Seen;
-use super::{Sequencer, meta, send_events};
+use super::{Readers, Sequencer, meta, send_events};
 use crate::journal::{FrameKind, Full};
 
 /// What the sequencer remembers of a row's lane between its turns.
@@ -150,7 +150,8 @@ impl Sequencer {
         lane.write_results(output.results);
         let has_events = !output.events.is_empty();
         if has_events {
-            send_events(&mut self.lanes, &self.rows, &mut self.notified, &mut self.gapped, output.events);
+            let (lanes, rows, absent) = (&mut self.lanes[..], &self.rows[..], &mut self.absent[..]);
+            send_events(Readers { lanes, rows, absent, notified: &mut self.notified, gapped: &mut self.gapped }, output.events);
         }
         self.market.stage(&mut self.engine, Some(requests));
         if !self.gate.is_on {
