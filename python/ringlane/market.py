@@ -284,7 +284,9 @@ class MarketFeed:
 
     def _ask(self) -> Rows:
         message: dict[str, Any] = {} if self._symbols is None else {"symbols": self._symbols}
-        reply, files = self._client._control.request(op="market_data", **message)
+        # A client that comes back after its sidecar's end has another connection; this feed's ring is the old one's.
+        self._connection = self._client._control
+        reply, files = self._connection.request(op="market_data", **message)
         try:
             if self._header is None or reply["epoch"] != self.epoch:
                 self.schema = Schema.from_message(reply["record"])
@@ -340,7 +342,8 @@ class MarketFeed:
         self._pending_count = 0
 
     def _check_alive(self) -> None:
-        if self._client._hub.ended and self._header is not None and int(self._header[_WRITTEN]) <= self._next:
+        is_gone = self._client._hub.ended[0] or self._client._control is not self._connection
+        if is_gone and self._header is not None and int(self._header[_WRITTEN]) <= self._next:
             words = "the sidecar ended, and all of its market data was read; connect anew and ask for market data again"
             raise SidecarLost(f"{words}: its numbers begin anew, in another epoch")
 
