@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -50,6 +50,13 @@ def of_pyarrow_chunks(name: str, values: list[Any]) -> Any:
 
 
 MAKERS = [of_pandas, of_pandas_arrow, of_pandas_categories, of_polars, of_pyarrow, of_pyarrow_chunks]
+
+
+@pytest.fixture(scope="module")
+def sidecar() -> Iterator[ringlane.Sidecar]:
+    """One of its own: its trades would move the collars of others."""
+    with ringlane.Sidecar() as running:
+        yield running
 
 
 @pytest.fixture
