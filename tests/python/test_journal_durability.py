@@ -53,7 +53,8 @@ def test_results_and_replay_are_those_of_process(tmp_path, seed):
     # Time records come when a clock says so, and take sequence numbers of their own.
     fields = [name for name in disk.dtype.names if name != "sequence"]
     differ = [name for name in fields if not (disk[name] == process[name]).all()]
-    assert len(disk) == 60 * BATCH and not differ, differ
+    assert len(disk) == 60 * BATCH
+    assert not differ, differ
 
 
 def test_a_single_order_and_a_quiet_lane_are_answered(tmp_path):

@@ -34,7 +34,8 @@ def unrecorded(bench: Bench) -> Iterator[str]:
         try:
             deadline = time.monotonic() + 20
             while not Path(address).exists():
-                assert process.poll() is None and time.monotonic() < deadline, "the sidecar does not start"
+                assert process.poll() is None, "the sidecar does not start"
+                assert time.monotonic() < deadline, "the sidecar does not start in time"
                 time.sleep(0.01)
             yield address
         finally:

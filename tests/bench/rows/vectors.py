@@ -220,7 +220,7 @@ def time_orders(lane: Any, seconds: float) -> list[int]:
         result = call(NEW, 1 + index % 2, LIMIT, GTC, 1, 1, 0, first + index, price, 100)
         samples.append(clock() - start)
         codes.add(result[at])
-    assert codes == {0} and BUY == 1, f"orders were rejected: {codes}"
+    assert codes == {0}, f"orders were rejected: {codes}"
     return samples
 
 
