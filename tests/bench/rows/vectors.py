@@ -18,7 +18,7 @@ import ringlane
 from bench.measure import interleave, percentile, sleep_until, steady, summary, time_each
 from bench.peers import PROCESSES, peer_python
 from bench.row import Bench, Measured, at_most_times, row, times_faster
-from bench.sidecars import BUY, GTC, LIMIT, NEW, PRICE, TICK, code_index, fresh_ids, open_lane, sidecar
+from bench.sidecars import GTC, LIMIT, NEW, PRICE, TICK, code_index, fresh_ids, open_lane, sidecar
 
 ROWS, DIM, K = 100_000, 384, 10
 REPEATS = {1: 101, 32: 31, 256: 7}
