@@ -1,5 +1,9 @@
 # Ringlane: `make run` tries it, `make test` proves it, `make bench` measures it. Each does all of its own set-up.
+<<<<<<< HEAD
 .PHONY: run test test-lobster bench loom torture fuzz sanitize build deb clean
+=======
+.PHONY: run test test-lobster bench loom torture build deb docker-steps clean
+>>>>>>> service
 VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := $(shell find layout shim sidecar python/ringlane python/pyproject.toml -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi' -o -name '*.html') Cargo.toml Cargo.lock
@@ -64,6 +68,10 @@ deb: $(DEB_TOOL)
 	cargo build --release -p ringlane-sidecar
 	rm -rf target/manual && target/release/ringlane manual target/manual
 	$(DEB_TOOL) --package ringlane-sidecar --no-build --no-strip --quiet --output target/debian/
+
+# Every COPY and RUN line of the Dockerfile, once, in chroots; needs root, debootstrap and the network.
+docker-steps:
+	python3 tests/systemd/docker_steps.py
 
 $(DEB_TOOL):
 	cargo install --quiet --locked --no-default-features --root target/tools cargo-deb
