@@ -1,9 +1,5 @@
 # Ringlane: `make run` tries it, `make test` proves it, `make bench` measures it. Each does all of its own set-up.
-<<<<<<< HEAD
-.PHONY: run test test-lobster bench loom torture fuzz sanitize build deb clean
-=======
-.PHONY: run test test-lobster bench loom torture build deb docker-steps clean
->>>>>>> service
+.PHONY: run test test-lobster bench loom torture fuzz sanitize build deb docker-steps clean
 VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := $(shell find layout shim sidecar python/ringlane python/pyproject.toml -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi' -o -name '*.html') Cargo.toml Cargo.lock
