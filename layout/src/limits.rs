@@ -53,9 +53,11 @@ pub const POOLS_MAX: usize = 8;
 /// Most stages of a request whose times are kept.
 pub const STAGES_MAX: usize = 16;
 /// Most closed lanes and replies of which clients still have the memory; more, and nothing new is handed out.
-pub const KEPT_MAX: usize = 4096;
+pub const KEPT_MAX: usize = 16_384;
 /// Most replies of rows of which one user still has the descriptors.
-pub const KEPT_REPLIES_MAX: usize = 256;
+pub const KEPT_REPLIES_MAX: usize = 2048;
+/// Closed lanes and replies from which on they are looked through whenever one more comes.
+pub const KEPT_SWEPT_FROM: usize = 64;
 /// Longest request of a metrics scraper, bytes.
 pub const SCRAPE_REQUEST_BYTES_MAX: usize = 8 * 1024;
 /// Longest time a connection may take to say hello, nanoseconds.

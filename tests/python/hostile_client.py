@@ -143,6 +143,7 @@ def flip_cursors(attacker: Attacker) -> None:
             )
             if attacker.lane.status:
                 break
+        del header  # a mapping closes only when nothing looks at it
         ready()
         if attacker.lane.status:
             attacker.fresh()

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use ringlane_layout::limits::{CLIENTS_MAX, KEPT_MAX, KEPT_REPLIES_MAX};
+use ringlane_layout::limits::{CLIENTS_MAX, KEPT_MAX, KEPT_REPLIES_MAX, KEPT_SWEPT_FROM};
 
 use super::access::Grant;
 use super::memory::available_bytes;
@@ -136,7 +136,8 @@ impl Ledger {
     /// Charges the rows of a reply, which are the client's as soon as they are sent.
     pub fn charge_reply(&mut self, uid: u32, bytes: u64, memory: Memory) -> Result<(), Refusal> {
         let held = |ledger: &Self| ledger.users.get(&uid).map_or(0, |usage| usage.replies) >= KEPT_REPLIES_MAX;
-        if held(self) || self.kept.len() >= KEPT_MAX {
+        // Long before the most: a client that asks as fast as it can has given most of them back.
+        if self.kept.len() >= KEPT_SWEPT_FROM {
             self.sweep();
         }
         if held(self) || self.kept.len() >= KEPT_MAX {
@@ -174,7 +175,8 @@ impl Ledger {
     /// much is kept and however often it is asked for.
     pub fn sweep(&mut self) {
         let (ended, took) = self.swept;
-        if self.kept.is_empty() || ended.elapsed() < took * 9 {
+        // A sweep that lost its core must not put off the next for long: an honest client asks 200 times in 5 ms.
+        if self.kept.is_empty() || ended.elapsed() < (took * 9).min(Duration::from_millis(5)) {
             return;
         }
         let began = Instant::now();

@@ -367,8 +367,9 @@ impl OpenSegment {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 let mut rest = [0; FRAME_HEADER_BYTES];
-                self.file.get_ref().read_at(&mut rest, self.offset)?;
-                return Ok(if rest == [0; FRAME_HEADER_BYTES] { Look::FileEnd } else { Look::Cut });
+                // Frames and segments are multiples of 64 bytes, so part of a header is never an end.
+                let left = self.file.get_ref().read_at(&mut rest, self.offset)?;
+                return Ok(if left == 0 { Look::FileEnd } else { Look::Cut });
             }
             Err(error) => return Err(error),
         }
