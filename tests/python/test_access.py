@@ -295,13 +295,16 @@ def test_memory_is_charged_until_nobody_has_it(start: Callable[..., Daemon]) -> 
     until(lambda: daemon.fds() == fds, what="the return of its descriptors")
     # Rows of answers count as well.
     held = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, hard), hard))
     with pytest.raises(Refused) as refused:
-        while len(held) < 1000:
+        while len(held) < 4000:
             held += client.ask(op="query", what="instruments")[1]
     assert refused.value.code == "QUOTA"
-    assert len(held) == 256
+    assert len(held) == 2048
     for fd in held:
         os.close(fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     time.sleep(0.1)
     assert client.query("instruments")[0]["ok"]
     client.close()
