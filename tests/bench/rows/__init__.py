@@ -11,5 +11,6 @@ from bench.rows import (
     observability,
     instructions,
     replay,
+    recovery,
     vectors,
 )  # noqa: F401, I001
