@@ -4,6 +4,7 @@ pub mod board;
 pub mod config;
 pub mod control;
 pub mod corpora;
+pub mod crash;
 pub mod daemon;
 pub mod doctor;
 pub mod engine;

@@ -71,18 +71,19 @@ struct Client {
     results: SharedBytes,
     ring: RecordRing,
     submitted: u64,
+    doorbell: OwnedFd,
     _maps: [MmapRaw; 2],
 }
 
 impl Client {
     fn new(lane: &Lane) -> Self {
-        let [requests, results, _] = lane.fds().unwrap();
+        let [requests, results, doorbell] = lane.fds().unwrap();
         let sizes = [lane.geometry.requests_bytes(), lane.geometry.results_bytes()];
         let requests = MmapOptions::new().len(sizes[0]).map_raw(&std::fs::File::from(requests)).unwrap();
         let results = MmapOptions::new().len(sizes[1]).map_raw_read_only(&std::fs::File::from(results)).unwrap();
         // SAFETY: mapped for so many bytes at page boundaries; the value keeps the maps and only loads from the second.
         let [a, b] = unsafe { [SharedBytes::new(requests.as_mut_ptr(), sizes[0]), SharedBytes::new(results.as_mut_ptr(), sizes[1])] };
-        Self { requests: a, results: b, ring: RecordRing::new(a, RING_OFFSET, DEPTH), submitted: 0, _maps: [requests, results] }
+        Self { requests: a, results: b, ring: RecordRing::new(a, RING_OFFSET, DEPTH), submitted: 0, doorbell, _maps: [requests, results] }
     }
 
     /// Submits a batch and waits for its results; they are given back at once.
@@ -90,7 +91,9 @@ impl Client {
         self.ring.write(self.submitted, bytemuck::cast_slice(orders));
         self.submitted += orders.len() as u64;
         let (mine, theirs) = (ClientWords::of(&self.requests), SidecarWords::of(&self.results));
-        let _ = ring::publish(mine, theirs, self.submitted);
+        if ring::publish(mine, theirs, self.submitted) {
+            nix::unistd::write(&self.doorbell, &1u64.to_ne_bytes()).unwrap();
+        }
         let until = Instant::now() + Duration::from_secs(20);
         while ring::completed(SidecarWords::of(&self.results)) < self.submitted {
             assert!(Instant::now() < until, "the sequencer does not answer");

@@ -61,6 +61,7 @@ impl Session {
         let (reply, memory) = made.inspect_err(|_| host.ledger.refund(charge))?;
         let accounts = Some((open.account_first, open.account_last));
         tracing::info!(lane, client = self.client, pid = self.peer.pid, "lane attached again");
+        crate::crash::point("attach.answer");
         self.lanes.push(OpenLane { number: lane, kernel: "orders".into(), parameters: serde_json::Value::Null, accounts, charge, memory });
         Ok(reply)
     }

@@ -272,6 +272,7 @@ impl Session {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (mine, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)
             .map_err(|error| Refusal::new("MEMORY", format!("no notify socket can be made: {error}")))?;
+        crate::crash::point("hello");
         self.notify = Some(Arc::new(mine));
         self.greeted = true;
         self.name = name;

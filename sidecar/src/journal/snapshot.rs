@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use ringlane_layout::record;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use crate::crash;
 use crate::section::{Section, SectionSink};
 
 /// Version of the file format that this build writes, and the only one that it reads.
@@ -155,12 +156,16 @@ impl SnapshotWriter {
         self.end_section()?;
         let bytes = self.written + size_of::<SnapshotTrailer>() as u64;
         let trailer = SnapshotTrailer { magic: TRAILER_MAGIC, bytes, hash: self.hash.digest(), ..SnapshotTrailer::default() };
+        crash::point("snapshot.trailer");
         self.append(bytemuck::bytes_of(&trailer))?;
         let name = |ending: &str| self.directory.join(format!("{}{ending}", self.sequence));
         let (temporary, path) = (name(ENDING_NEW), name(ENDING));
         let file = self.file.into_inner().map_err(std::io::IntoInnerError::into_error);
+        crash::point("snapshot.fsync.before");
         file.and_then(|file| file.sync_all())
+            .inspect(|()| crash::point("rename.before"))
             .and_then(|()| std::fs::rename(&temporary, &path))
+            .inspect(|()| crash::point("rename.after"))
             .and_then(|()| File::open(&self.directory)?.sync_all())
             .map_err(|error| format!("cannot finish the snapshot {}: {error}", path.display()))?;
         Ok(bytes)
@@ -170,6 +175,7 @@ impl SnapshotWriter {
 impl SectionSink for SnapshotWriter {
     fn begin(&mut self, kind: u32, version: u32, bytes: u64) -> Result<(), String> {
         self.end_section()?;
+        crash::point("snapshot.section");
         self.left = (bytes, bytes.next_multiple_of(8) - bytes);
         self.append(bytemuck::bytes_of(&SectionHeader { kind, version, bytes, ..SectionHeader::default() }))
     }

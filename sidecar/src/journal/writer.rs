@@ -17,6 +17,7 @@ use super::commit::{Again, Commit, Ended, Flush, Waker, frames};
 use super::segment::{Segment, stand_back};
 use super::supply::{Disk, Job, POPULATE_STEP_BYTES, Supply};
 use super::{FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, FrameKind, SEGMENT_MAGIC, SegmentHeader, frame_crc, segment_crc};
+use crate::crash;
 
 /// What a frame says of its records.
 #[derive(Debug, Clone, Copy)]
@@ -222,9 +223,12 @@ impl Writer {
         let (head, rest) = self.segment.slice_mut(offset, frame_bytes + FRAME_HEADER_BYTES).split_at_mut(FRAME_HEADER_BYTES);
         let (payload, next) = rest.split_at_mut(payload_bytes);
         let records = bytemuck::cast_slice_mut(payload);
+        crash::point("frame.before");
         fill(records);
+        crash::point("frame.filled");
         next.fill(0);
         head.copy_from_slice(bytemuck::bytes_of(&sealed_header(frame_seed, meta, meta.first_sequence.saturating_sub(1), payload)));
+        crash::point("frame.after");
         Ok(bytemuck::cast_slice(payload))
     }
 
@@ -416,10 +420,13 @@ impl Writer {
     /// Goes on in the next segment.
     #[cold]
     fn roll(&mut self, next: Segment, meta: &FrameMeta) {
+        crash::point("roll.before");
         self.mark(FrameKind::End, meta);
+        crash::point("roll.marked");
         self.next_ordered = false;
         let old = std::mem::replace(&mut self.segment, next);
         self.begin_segment(meta, false);
+        crash::point("roll.after");
         // The helper is alive as long as this end of its queue is, and the queue keeps room for this.
         let _ = self.jobs.send(Job::Rolled(Some(old), meta.first_sequence));
     }
@@ -475,6 +482,7 @@ impl Writer {
             ..SegmentHeader::default()
         };
         header.crc32c = segment_crc(&header);
+        crash::point("segment.before");
         let bytes = bytemuck::bytes_of(&header);
         self.place(0, bytes.len(), meta.first_sequence.saturating_sub(1)).copy_from_slice(bytes);
         self.offset = FRAMES_OFFSET;

@@ -17,6 +17,8 @@ use ringlane_layout::region::{LaneGeometry, LaneStatus, REQUESTS_MAGIC, RESULTS_
 use ringlane_layout::ring::{self, Answered, ClientWords, EventRoom, Intake, SidecarWords};
 use ringlane_layout::shared::RecordRing;
 
+use crate::crash;
+
 pub use attach::{Claim, Kept};
 pub use job::{JobCursors, JobLane};
 pub use region::{Memory, Region, sealed_rows};
@@ -342,7 +344,9 @@ impl Lane {
     /// One byte on the client's notify socket. A full socket means that a wake is already pending.
     fn notify(&mut self) {
         self.notifies += 1;
+        crash::point("wake.before");
         let _ = send(self.notify.as_raw_fd(), &[1], MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+        crash::point("wake.after");
     }
 }
 

@@ -12,6 +12,7 @@ use ringlane_layout::region::LaneStatus;
 
 use super::turns::Turn;
 use super::{Sequencer, meta};
+use crate::crash;
 use crate::image::LaneImage;
 use crate::journal::{FrameKind, LaneClose, LaneOpen};
 use crate::lanes::{Claim, Kept, Lane};
@@ -62,6 +63,7 @@ impl Sequencer {
     /// Gives a lane its client back, in fresh regions. The answer is the number of slots that are journaled.
     pub(super) fn attach(&mut self, mut lane: Box<Lane>, back: &Return) -> Result<u64, String> {
         self.find_absent(back)?;
+        crash::point("attach.before");
         let row = self.free_row()?;
         let Some(index) = self.absent.iter().position(|absent| absent.open.lane == back.lane) else { return Err(String::new()) };
         lane.resume(&self.absent[index].kept, &back.claim)?;
@@ -69,6 +71,7 @@ impl Sequencer {
         self.epoll.add(lane.doorbell().as_fd(), event).map_err(|error| format!("cannot watch the lane's doorbell: {error}"))?;
         let Absent { kept, .. } = self.absent.swap_remove(index);
         self.seat(row, lane);
+        crash::point("attach.after");
         Ok(kept.slots)
     }
 

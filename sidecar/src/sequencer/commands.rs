@@ -159,6 +159,7 @@ impl Sequencer {
             let late = || "the journal has no room for the moment; try again".to_owned();
             return Err(self.why_blocked().unwrap_or_else(late));
         }
+        crate::crash::point("lane_open.journaled");
         self.engine.open_lane(open);
         self.seat(row, lane);
         Ok(())
@@ -236,6 +237,7 @@ impl Sequencer {
             let appended = journal.append(&meta, 1, |records| records[0] = bytemuck::must_cast(*close));
             assert!(appended.is_ok(), "the journal has no room for the end of a lane");
         }
+        crate::crash::point("lane_end.journaled");
         let output = self.engine.close_lane(close);
         let (lanes, rows, absent) = (&mut self.lanes[..], &self.rows[..], &mut self.absent[..]);
         send_events(Readers { lanes, rows, absent, notified: &mut self.notified, gapped: &mut self.gapped }, output.events);

@@ -11,6 +11,7 @@ use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 
 use super::{Sequencer, Wake};
 use crate::config::SnapshotsConfig;
+use crate::crash;
 use crate::engine::ENGINE_VERSION;
 use crate::image::Image;
 use crate::journal::{SnapshotHeader, SnapshotWriter, clean_snapshots, stand_back};
@@ -150,6 +151,7 @@ impl Sequencer {
     fn copy_state(&mut self, frozen: Frozen) {
         let lanes = self.lane_images();
         let (Some(snapshots), Some(journal)) = (&mut self.snapshots, &self.journal) else { return };
+        crash::point("copy.before");
         let begin = Instant::now();
         let image = Image::of(&self.engine, frozen, lanes);
         let (segment_index, segment_offset) = journal.position();
@@ -164,6 +166,7 @@ impl Sequencer {
             pause_ns: begin.elapsed().as_nanos() as u64,
             ..SnapshotHeader::default()
         };
+        crash::point("copy.after");
         snapshots.last = (header.sequence, journal.bytes());
         snapshots.wanted = false;
         snapshots.busy = true;

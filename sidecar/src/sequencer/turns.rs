@@ -8,6 +8,7 @@ use ringlane_layout::region::LaneStatus;
 
 use super::counters::Seen;
 use super::{Readers, Sequencer, meta, send_events};
+use crate::crash;
 use crate::journal::{FrameKind, Full};
 
 /// What the sequencer remembers of a row's lane between its turns.
@@ -126,6 +127,7 @@ impl Sequencer {
     /// Journals, computes and publishes `count` slots of a lane, behind which `waiting` more wait. Says how much work it was.
     pub(super) fn batch(&mut self, row: usize, count: usize, waiting: u64) -> u64 {
         let Some(lane) = &mut self.lanes[row] else { return 0 };
+        crash::point("intake");
         let mut timer = self.watch.begin_batch(&mut self.turns[row].seen, lane.next_slot(), count);
         let mut meta = meta(&self.engine, FrameKind::Orders, lane.number, lane.next_slot(), OrderRequest::SCHEMA_HASH, self.now_ns);
         meta.waiting_slots = waiting.min(u64::from(u16::MAX)) as u16;
@@ -144,10 +146,13 @@ impl Sequencer {
         };
         self.watch.journaled(&mut timer);
         let not_permitted = self.engine.orders.counters().not_permitted;
+        crash::point("kernel.before");
         let output = self.engine.process_orders(lane.number, requests);
+        crash::point("kernel.after");
         let work = output.work;
         self.watch.computed(&mut timer, work, output.events.len());
         lane.write_results(output.results);
+        crash::point("results.after");
         let has_events = !output.events.is_empty();
         if has_events {
             let (lanes, rows, absent) = (&mut self.lanes[..], &self.rows[..], &mut self.absent[..]);
@@ -158,14 +163,18 @@ impl Sequencer {
             self.market.show();
         }
         if has_events {
+            crash::point("events.before");
             self.publish_events();
+            crash::point("events.after");
         }
         let not_permitted = self.engine.orders.counters().not_permitted - not_permitted;
         if let Some(lane) = &mut self.lanes[row] {
             self.watch.written(&mut timer);
             let notifies = lane.notifies;
             if !self.gate.is_on {
+                crash::point("completed.before");
                 lane.complete();
+                crash::point("completed.after");
             }
             if not_permitted > 0 {
                 lane.note_not_permitted(not_permitted, self.now_ns);

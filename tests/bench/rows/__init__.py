@@ -14,6 +14,7 @@ from bench.rows import (  # noqa: F401, I001
     instructions,
     kernel,
     replay,
+    recovery,
     vectors,
     digests,
 )

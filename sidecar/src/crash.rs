@@ -1,0 +1,31 @@
+//! Named places at which a test has the sidecar killed, as by `kill -9`: `RINGLANE_CRASH=NAME:COUNT` dies at the COUNT-th time.
+//! Only the feature `crash-points` compiles them in; the shipped daemon has none of it.
+
+/// A place at which the sidecar may be told to die.
+#[cfg(not(feature = "crash-points"))]
+#[inline(always)]
+pub fn point(_name: &str) {}
+
+/// A place at which the sidecar may be told to die.
+#[cfg(feature = "crash-points")]
+pub fn point(name: &str) {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use nix::sys::signal::{Signal, raise};
+
+    static TOLD: OnceLock<Option<(String, u64)>> = OnceLock::new();
+    static TIMES: AtomicU64 = AtomicU64::new(0);
+    let told = TOLD.get_or_init(|| {
+        let words = std::env::var("RINGLANE_CRASH").ok()?;
+        let (name, count) = words.split_once(':').unwrap_or((&words, "1"));
+        Some((name.to_owned(), count.parse().expect("RINGLANE_CRASH is NAME:COUNT")))
+    });
+    if let Some((told, count)) = told
+        && told == name
+        && TIMES.fetch_add(1, Ordering::Relaxed) + 1 == *count
+    {
+        let _ = raise(Signal::SIGKILL);
+        unreachable!("nobody outlives SIGKILL");
+    }
+}

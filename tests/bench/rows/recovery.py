@@ -1,0 +1,125 @@
+"""How soon a killed sidecar answers again, and what its snapshots cost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ringlane
+from ringlane.sidecar import find_binary
+
+from bench.row import Bench, Measured, at_most, row
+from bench.sidecars import BUY, PRICE, SELL, TICK, neutral_batch, open_lane, saturate, sidecar
+
+BATCH, DEPTH = 256, 65_536
+CONFIG = '[sequencer]\ncpu = {cpu}\n[snapshots]\nevery_records = 0\n[journal]\ndirectory = "{directory}"\n'
+
+
+def rest(lane: Any, count: int) -> None:
+    """Fills the books with orders that do not trade: 32 prices a side."""
+    for first in range(0, count, BATCH):
+        numbers = list(range(first, min(first + BATCH, count)))
+        sides = [BUY if number % 2 else SELL for number in numbers]
+        prices = [PRICE + TICK * (-1 - n // 2 % 32 if n % 2 else 1 + n // 2 % 32) for n in numbers]
+        ids = [number + 1 for number in numbers]
+        batch = lane.batch(symbol=1, side=sides, account=1, client_order_id=ids, price=prices, quantity=1)
+        codes = lane.process(batch, copy=True)["code"]
+        assert not codes.any(), f"orders were rejected: {set(codes.tolist())}"
+
+
+class Served:
+    """`ringlane serve` in a directory of its own, which may be killed and started anew."""
+
+    def __init__(self, directory: Path, cpu: int) -> None:
+        self.address, self.journal = str(directory / "socket"), directory / "journal"
+        self._config = directory / "ringlane.toml"
+        self._config.write_text(CONFIG.format(cpu=cpu, directory=self.journal))
+        self.start()
+
+    def start(self) -> None:
+        command = [find_binary(), "serve", "--config", str(self._config), "--socket", self.address]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def served(bench: Bench) -> Iterator[Served]:
+    """A sidecar that is nobody's own, so that clients come back to it."""
+    bench.scratch.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="recovery-", dir=bench.scratch))
+    ours = Served(directory, bench.sidecar_cpu)
+    try:
+        yield ours
+    finally:
+        ours.kill()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def connected(address: str) -> ringlane.Client:
+    """Waits for the sidecar to listen."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return ringlane.connect(address, reconnect_timeout=60.0)
+        except ringlane.SidecarUnavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+@row("kill_to_result_1M", "ns", at_most(250e6, 100e6))
+def kill_to_result(bench: Bench) -> Measured:
+    """From kill -9 to the next result of a client that lived on, less the time in which those records are replayed.
+
+    1,000,000 orders since the last snapshot, books small. The sidecar is started anew at once, as a service manager does;
+    the client comes back by itself. Beside it `ringlane replay --speed max` of the same recording.
+    """
+    count = bench.scaled(1_000_000, BATCH * 64)
+    with served(bench) as ours, connected(ours.address) as client:
+        lane = client.open("orders", depth=DEPTH, timeout=120)
+        batch = neutral_batch(lane.request_dtype, BATCH, 1)
+        saturate([(lane, batch)], 8, lambda orders: orders < count)
+        start = time.perf_counter_ns()
+        ours.kill()
+        ours.start()
+        lane.process(batch, copy=True)
+        taken = time.perf_counter_ns() - start
+        command = [find_binary(), "replay", "--speed", "max", "--json", str(ours.journal)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        answer = json.loads(done.stdout)
+        replayed = answer["records"] / answer["records_per_s"] * 1e9
+    details = {"records": answer["records"], "kill_to_result_ns": taken}
+    return Measured(taken - replayed, "the replay of the same records, taken off", replayed, None, details)
+
+
+def snapshot(bench: Bench) -> tuple[ringlane.client.Snapshot, int]:
+    """A snapshot of books with so many resting orders."""
+    count = bench.scaled(1_000_000, BATCH * 64)
+    with sidecar(bench, orders={"resting_orders_max": 1 << 20}) as ours, open_lane(ours.address, DEPTH) as lane:
+        rest(lane, count)
+        with ringlane.connect(ours.address) as client:
+            return client.snapshot(), count
+
+
+@row("snapshot_bytes_per_order", "bytes", at_most(128, 72))
+def snapshot_bytes(bench: Bench) -> Measured:
+    """Bytes of a snapshot file over the 1,000,000 orders that rest in it, everything else in it included."""
+    made, count = snapshot(bench)
+    return Measured(made.bytes / count, details={"bytes": made.bytes, "orders": count})
+
+
+@row("snapshot_pause", "ns", at_most(10e6, 1e6))
+def snapshot_pause(bench: Bench) -> Measured:
+    """For how long a snapshot of 1,000,000 resting orders holds intake up: the longest of its pieces."""
+    runs = [snapshot(bench)[0].pause_ns for _ in range(bench.pairs)]
+    return Measured(max(runs), details={"pauses_ns": runs})
