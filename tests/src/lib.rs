@@ -2,6 +2,7 @@
 
 pub mod book_flow;
 pub mod fuzz;
+pub mod market_reader;
 pub mod order_flow;
 pub mod order_pair;
 pub mod order_twin;

@@ -6,6 +6,7 @@ use ringlane_layout::orders::{
 use ringlane_sidecar::kernels::orders::{Frozen, OrderKernel, Outgoing};
 use ringlane_sidecar::section::{Section, SectionSink};
 
+use crate::market_reader::MarketReader;
 use crate::order_twin::Twin;
 
 /// An instrument that is right, named S1, S2, ...
@@ -72,8 +73,9 @@ pub fn through_snapshot(kernel: &OrderKernel, hash_seed: u64) -> OrderKernel {
 
 /// Kernels that see the same stream in different cuts and with different hash seeds, and the twin.
 pub struct Pair {
-    /// The kernel under test.
+    /// The kernel under test; its symbols are watched, and nobody else's.
     pub kernel: OrderKernel,
+    reader: MarketReader,
     /// Another one, which takes every request as a batch of its own, and goes through a snapshot at each comparison.
     one_by_one: OrderKernel,
     /// The twin.
@@ -89,11 +91,12 @@ impl Pair {
     pub fn new(resting_orders_max: usize) -> Self {
         let kernel = OrderKernel::new(resting_orders_max);
         let one_by_one = OrderKernel::with_hash_seed(resting_orders_max, 0x1234_5678_9abc_def0);
-        Self { kernel, one_by_one, twin: Twin::new(resting_orders_max), sequence: 0, symbols: 0, accounts: 0 }
+        Self { kernel, reader: MarketReader::default(), one_by_one, twin: Twin::new(resting_orders_max), sequence: 0, symbols: 0, accounts: 0 }
     }
 
     /// Adds an instrument that is right.
     pub fn add_instrument(&mut self, record: &Instrument) {
+        self.kernel.watch_new_symbols();
         self.kernel.add_instrument(record).expect("the record is right");
         self.one_by_one.add_instrument(record).expect("the record is right");
         self.twin.add_instrument(record);
@@ -119,6 +122,7 @@ impl Pair {
     pub fn close_lane(&mut self, lane: u32, cancel_orders: bool) {
         self.sequence += 1;
         self.kernel.close_lane(lane, cancel_orders);
+        self.reader.read(&mut self.kernel, self.sequence, None, &[]);
         self.one_by_one.close_lane(lane, cancel_orders);
         self.twin.close_lane(lane, cancel_orders);
     }
@@ -129,6 +133,7 @@ impl Pair {
         self.sequence += 1;
         let (mut out, mut out_single, mut expected) = (Vec::new(), Vec::new(), Vec::new());
         self.kernel.advance(self.sequence, &time, &mut out).expect("time does not go back");
+        self.reader.read(&mut self.kernel, self.sequence, None, &out);
         self.one_by_one.advance(self.sequence, &time, &mut out_single).expect("time does not go back");
         self.twin.advance(self.sequence, &time, &mut expected);
         same_events(out, &out_single, expected)
@@ -139,6 +144,7 @@ impl Pair {
         self.sequence += 1;
         let (mut out, mut out_single, mut expected) = (Vec::new(), Vec::new(), Vec::new());
         let (count, _) = self.kernel.administer(self.sequence, action, &mut out).expect("the record is right");
+        self.reader.read(&mut self.kernel, self.sequence, None, &out);
         self.one_by_one.administer(self.sequence, action, &mut out_single).expect("the record is right");
         assert_eq!(count, self.twin.administer(self.sequence, action, &mut expected));
         same_events(out, &out_single, expected)
@@ -151,9 +157,11 @@ impl Pair {
         let first = self.sequence + 1;
         let mut next = first;
         for (requests, results) in requests.chunks(cut.max(1)).zip(results.chunks_mut(cut.max(1))) {
+            let told = out.len();
             let work = self.kernel.process(next, lane, requests, results, &mut out);
             assert!(work >= requests.len() as u64);
             next += requests.len() as u64;
+            self.reader.read(&mut self.kernel, next - 1, Some(requests), &out[told..]);
         }
         for (request, result) in requests.iter().zip(&results) {
             self.sequence += 1;
@@ -182,6 +190,7 @@ impl Pair {
             assert_eq!(self.kernel.open_orders(account), self.twin.open_orders(account));
             assert_eq!(self.kernel.positions(account), self.twin.positions(account));
         }
+        self.reader.compare(&self.kernel, self.symbols);
         let counters = self.kernel.counters();
         assert_eq!((counters.accepted, counters.rejected, counters.trades), self.twin.counts);
         assert_eq!(counters.resting, self.twin.resting() as u64);
@@ -191,7 +200,9 @@ impl Pair {
     }
 }
 
-fn same_events(out: Vec<Outgoing>, out_single: &[Outgoing], expected: Vec<(u32, OrderEvent)>) -> Vec<(u32, OrderEvent)> {
+fn same_events(mut out: Vec<Outgoing>, out_single: &[Outgoing], expected: Vec<(u32, OrderEvent)>) -> Vec<(u32, OrderEvent)> {
+    // Fills of orders that nobody owns are told where somebody watches.
+    out.retain(|outgoing| outgoing.lane != 0);
     assert_eq!(out, out_single, "cuts change events");
     let events: Vec<(u32, OrderEvent)> = out.into_iter().map(|Outgoing { lane, event }| (lane, event)).collect();
     assert_eq!(events, expected);
