@@ -8,6 +8,7 @@ mod durability;
 mod idle;
 mod market;
 mod snapshots;
+mod spans;
 mod turns;
 
 use std::path::Path;
@@ -36,6 +37,7 @@ use crate::market::Market;
 use commands::Wake;
 use counters::Watch;
 use idle::{Idle, pin};
+use spans::Tracing;
 use snapshots::Snapshots;
 use turns::Turn;
 
@@ -81,6 +83,7 @@ pub struct Sequencer {
     /// Whether the journal had no room for the last batch.
     is_blocked: bool,
     watch: Watch,
+    tracing: Tracing,
     /// When the trading day ends next, nanoseconds since 1970; the largest number for never.
     day_ends_ns: u64,
     stopping: bool,
@@ -127,6 +130,7 @@ impl Sequencer {
             sleeps: 0,
             is_blocked: false,
             watch,
+            tracing: Tracing::default(),
             day_ends_ns,
             stopping: false,
         };
@@ -145,6 +149,12 @@ impl Sequencer {
         let wake = Arc::clone(&self.wake);
         self.snapshots = Some(Snapshots::start(config, directory.to_owned(), (epoch, sequence), wake, news)?);
         Ok(())
+    }
+
+    /// Leaves what it does with the requests of sampled spans in this queue.
+    #[cfg(feature = "otel")]
+    pub fn trace_into(&mut self, queue: Arc<crate::traces::TraceQueue>) {
+        self.tracing = Tracing::into_queue(queue);
     }
 
     /// Runs until it is told to stop; gives the engine back.

@@ -11,6 +11,7 @@ from bench.rows import (  # noqa: F401, I001
     lanes,
     observability,
     instructions,
+    traces,
     replay,
     vectors,
 )
