@@ -14,7 +14,7 @@ test: $(VENV)/ringlane.stamp $(VENV)/test.stamp
 test-lobster: $(VENV)/ringlane.stamp $(VENV)/test.stamp
 	@$(PY) tests/python/lobster_proof.py $(ARGS)
 
-bench: $(VENV)/ringlane.stamp
+bench: $(VENV)/ringlane.stamp $(VENV)/test.stamp
 	cargo build --release -p ringlane-tests --bins
 	@cd tests && ../$(PY) -m bench $(ARGS)
 

@@ -266,6 +266,18 @@ pub mod service {
     }
 }
 
+/// Words of the row of the thread that sends spans.
+pub mod traces {
+    fields! {
+        /// Spans that the collector took.
+        SPANS_SENT = 1: Counter;
+        /// Spans that were dropped: the collector did not take them, or there were more than it takes.
+        SPANS_DROPPED = 2: Counter;
+        /// Requests that the collector refused or did not answer.
+        SENDINGS_FAILED = 3: Counter;
+    }
+}
+
 /// Words of a pool's row.
 pub mod pool {
     fields! {
@@ -362,6 +374,8 @@ pub static JOURNAL: Table = wide("journal", 1, 1, journal::FIELDS);
 pub static CONTROL: Table = wide("control", 2, 1, control::FIELDS);
 /// The row for what the process does around its lanes.
 pub static SERVICE: Table = wide("service", 3, 1, service::FIELDS);
+/// The row of the thread that sends spans.
+pub static TRACES: Table = wide("traces", 4, 1, traces::FIELDS);
 /// The pools' rows.
 pub static POOL: Table = wide("pool", 8, POOLS_MAX, pool::FIELDS);
 /// The kernels' rows.
@@ -371,7 +385,7 @@ pub static LANE: Table =
     Table { name: "lane", offset: LANE_ROWS_OFFSET, row_bytes: LANE_ROW_BYTES, rows: LANES_MAX + JOB_LANES_MAX, fields: lane::FIELDS };
 
 /// All tables.
-pub static TABLES: [&Table; 7] = [&SEQUENCER, &JOURNAL, &CONTROL, &SERVICE, &POOL, &KERNEL, &LANE];
+pub static TABLES: [&Table; 8] = [&SEQUENCER, &JOURNAL, &CONTROL, &SERVICE, &TRACES, &POOL, &KERNEL, &LANE];
 
 const fn wide(name: &'static str, first_row: usize, rows: usize, fields: &'static [Field]) -> Table {
     Table { name, offset: PAGE_BYTES + first_row * WIDE_ROW_BYTES, row_bytes: WIDE_ROW_BYTES, rows, fields }
@@ -422,9 +436,13 @@ impl Stage {
 
 const _: () = {
     let header = Table { name: "header", offset: 0, row_bytes: PAGE_BYTES, rows: 1, fields: header::FIELDS };
-    assert!(header.is_sound() && SEQUENCER.is_sound() && JOURNAL.is_sound() && CONTROL.is_sound() && SERVICE.is_sound());
+    assert!(
+        header.is_sound() && SEQUENCER.is_sound() && JOURNAL.is_sound() && CONTROL.is_sound() && SERVICE.is_sound() && TRACES.is_sound()
+    );
     assert!(POOL.is_sound() && KERNEL.is_sound() && LANE.is_sound());
-    assert!(SERVICE.end() <= POOL.offset && POOL.end() <= KERNEL.offset && KERNEL.end() <= HISTOGRAMS_OFFSET);
+    assert!(
+        SERVICE.end() <= TRACES.offset && TRACES.end() <= POOL.offset && POOL.end() <= KERNEL.offset && KERNEL.end() <= HISTOGRAMS_OFFSET
+    );
     assert!(HISTOGRAMS_OFFSET + STAGES_MAX * histogram::HISTOGRAM_BYTES <= SCHEMA_OFFSET);
     assert!(Stage::ALL.len() <= STAGES_MAX && LANE_ROW_BYTES / 8 <= ROW_WORDS_MAX);
 };

@@ -140,6 +140,17 @@ pub const SLEEP_NS_MAX: u64 = 1_000_000_000;
 /// Doorbells of one lane without progress after which the lane is faulted.
 pub const EMPTY_DOORBELLS_MAX: u32 = 10_000;
 
+/// Batches that wait for the thread that sends their spans; more are dropped and counted.
+pub const TRACE_QUEUE_RECORDS: usize = 4096;
+/// Batches whose spans go into one request to a collector.
+pub const TRACE_RECORDS_A_REQUEST: usize = 512;
+/// Spans of workers that are told apart in one batch; more are dropped and counted.
+pub const TRACED_SPANS_A_BATCH: usize = 16;
+/// Time between two requests to a collector that keeps up, nanoseconds.
+pub const TRACE_SEND_NS: u64 = 200_000_000;
+/// Longest that one request to a collector may take, nanoseconds.
+pub const TRACE_SEND_NS_MAX: u64 = 2_000_000_000;
+
 /// Most corpora of a sidecar.
 pub const CORPORA_MAX: usize = 128;
 /// Longest name of a corpus, bytes.

@@ -17,6 +17,8 @@
 //! +4096   depth request slots                         +4096   depth result slots
 //! behind  payload arena                               behind  event ring, then output arena
 //! ```
+//! An order lane that is traced has in the place of the payload arena a side table with `SPAN_CONTEXT_BYTES` a slot: the span
+//! that the slot's request belongs to, as [`SpanContext`], or zeros. Its records stay as they are.
 //! The slots of each region have a size of their own, a multiple of 64 bytes; an order lane's are 64 bytes, without arenas.
 //! A client maps the slots of each region twice in a row, so that any run of slots is contiguous; what stands behind them in
 //! the region then stands behind their second copy.
@@ -140,6 +142,37 @@ impl LaneStatus {
     }
 }
 
+/// Size of a slot's place in the side table of a traced lane, bytes.
+pub const SPAN_CONTEXT_BYTES: usize = 32;
+
+/// The span that a request belongs to: trace id (16 bytes), span id (8), flags (1), zero (7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpanContext {
+    /// Names the trace; not all zero.
+    pub trace_id: [u8; 16],
+    /// Names the span; not all zero.
+    pub span_id: [u8; 8],
+    /// W3C trace flags; bit 0: sampled.
+    pub flags: u8,
+}
+
+impl SpanContext {
+    /// Offset of the flags, bytes.
+    pub const FLAGS: usize = 24;
+    /// Bit of `flags`: somebody wants to see this span.
+    pub const SAMPLED: u8 = 1;
+
+    /// What a client wrote, if it is the context of a sampled span.
+    #[must_use]
+    pub fn sampled(bytes: &[u8; SPAN_CONTEXT_BYTES]) -> Option<Self> {
+        let (trace_id, rest) = bytes.split_first_chunk()?;
+        let (span_id, rest) = rest.split_first_chunk()?;
+        let (flags, zero) = rest.split_first()?;
+        let is_one = flags & Self::SAMPLED != 0 && *trace_id != [0; 16] && *span_id != [0; 8] && zero == [0; 7];
+        is_one.then_some(Self { trace_id: *trace_id, span_id: *span_id, flags: *flags })
+    }
+}
+
 /// What a lane needs beside its depth: the sizes of its slots, of its event ring and of its arenas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LaneSizes {
@@ -181,6 +214,20 @@ impl LaneGeometry {
         let slot = RECORD_BYTES as u64;
         let sizes = LaneSizes { request_slot_bytes: slot, result_slot_bytes: slot, event_capacity, arena_bytes: 0, output_bytes: 0 };
         Self::sized(depth_slots, sizes)
+    }
+
+    /// The same order lane with a side table for the spans of its requests.
+    pub fn traced(self) -> Result<Self, String> {
+        let Self { depth_slots, event_capacity, request_slot_bytes, result_slot_bytes, output_bytes, .. } = self;
+        let arena_bytes = depth_slots * SPAN_CONTEXT_BYTES as u64;
+        Self::sized(depth_slots, LaneSizes { request_slot_bytes, result_slot_bytes, event_capacity, arena_bytes, output_bytes })
+    }
+
+    /// Offset of a slot's place in the side table of a traced lane.
+    #[inline]
+    #[must_use]
+    pub const fn span_context_offset(&self, slot: u64) -> usize {
+        self.arena_offset() + (slot & (self.depth_slots - 1)) as usize * SPAN_CONTEXT_BYTES
     }
 
     /// Rounds depth and events up to powers of two and arenas to pages. An error names the allowed range.
@@ -377,5 +424,26 @@ mod tests {
         assert_eq!((geometry.depth_slots, geometry.event_capacity), (128, EVENTS_MIN));
         assert_eq!((geometry.requests_bytes(), geometry.results_bytes()), (4096 + 128 * 64, 4096 + 128 * 64 + 64 * 64));
         assert!(LaneGeometry::new(100, 0).is_err());
+    }
+
+    #[test]
+    fn a_traced_lane_has_a_place_for_a_span_behind_its_slots() {
+        let plain = LaneGeometry::new(256, 64).unwrap();
+        let traced = plain.traced().unwrap();
+        assert_eq!((traced.depth_slots, traced.arena_bytes), (256, 256 * 32));
+        assert_eq!(traced.span_context_offset(0), plain.requests_bytes());
+        assert_eq!(traced.span_context_offset(256 + 255) + SPAN_CONTEXT_BYTES, traced.requests_bytes());
+    }
+
+    #[test]
+    fn only_whole_contexts_of_sampled_spans_count() {
+        let mut bytes = [0; SPAN_CONTEXT_BYTES];
+        (bytes[0], bytes[16], bytes[24]) = (1, 2, 1);
+        assert_eq!(SpanContext::sampled(&bytes).map(|context| (context.trace_id[0], context.span_id[0], context.flags)), Some((1, 2, 1)));
+        for (place, value) in [(0, 0), (16, 0), (24, 0), (24, 2), (31, 1)] {
+            let mut wrong = bytes;
+            wrong[place] = value;
+            assert_eq!(SpanContext::sampled(&wrong), None, "{place}");
+        }
     }
 }

@@ -30,6 +30,7 @@ from .sidecar import Sidecar
 from .snapshot import Snapshot, make_snapshot
 from .stats import Board, Border
 from .ticket import LoopWatch, nanoseconds
+from .trace import check_installed
 from .vectors import VectorLane
 from .wire import ControlSocket, close_all
 
@@ -129,6 +130,7 @@ class Client:
         cancel_on_disconnect: bool = False,
         accounts: int | tuple[int, int] | None = None,
         timeout: float | None = None,
+        trace: bool = False,
         **parameters: Any,
     ) -> Lane: ...
 
@@ -140,6 +142,7 @@ class Client:
         cancel_on_disconnect: bool = False,
         accounts: int | tuple[int, int] | None = None,
         timeout: float | None = None,
+        trace: bool = False,
         **parameters: Any,
     ) -> Lane:
         """Opens a lane to a kernel; one a client for orders, and one for each other kernel and its parameters.
@@ -149,7 +152,9 @@ class Client:
 
         For orders: `events` places in the event ring (default: as many as slots), rounded up like `depth`; `accounts`
         restricts the lane to one account or a range (first, last); with `cancel_on_disconnect` its orders are cancelled when
-        it ends. Other kernels have `parameters` of their own, such as `algorithm` of `DigestLane`.
+        it ends. With `trace` the sidecar tells its collector (`[traces]`) what it did with requests that were submitted in a
+        sampled OpenTelemetry span; this needs `pip install "ringlane[otel]"`. Other kernels have `parameters` of their own,
+        such as `algorithm` of `DigestLane`.
 
         Raises `ValueError` for values out of range, `TypeError` for what the kernel does not take, `RinglaneError` (unknown
         kernel, lane open already), `NotPermitted`, `SidecarUnavailable` (quota, memory), `SidecarLost`, `SchemaMismatch`.
@@ -158,10 +163,13 @@ class Client:
         if kernel == "orders":
             if parameters:
                 raise TypeError(f"a lane of orders has no parameter {next(iter(parameters))!r}")
+            if trace:
+                check_installed()
+                message["trace"] = True
             message |= self._order_parameters(65536 if depth is None else depth, events, cancel_on_disconnect, accounts)
         else:
-            if events is not None or cancel_on_disconnect or accounts is not None:
-                raise TypeError("events, cancel_on_disconnect and accounts are for lanes of orders")
+            if events is not None or cancel_on_disconnect or accounts is not None or trace:
+                raise TypeError("events, cancel_on_disconnect, accounts and trace are for lanes of orders")
             message["depth"] = _within("depth", 4096 if depth is None else depth, _shim.DEPTH_SLOTS_MAX)
             message["parameters"] = _KINDS.get(kernel, Lane)._parameters(parameters)
         nanoseconds(timeout)  # before a lane is open

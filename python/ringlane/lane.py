@@ -17,6 +17,7 @@ from .enums import Op, OrderType, TimeInForce, of_message
 from .schema import NO_RECORD, Schema
 from .stats import Border
 from .ticket import LoopWatch, Records, Reservation, Ticket, nanoseconds
+from .trace import side_table
 
 if TYPE_CHECKING:
     from .client import Client
@@ -105,6 +106,9 @@ class Lane:
             timeout_ns=self._timeout_ns,
         )
         self.call = self._shim.call if narrow else self._wide
+        self._spans = side_table(self, reply)
+        if self._spans is not None:
+            self.call = self._spans.call
         self._slot_words: int = self.request_schema.size // 8
         self._events_lock = threading.Lock()
         self._event_number = 0  # of the last event that was taken
@@ -199,6 +203,8 @@ class Lane:
                     self._ring_number = hold.ring_number
                 slot = hold.first & (self.depth - 1)
                 self._ring[slot : slot + len(words)] = words
+                if self._spans is not None:
+                    self._spans.write(hold.first, len(words))
         except _shim.LaneFull:
             border.lane_full += 1
             raise

@@ -142,9 +142,13 @@ class Reservation(_shim.Hold):
 
     def __new__(cls, lane: Lane, count: int, timeout_ns: int | None, waits: bool) -> Reservation:
         dtype = lane.request_dtype
-        made = super().__new__(
-            cls, lane._shim, count, timeout_ns, waits, lambda lease: lane._fillable(np.asarray(lease).view(dtype))
-        )
+
+        def view(lease: _shim.Lease) -> Records:
+            if lane._spans is not None:
+                lane._spans.write(lease.first, lease.count)
+            return lane._fillable(np.asarray(lease).view(dtype))  # type: ignore[no-any-return]
+
+        made = super().__new__(cls, lane._shim, count, timeout_ns, waits, view)
         made._lane = lane
         made._ticket = None
         return made

@@ -14,6 +14,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket};
 use nix::sys::stat::{Mode, umask};
+#[cfg(feature = "otel")]
+use ringlane_layout::board::TRACES;
 use ringlane_layout::board::{CONTROL, SERVICE, board_name};
 use ringlane_layout::limits::BATCH_SLOTS_MAX;
 use ringlane_layout::orders::{AccountLimits, BookLimits, Instrument, OrderRequest};
@@ -32,6 +34,8 @@ use crate::metrics::answer_scrapes;
 use crate::recovery::{self, Recovered};
 use crate::sequencer::{Sequencer, SnapshotNews, wall_clock_ns};
 use crate::service;
+#[cfg(feature = "otel")]
+use crate::traces::Exporter;
 
 /// Where the system-wide sidecar listens.
 pub const SYSTEM_SOCKET: &str = "/run/ringlane/ringlane.sock";
@@ -56,6 +60,8 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     let identity = Identity { address: address.clone(), epoch, started_ns: wall_clock_ns(), config_hash: config.hash() };
     let board = Board::create(&identity, &address_lock)?;
     let (counters, refused) = (board.row(&CONTROL, 0), board.row(&CONTROL, 0));
+    #[cfg(feature = "otel")]
+    let traces_row = board.row(&TRACES, 0);
     let metrics_socket = config.metrics.socket.clone();
     answer_scrapes(&config.metrics, &address, board.row(&SERVICE, 0), config.sequencer.cpu)?;
     let listener = inherited.map_or_else(|| open_socket(&socket_path, &config.access), Ok)?;
@@ -63,6 +69,10 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     let (jobs, jobs_thread) = Jobs::start(JobRows::of(&board), Arc::clone(&heat), config.jobs.threads)?;
     let (mut sequencer, commands) = Sequencer::new(engine, journal, board, heat, config.sequencer.clone())?;
     sequencer.expect(expected, Duration::from_millis(config.lanes.reattach_grace_ms));
+    #[cfg(feature = "otel")]
+    let exporter = Exporter::start(&config.traces, traces_row)?;
+    #[cfg(feature = "otel")]
+    exporter.iter().for_each(|exporter| sequencer.trace_into(exporter.queue()));
     let snapshots = Arc::new(SnapshotNews::default());
     if let Some(directory) = &config.journal.directory {
         sequencer.snapshot_into(directory, config.snapshots.clone(), (epoch, snapshot), Arc::clone(&snapshots))?;
@@ -97,6 +107,8 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     let ended = control.join().map_err(|_| "the control thread panicked".to_owned());
     jobs.stop();
     let _ = jobs_thread.join();
+    #[cfg(feature = "otel")]
+    exporter.into_iter().for_each(Exporter::stop);
     // A socket unit keeps its socket: clients queue there until the next start.
     if !is_inherited {
         let _ = std::fs::remove_file(&socket_path);

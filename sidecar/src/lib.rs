@@ -26,3 +26,5 @@ pub mod sequencer;
 pub mod service;
 pub mod status;
 pub mod top;
+#[cfg(feature = "otel")]
+pub mod traces;

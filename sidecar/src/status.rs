@@ -5,7 +5,7 @@ use std::fmt::Write;
 use nix::errno::Errno;
 use ringlane_layout::board::histogram::Times;
 use ringlane_layout::board::{
-    CONTROL, JOURNAL, KERNEL, Kind, LANE, POOL, SEQUENCER, SERVICE, Stage, Table, control, header, journal, kernel, lane, sequencer,
+    CONTROL, JOURNAL, KERNEL, Kind, LANE, POOL, SEQUENCER, SERVICE, Stage, TRACES, Table, control, header, journal, kernel, lane, sequencer,
 };
 use ringlane_layout::limits::STALLED_AFTER_NS;
 use serde_json::{Map, Value, json};
@@ -60,7 +60,7 @@ pub fn status(board: &BoardReader) -> Value {
         "stages": stages,
         "lanes": lanes,
     });
-    for table in [&SEQUENCER, &JOURNAL, &CONTROL, &SERVICE] {
+    for table in [&SEQUENCER, &JOURNAL, &CONTROL, &SERVICE, &TRACES] {
         status[table.name] = board.row(table, 0).map_or(Value::Null, |words| row_status(table, &words));
     }
     add_disk_words(&mut status["journal"], &journal);

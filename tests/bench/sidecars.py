@@ -42,6 +42,7 @@ def sidecar(
     journal: dict[str, Any] | None = None,
     vectors: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
+    traces: dict[str, Any] | None = None,
 ) -> Iterator[ringlane.Sidecar]:
     """A sidecar pinned to its core, its recording on the disk's file system and removed afterwards."""
     bench.scratch.mkdir(parents=True, exist_ok=True)
@@ -55,6 +56,8 @@ def sidecar(
         config["vectors"] = vectors
     if metrics:
         config["metrics"] = metrics
+    if traces:
+        config["traces"] = traces
     try:
         with ringlane.Sidecar(journal=recording, config=config) as started:
             yield started

@@ -91,7 +91,15 @@ impl Pair {
     pub fn new(resting_orders_max: usize) -> Self {
         let kernel = OrderKernel::new(resting_orders_max);
         let one_by_one = OrderKernel::with_hash_seed(resting_orders_max, 0x1234_5678_9abc_def0);
-        Self { kernel, reader: MarketReader::default(), one_by_one, twin: Twin::new(resting_orders_max), sequence: 0, symbols: 0, accounts: 0 }
+        Self {
+            kernel,
+            reader: MarketReader::default(),
+            one_by_one,
+            twin: Twin::new(resting_orders_max),
+            sequence: 0,
+            symbols: 0,
+            accounts: 0,
+        }
     }
 
     /// Adds an instrument that is right.

@@ -12,6 +12,7 @@ mod metrics;
 mod orders;
 mod sequencer;
 mod snapshots;
+mod traces;
 mod vectors;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ pub use metrics::MetricsConfig;
 pub use orders::{AccountsConfig, InstrumentConfig, OrdersConfig};
 pub use sequencer::{LanesConfig, SequencerConfig};
 pub use snapshots::SnapshotsConfig;
+pub use traces::TracesConfig;
 pub use vectors::VectorsConfig;
 
 /// Where the system-wide sidecar's configuration is, if there is one.
@@ -54,6 +56,8 @@ pub struct Config {
     pub lanes: LanesConfig,
     /// What is told in which form.
     pub log: LogConfig,
+    /// Where spans go.
+    pub traces: TracesConfig,
     /// Where metrics can be scraped.
     pub metrics: MetricsConfig,
     /// The order kernel.
@@ -117,6 +121,7 @@ impl Config {
         self.market_data.check()?;
         self.orders.check()?;
         self.metrics.check()?;
+        self.traces.check()?;
         self.log.check()?;
         self.access.check()
     }
@@ -132,6 +137,7 @@ impl Config {
             ("[snapshots]", self.snapshots == other.snapshots),
             ("[sequencer]", self.sequencer == other.sequencer),
             ("log.format", self.log.format == other.log.format),
+            ("[traces]", self.traces == other.traces),
             ("[metrics]", self.metrics == other.metrics),
             ("[orders]", self.orders == other.orders),
             ("[jobs]", self.jobs == other.jobs),

@@ -106,6 +106,9 @@ pub enum Request {
         /// First and last account that the lane uses; all when absent.
         #[serde(default)]
         accounts: Option<(Number, Number)>,
+        /// Whether requests of a lane of orders can belong to spans.
+        #[serde(default)]
+        trace: bool,
         /// What the lane's kernel is told; an object, for kernels other than that of orders.
         #[serde(default)]
         parameters: Value,

@@ -239,8 +239,8 @@ impl Session {
             Request::Open { parameters, .. } if !parameters.is_null() => {
                 Err(Refusal::new("BAD_VALUE", "a lane of orders has no parameters"))
             }
-            Request::Open { kernel, depth, events, cancel_on_disconnect, accounts, .. } => {
-                self.open(host, kernel, (depth, events.unwrap_or(depth)), cancel_on_disconnect, accounts)
+            Request::Open { kernel, depth, events, cancel_on_disconnect, accounts, trace, .. } => {
+                self.open(host, kernel, (depth, events.unwrap_or(depth)), (cancel_on_disconnect, trace), accounts)
             }
             Request::Attach { lane, token, released, events_read, event_number } => {
                 self.attach(host, (lane, &token), (released, events_read, event_number))
@@ -292,7 +292,7 @@ impl Session {
         host: &mut Host,
         kernel: String,
         (depth, events): (Number, Number),
-        cancel_on_disconnect: bool,
+        (cancel_on_disconnect, trace): (bool, bool),
         accounts: Option<(Number, Number)>,
     ) -> Result<Reply, Refusal> {
         if self.lanes.iter().any(|lane| lane.kernel == kernel) {
@@ -302,7 +302,11 @@ impl Session {
         self.grant.kernel(&kernel)?;
         let depth = depth.within("depth", 1, DEPTH_SLOTS_MAX as u32)?;
         let events = events.within("events", 1, EVENTS_MAX as u32)?;
-        let geometry = LaneGeometry::new(depth.into(), events.into()).map_err(|words| Refusal::new("BAD_VALUE", words))?;
+        let geometry = LaneGeometry::new(depth.into(), events.into());
+        // Without a collector nobody would read the spans.
+        let is_traced = trace && host.config.traces.endpoint.is_some();
+        let geometry = geometry.and_then(|geometry| if is_traced { geometry.traced() } else { Ok(geometry) });
+        let geometry = geometry.map_err(|words| Refusal::new("BAD_VALUE", words))?;
         let (first, last) = match accounts {
             Some((first, last)) => (first.within("accounts", 1, ACCOUNT_MAX)?, last.within("accounts", 1, ACCOUNT_MAX)?),
             None => self.grant.only_accounts()?,

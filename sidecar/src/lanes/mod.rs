@@ -7,13 +7,14 @@ mod region;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytemuck::Zeroable;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{MsgFlags, send};
 use ringlane_layout::orders::{EventKind, OrderEvent, OrderRequest, OrderResult};
 use ringlane_layout::record::{Record, RecordBytes};
-use ringlane_layout::region::{LaneGeometry, LaneStatus, REQUESTS_MAGIC, RESULTS_MAGIC, RING_OFFSET};
+use ringlane_layout::region::{LaneGeometry, LaneStatus, REQUESTS_MAGIC, RESULTS_MAGIC, RING_OFFSET, SPAN_CONTEXT_BYTES, SpanContext};
 use ringlane_layout::ring::{self, Answered, ClientWords, EventRoom, Intake, SidecarWords};
 use ringlane_layout::shared::RecordRing;
 
@@ -221,6 +222,27 @@ impl Lane {
     #[inline]
     pub fn copy_requests(&self, into: &mut [RecordBytes]) {
         self.request_ring.read(self.intake.taken(), bytemuck::cast_slice_mut(into));
+    }
+
+    /// Whether its requests can belong to spans.
+    #[inline]
+    #[must_use]
+    pub fn is_traced(&self) -> bool {
+        self.geometry.arena_bytes > 0
+    }
+
+    /// The sampled span that a slot's request belongs to, in a traced lane.
+    #[inline]
+    #[must_use]
+    pub fn span_context(&self, slot: u64) -> Option<SpanContext> {
+        let (at, requests) = (self.geometry.span_context_offset(slot), self.requests.bytes());
+        // One word tells of nearly all slots that nobody wants to see.
+        if requests.word(at + SpanContext::FLAGS).load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let mut bytes = [0; SPAN_CONTEXT_BYTES];
+        requests.read(at, &mut bytes);
+        SpanContext::sampled(&bytes)
     }
 
     /// Writes results into the slots that follow; they are not visible before [`Lane::complete`].

@@ -9,7 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 use ringlane_layout::board::histogram::{Times, bucket_of};
 use ringlane_layout::board::{
-    CONTROL, Field, JOURNAL, KERNEL, Kind, LANE, POOL, SEQUENCER, SERVICE, Stage, Table, header, kernel, lane, pool,
+    CONTROL, Field, JOURNAL, KERNEL, Kind, LANE, POOL, SEQUENCER, SERVICE, Stage, TRACES, Table, header, kernel, lane, pool,
 };
 
 use super::process::{Process, heap_bytes};
@@ -31,7 +31,7 @@ impl Collector for Families {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let board = BoardReader::open(&self.address).map_err(|_| fmt::Error)?;
         encode_identity(&board, &mut encoder)?;
-        for table in [&SEQUENCER, &JOURNAL, &CONTROL, &SERVICE] {
+        for table in [&SEQUENCER, &JOURNAL, &CONTROL, &SERVICE, &TRACES] {
             let row = board.row(table, 0);
             for field in table.fields {
                 encode_field(&mut encoder, table, field, row.iter().map(|row| (None, row[field.word])))?;

@@ -9,6 +9,7 @@ mod durability;
 mod idle;
 mod market;
 mod snapshots;
+mod spans;
 mod turns;
 
 use std::path::Path;
@@ -41,6 +42,7 @@ use counters::Watch;
 use durability::Gate;
 use idle::{Idle, pin};
 use snapshots::Snapshots;
+use spans::Tracing;
 use turns::Turn;
 
 pub use absent::Return;
@@ -91,6 +93,7 @@ pub struct Sequencer {
     is_blocked: bool,
     gate: Gate,
     watch: Watch,
+    tracing: Tracing,
     /// When the trading day ends next, nanoseconds since 1970; the largest number for never.
     day_ends_ns: u64,
     stopping: bool,
@@ -141,6 +144,7 @@ impl Sequencer {
             is_blocked: false,
             gate,
             watch,
+            tracing: Tracing::default(),
             day_ends_ns,
             stopping: false,
         };
@@ -160,6 +164,12 @@ impl Sequencer {
         let wake = Arc::clone(&self.wake);
         self.snapshots = Some(Snapshots::start(config, directory.to_owned(), (epoch, sequence), wake, news)?);
         Ok(())
+    }
+
+    /// Leaves what it does with the requests of sampled spans in this queue.
+    #[cfg(feature = "otel")]
+    pub fn trace_into(&mut self, queue: Arc<crate::traces::TraceQueue>) {
+        self.tracing = Tracing::into_queue(queue);
     }
 
     /// Runs until it is told to stop; gives the engine back.

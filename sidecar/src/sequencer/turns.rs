@@ -7,6 +7,7 @@ use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_layout::region::LaneStatus;
 
 use super::counters::Seen;
+use super::spans::{Sighted, Tracing};
 use super::{Readers, Sequencer, meta, send_events};
 use crate::crash;
 use crate::journal::{FrameKind, Full};
@@ -22,6 +23,8 @@ pub(super) struct Turn {
     pub(super) seen: Seen,
     /// Whether it has something to show when the journal is durable.
     pub(super) touched: bool,
+    /// What spans say of them.
+    sighted: Sighted,
 }
 
 /// A lane that ends: what it had submitted by then is served in its turns, and nothing that it submits later.
@@ -36,7 +39,7 @@ pub(super) struct Closing {
 impl Default for Turn {
     /// Nothing is known of a new lane: its first batches are small.
     fn default() -> Self {
-        Self { cost: QUANTUM_WORK as f32, closing: None, seen: Seen::default(), touched: false }
+        Self { cost: QUANTUM_WORK as f32, closing: None, seen: Seen::default(), touched: false, sighted: Sighted::default() }
     }
 }
 
@@ -85,6 +88,7 @@ impl Sequencer {
         lane.empty_doorbells = 0;
         lane.deficit = deficit;
         self.watch.see(&mut self.turns[row].seen, lane.next_slot() + waiting - 1);
+        self.tracing.see(&mut self.turns[row].sighted, lane, lane.next_slot() + waiting);
         let (mut left, mut done) = (waiting, 0);
         // Dear requests come in small batches, so several of them may fit into the share.
         while left > 0 && deficit > done as i64 {
@@ -131,6 +135,7 @@ impl Sequencer {
         let mut timer = self.watch.begin_batch(&mut self.turns[row].seen, lane.next_slot(), count);
         let mut meta = meta(&self.engine, FrameKind::Orders, lane.number, lane.next_slot(), OrderRequest::SCHEMA_HASH, self.now_ns);
         meta.waiting_slots = waiting.min(u64::from(u16::MAX)) as u16;
+        let mut spans = self.tracing.begin(&self.turns[row].sighted, lane, count, meta.first_sequence);
         let requests: &[RecordBytes] = match &mut self.journal {
             Some(journal) => match journal.append(&meta, count, |records| lane.copy_requests(records)) {
                 Ok(records) => records,
@@ -145,12 +150,14 @@ impl Sequencer {
             }
         };
         self.watch.journaled(&mut timer);
+        Tracing::lap(&mut spans);
         let not_permitted = self.engine.orders.counters().not_permitted;
         crash::point("kernel.before");
         let output = self.engine.process_orders(lane.number, requests);
         crash::point("kernel.after");
         let work = output.work;
         self.watch.computed(&mut timer, work, output.events.len());
+        Tracing::lap(&mut spans);
         lane.write_results(output.results);
         crash::point("results.after");
         let has_events = !output.events.is_empty();
@@ -171,11 +178,14 @@ impl Sequencer {
         if let Some(lane) = &mut self.lanes[row] {
             self.watch.written(&mut timer);
             let notifies = lane.notifies;
+            // Before its owner can see the results: what it does next comes after.
+            Tracing::lap(&mut spans);
             if !self.gate.is_on {
                 crash::point("completed.before");
                 lane.complete();
                 crash::point("completed.after");
             }
+            self.tracing.end(spans, lane.number);
             if not_permitted > 0 {
                 lane.note_not_permitted(not_permitted, self.now_ns);
             }

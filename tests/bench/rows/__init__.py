@@ -13,6 +13,7 @@ from bench.rows import (  # noqa: F401, I001
     observability,
     instructions,
     kernel,
+    traces,
     replay,
     recovery,
     vectors,
