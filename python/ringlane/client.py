@@ -21,6 +21,7 @@ from .batch import Instrument, Instruments
 from .corpora import Corpora
 from .digests import DigestLane
 from .enums import Side
+from .jobs import JobLane
 from .lane import Lane
 from .market import MarketFeed
 from .queries import Book, OpenOrders, Positions, Rows, State
@@ -37,7 +38,7 @@ from .wire import ControlSocket, close_all
 SYSTEM_SOCKET = "/run/ringlane/ringlane.sock"
 """Where the host's own sidecar listens."""
 
-_KINDS: dict[str, type[Lane]] = {"digests": DigestLane, "vectors": VectorLane}
+_KINDS: dict[str, type[JobLane]] = {"digests": DigestLane, "vectors": VectorLane}
 _ACCOUNT_MAX = (1 << 24) - 1
 _SYMBOLS_MAX = 1 << 16
 _LEVELS_MAX = 4_000_000
@@ -171,16 +172,19 @@ class Client:
             if events is not None or cancel_on_disconnect or accounts is not None or trace:
                 raise TypeError("events, cancel_on_disconnect, accounts and trace are for lanes of orders")
             message["depth"] = _within("depth", 4096 if depth is None else depth, _shim.DEPTH_SLOTS_MAX)
-            message["parameters"] = _KINDS.get(kernel, Lane)._parameters(parameters)
+            message["parameters"] = _KINDS.get(kernel, JobLane)._parameters(parameters)
         nanoseconds(timeout)  # before a lane is open
         reply, files = ask(self, op="open", **message)
         handed_over = iter(files)  # what the shim took is its own to close, also when it fails
         try:
-            lane = _KINDS.get(kernel, Lane)(self, reply, cast(list[int], handed_over), timeout)
+            kind = Lane if kernel == "orders" else _KINDS.get(kernel, JobLane)
+            lane = kind(self, reply, cast(list[int], handed_over), timeout)
         except BaseException:
             close_all(list(handed_over))
             self._end_lane(reply["lane"])
             raise
+        if isinstance(lane, JobLane):
+            lane._opening = message
         self._lanes[lane.number] = lane
         self._reattacher.start()
         return lane

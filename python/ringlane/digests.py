@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from . import _shim
 from .arena import Arena, Bytes
-from .lane import Lane, OnFull, wait_allowed
-from .ticket import Records, Ticket, nanoseconds
+from .jobs import JobLane, JobTicket
+from .lane import OnFull, Words, wait_allowed
+from .ticket import Records, nanoseconds
 
 if TYPE_CHECKING:
     from .client import Client
@@ -31,7 +32,7 @@ _JOINED_BYTES_MAX = 16 << 10  # payloads up to this size are copied through one 
 _PAUSE_SECONDS = 0.001
 
 
-class DigestTicket(Ticket):
+class DigestTicket(JobTicket):
     """Submitted payloads whose digests are not looked at yet; awaited or asked as any `Ticket`.
 
     Its result is a read-only array of shape (n, 32) and dtype uint8: row i is the digest of payload i.
@@ -45,7 +46,7 @@ class DigestTicket(Ticket):
         return [rows[at : at + 32] for at in range(0, len(rows), 32)]
 
 
-class DigestLane(Lane):
+class DigestLane(JobLane):
     """A lane of `client.open("digests", algorithm="sha256" | "blake3", arena_bytes=64 MiB, max_concurrent=None)`.
 
     Payloads are bytes, bytearrays, memoryviews or numpy arrays of any dtype, of 0 bytes up to the arena's size. They are
@@ -102,8 +103,15 @@ class DigestLane(Lane):
         ...     lane.digest(payload) == hashlib.sha256(bytes([7]) * 1000).digest()
         True
         """
-        self._check_size(operator.index(count))
-        return self._arena.array(self._take(operator.index(count), timeout, "block"), operator.index(count))
+        size, deadline = operator.index(count), self._deadline(timeout)
+        self._check_size(size)
+        while True:
+            arena = self._arena
+            try:
+                return arena.array(self._take(arena, size, self._rest(deadline), "block"), size)
+            except _shim.RinglaneError:
+                if not self._has_left(arena.shim):
+                    raise
 
     def submit(  # type: ignore[override]
         self, payloads: Sequence[Payload], timeout: float | None = None, on_full: OnFull = "block"
@@ -124,15 +132,29 @@ class DigestLane(Lane):
         if not 1 <= len(payloads) <= self.depth:
             raise ValueError(f"a batch holds 1 to {self.depth} payloads (the lane's depth), not {len(payloads)}")
         deadline = self._deadline(timeout)
+        while True:
+            arena = self._arena
+            try:
+                return self._submit_in(arena, payloads, deadline, on_full)
+            except _shim.RinglaneError as error:
+                if isinstance(error, _shim.LaneFull) or not self._has_left(arena.shim):
+                    raise
+
+    def _submit_in(
+        self, arena: Arena, payloads: Sequence[Payload], deadline: int | None, on_full: OnFull
+    ) -> DigestTicket:
         requests = np.zeros(len(payloads), self.request_dtype)
-        offset, count, kept = self._place(payloads, requests, deadline, on_full)
+        offset, count, kept = self._place(arena, payloads, requests, deadline, on_full)
         try:
-            ticket = super().submit(requests, self._rest(deadline), on_full)
-        except BaseException:
+            rest = None if deadline is None else max(0, deadline - time.monotonic_ns())
+            ticket = self._send_to(arena.shim, self._words(requests), rest, wait_allowed(on_full))
+        except BaseException as error:
+            if isinstance(error, _shim.LaneFull):
+                self.border.lane_full += 1
             if offset is not None:
-                self._arena.give_back(offset, count)
+                arena.give_back(offset, count)
             raise
-        self._arena.submitted(sum(ticket._slots), offset, count, kept)
+        arena.submitted(sum(ticket._slots), offset, count, kept)
         return cast(DigestTicket, ticket)
 
     def process(  # type: ignore[override]
@@ -229,6 +251,20 @@ class DigestLane(Lane):
 
     # ---- inside ----
 
+    def _renew(self, fresh: _shim.Lane) -> None:
+        self._arena = Arena(fresh, self.arena_bytes)
+
+    def _ask_again(self, old: _shim.Lane, fresh: _shim.Lane, words: Words) -> _shim.Hold:
+        # What arrays of the old arena hold is copied, as any payload is.
+        requests = words.view(self.request_dtype).reshape(-1)
+        before = Arena(old, self.arena_bytes)
+        payloads = [before.bytes_at(int(at), int(size)) for at, size in requests[["offset", "length"]].tolist()]
+        offset, count, _ = self._place(self._arena, payloads, requests, None, "block")
+        hold = super()._ask_again(old, fresh, requests.view(np.uint64).reshape(-1, self._slot_words))
+        assert hold.lease is not None
+        self._arena.submitted(hold.lease.first + hold.lease.count, offset, count, [])
+        return hold
+
     def _looked_at(self, results: Records) -> Any:
         rows: Bytes = results.view(np.uint8).reshape(len(results), -1)
         at = self.result_schema["digest"].offset
@@ -246,11 +282,11 @@ class DigestLane(Lane):
             yield payloads[begin:]
 
     def _place(
-        self, payloads: Sequence[Payload], requests: Records, deadline: int | None, on_full: OnFull
+        self, arena: Arena, payloads: Sequence[Payload], requests: Records, deadline: int | None, on_full: OnFull
     ) -> tuple[int | None, int, list[Bytes]]:
         """Brings payloads into the arena: the piece that was taken for them, and arrays that stood there already."""
         sizes = [_size(payload) for payload in payloads]
-        places = [self._arena.offset_of(payload) for payload in payloads]
+        places = [arena.offset_of(payload) for payload in payloads]
         kept = [cast(Bytes, p) for p, place in zip(payloads, places, strict=True) if place is not None]
         copied = [index for index, place in enumerate(places) if place is None]
         requests["length"] = sizes
@@ -267,15 +303,16 @@ class DigestLane(Lane):
             )
         if total == 0:
             return None, 0, kept
-        offset = self._take(total, self._rest(deadline), on_full)
+        offset = self._take(arena, total, self._rest(deadline), on_full)
         ends = np.cumsum([sizes[index] for index in copied])
         requests["offset"][copied] = offset + ends - [sizes[index] for index in copied]
-        self._fill(offset, [payloads[index] for index in copied], ends)
+        self._fill(arena, offset, [payloads[index] for index in copied], ends)
         return offset, total, kept
 
-    def _fill(self, offset: int, payloads: list[Payload], ends: npt.NDArray[np.int64]) -> None:
+    @staticmethod
+    def _fill(arena: Arena, offset: int, payloads: list[Payload], ends: npt.NDArray[np.int64]) -> None:
         total = int(ends[-1])
-        into = self._arena.bytes_at(offset, total)
+        into = arena.bytes_at(offset, total)
         if total <= _JOINED_BYTES_MAX * len(payloads):
             into[:] = np.frombuffer(b"".join(map(_flat, payloads)), np.uint8)
             return
@@ -285,21 +322,21 @@ class DigestLane(Lane):
                 into[begin:end] = np.frombuffer(_flat(payload), np.uint8)
             begin = end
 
-    def _take(self, count: int, timeout: float | None, on_full: OnFull) -> int:
+    def _take(self, arena: Arena, count: int, timeout: float | None, on_full: OnFull) -> int:
         deadline = self._deadline(timeout)
         waits = wait_allowed(on_full)
         given_up = time.monotonic_ns() + 1_000_000_000
         while True:
-            self._shim.check()
-            offset = self._arena.take(count)
+            arena.shim.check()
+            offset = arena.take(count)
             if offset is not None:
                 return offset
-            oldest = self._arena.oldest()
-            words = f"no {count} bytes in a row are free in the arena of {self.arena_bytes}"
+            oldest = arena.oldest()
+            words = f"no {count} bytes in a row are free in the arena of {arena.size}"
             if not waits:
                 raise _shim.LaneFull(f"{words}: wait for tickets, or drop arrays of lane.arena()")
             if oldest is not None:
-                self._shim.wait(oldest, nanoseconds(self._rest(deadline)))
+                arena.shim.wait(oldest, nanoseconds(self._rest(deadline)))
                 continue
             # Only arrays of this process hold it; another thread may drop one.
             if time.monotonic_ns() > (given_up if deadline is None else deadline):

@@ -62,7 +62,6 @@ impl Session {
             result_slot_bytes: open.shape.result.size_bytes as u64,
             event_capacity: 0,
             arena_bytes: open.shape.arena_bytes,
-            output_bytes: 0,
         };
         let geometry = LaneGeometry::sized(depth.into(), sizes).map_err(|words| Refusal::new("BAD_VALUE", words))?;
         if geometry.depth_slots > self.grant.depth_max {
@@ -102,7 +101,7 @@ impl Session {
         let granted = json!({
             "ok": true, "lane": number, "kernel": kernel, "depth": geometry.depth_slots, "events": 0, "accounts": null, "token": "",
             "requests_bytes": geometry.requests_bytes(), "results_bytes": geometry.results_bytes(), "ring_offset": RING_OFFSET,
-            "event_ring_offset": geometry.event_ring_offset(), "arena_bytes": geometry.arena_bytes, "output_bytes": geometry.output_bytes,
+            "event_ring_offset": geometry.event_ring_offset(), "arena_bytes": geometry.arena_bytes,
         });
         if let (Some(body), Value::Object(granted)) = (body.as_object_mut(), granted) {
             body.extend(granted);

@@ -379,7 +379,7 @@ impl Session {
             "ok": true, "lane": number, "kernel": kernel, "depth": geometry.depth_slots, "events": geometry.event_capacity,
             "accounts": [first, last], "token": hex(&token), "requests_bytes": geometry.requests_bytes(),
             "results_bytes": geometry.results_bytes(), "ring_offset": RING_OFFSET, "event_ring_offset": geometry.event_ring_offset(),
-            "arena_bytes": geometry.arena_bytes, "output_bytes": geometry.output_bytes,
+            "arena_bytes": geometry.arena_bytes,
         });
         if let (Some(body), Value::Object(granted)) = (body.as_object_mut(), granted) {
             body.extend(granted);

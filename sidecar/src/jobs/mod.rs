@@ -29,11 +29,12 @@ use served::Served;
 /// Epoll data of the thread's own wake-up; lane numbers stay below.
 const WAKE: u64 = u64::MAX;
 
-/// Whether orders need the machine, as the sequencer last knew.
+/// Whether orders need the machine, as the sequencer last knew, and whether jobs wait for its core.
 #[derive(Debug, Default)]
 pub struct Heat {
     hot: AtomicBool,
     orders: AtomicBool,
+    wanted: AtomicBool,
 }
 
 impl Heat {
@@ -47,6 +48,16 @@ impl Heat {
     #[must_use]
     pub fn has_orders(&self) -> bool {
         self.orders.load(Ordering::Relaxed)
+    }
+
+    /// Whether jobs wait for the core on which the sequencer polls quiet lanes, and it is a large part of the machine.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
+    fn set_wanted(&self, wanted: bool) {
+        self.wanted.store(wanted, Ordering::Relaxed);
     }
 
     /// Notes whether the sequencer polls lanes.
