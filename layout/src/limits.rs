@@ -170,6 +170,8 @@ pub const JOB_PIECE_BYTES: usize = 64 * 1024;
 pub const PAYLOADS_A_RUN: usize = 64;
 /// Bytes of an arena that are copied and worked on at a time.
 pub const TILE_BYTES: usize = 64 * 1024;
+/// How long a recorded lane waits for room in the journal before it ends, nanoseconds.
+pub const JOB_KEEP_NS_MAX: u64 = 500_000_000;
 /// How long a thread of the pool looks for more work of a lane before the lane must ring, nanoseconds.
 pub const JOB_LINGER_NS: u64 = 30_000;
 /// Most bytes of frames that gather while those before them are made durable.

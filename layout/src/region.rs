@@ -261,8 +261,7 @@ impl LaneGeometry {
     /// slot and of a result slot, and of the payload arena.
     pub fn granted(numbers: [u64; 5]) -> Result<Self, String> {
         let [depth_slots, event_capacity, request_slot_bytes, result_slot_bytes, arena_bytes] = numbers;
-        let made =
-            Self::sized(depth_slots, LaneSizes { request_slot_bytes, result_slot_bytes, event_capacity, arena_bytes })?;
+        let made = Self::sized(depth_slots, LaneSizes { request_slot_bytes, result_slot_bytes, event_capacity, arena_bytes })?;
         let granted = Self { depth_slots, event_capacity, request_slot_bytes, result_slot_bytes, arena_bytes };
         if made == granted {
             return Ok(made);

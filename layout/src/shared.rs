@@ -39,45 +39,6 @@ unsafe fn copy_bulk(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
-/// As [`copy_bulk`], past the caches: for so much that it would push out what others need, and nobody reads it at once.
-///
-/// # Safety
-/// As [`copy_bulk`]; `to` and the length must be multiples of 64.
-#[inline]
-unsafe fn copy_past_caches(from: *const u8, to: *mut u8, len: usize) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the caller's ranges; 64 bytes a turn, and the target is aligned. The fence puts these stores before any later one.
-    unsafe {
-        std::arch::asm!(
-            "test {len}, {len}",
-            "jz 3f",
-            "2:",
-            "movups {a}, [{from}]",
-            "movups {b}, [{from} + 16]",
-            "movups {c}, [{from} + 32]",
-            "movups {d}, [{from} + 48]",
-            "movntps [{to}], {a}",
-            "movntps [{to} + 16], {b}",
-            "movntps [{to} + 32], {c}",
-            "movntps [{to} + 48], {d}",
-            "add {from}, 64",
-            "add {to}, 64",
-            "sub {len}, 64",
-            "jnz 2b",
-            "3:",
-            "sfence",
-            from = inout(reg) from => _, to = inout(reg) to => _, len = inout(reg) len => _,
-            a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
-            options(nostack),
-        );
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    // SAFETY: the caller's word.
-    unsafe {
-        copy_bulk(from, to, len);
-    }
-}
-
 /// A mapped region that this process may write. The mapping must outlive it.
 #[derive(Debug, Clone, Copy)]
 pub struct SharedBytes {
@@ -172,15 +133,6 @@ impl SharedBytes {
         assert!(offset <= self.len && from.len() <= self.len - offset);
         // SAFETY: in bounds by the assertion; the source is ours, and the target is mapped by the contract of `new`.
         unsafe { copy_bulk(from.as_ptr(), self.base.add(offset), from.len()) };
-    }
-
-    /// As [`SharedBytes::write_bulk`], past the caches; `offset` and the length must be multiples of 64.
-    #[inline]
-    pub fn write_past_caches(&self, offset: usize, from: &[u8]) {
-        assert!(offset.is_multiple_of(64) && from.len().is_multiple_of(64) && self.base.addr().is_multiple_of(64));
-        assert!(offset <= self.len && from.len() <= self.len - offset);
-        // SAFETY: in bounds and aligned by the assertions; the source is ours, and the target is mapped by the contract of `new`.
-        unsafe { copy_past_caches(from.as_ptr(), self.base.add(offset), from.len()) };
     }
 
     /// Sets bytes to zero that nobody but the caller reads or writes now, such as slots that are not submitted yet.

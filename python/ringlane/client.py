@@ -106,6 +106,7 @@ class Client:
         arena_bytes: int = ...,
         max_concurrent: int | None = None,
         timeout: float | None = None,
+        record: bool = False,
     ) -> DigestLane: ...
 
     @overload
@@ -120,6 +121,7 @@ class Client:
         corpus: str | None = None,
         k: int | None = None,
         timeout: float | None = None,
+        record: bool = False,
     ) -> VectorLane: ...
 
     @overload
@@ -132,6 +134,7 @@ class Client:
         accounts: int | tuple[int, int] | None = None,
         timeout: float | None = None,
         trace: bool = False,
+        record: bool = False,
         **parameters: Any,
     ) -> Lane: ...
 
@@ -144,6 +147,7 @@ class Client:
         accounts: int | tuple[int, int] | None = None,
         timeout: float | None = None,
         trace: bool = False,
+        record: bool = False,
         **parameters: Any,
     ) -> Lane:
         """Opens a lane to a kernel; one a client for orders, and one for each other kernel and its parameters.
@@ -155,7 +159,8 @@ class Client:
         restricts the lane to one account or a range (first, last); with `cancel_on_disconnect` its orders are cancelled when
         it ends. With `trace` the sidecar tells its collector (`[traces]`) what it did with requests that were submitted in a
         sampled OpenTelemetry span; this needs `pip install "ringlane[otel]"`. Other kernels have `parameters` of their own,
-        such as `algorithm` of `DigestLane`.
+        such as `algorithm` of `DigestLane`. With `record`, what such a lane is asked, payloads included, and what it answers
+        stand in the journal before an answer is visible, for `ringlane replay`; lanes of orders always do.
 
         Raises `ValueError` for values out of range, `TypeError` for what the kernel does not take, `RinglaneError` (unknown
         kernel, lane open already), `NotPermitted`, `SidecarUnavailable` (quota, memory), `SidecarLost`, `SchemaMismatch`.
@@ -171,6 +176,8 @@ class Client:
         else:
             if events is not None or cancel_on_disconnect or accounts is not None or trace:
                 raise TypeError("events, cancel_on_disconnect, accounts and trace are for lanes of orders")
+            if record:
+                message["record"] = True
             message["depth"] = _within("depth", 4096 if depth is None else depth, _shim.DEPTH_SLOTS_MAX)
             message["parameters"] = _KINDS.get(kernel, JobLane)._parameters(parameters)
         nanoseconds(timeout)  # before a lane is open

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import struct
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
@@ -30,6 +31,8 @@ _ARENA_BYTES_MAX = 1 << 32
 _CHUNK_BYTES = 256 << 10  # what is filled while the sidecar works on what was filled before
 _JOINED_BYTES_MAX = 16 << 10  # payloads up to this size are copied through one joined piece
 _PAUSE_SECONDS = 0.001
+_DIGEST = struct.Struct("32s")
+_PLAIN = frozenset({bytes, bytearray})  # what has its bytes in a row, and as many as `len` says
 
 
 class DigestTicket(JobTicket):
@@ -43,7 +46,7 @@ class DigestTicket(JobTicket):
     def digests(self, timeout: float | None = None) -> list[bytes]:
         """Waits as `result` does; the digests as bytes objects."""
         rows = np.ascontiguousarray(self.result(timeout)).tobytes()
-        return [rows[at : at + 32] for at in range(0, len(rows), 32)]
+        return [digest for (digest,) in _DIGEST.iter_unpack(rows)]
 
 
 class DigestLane(JobLane):
@@ -271,31 +274,32 @@ class DigestLane(JobLane):
         return rows[:, at : at + 32]
 
     def _pieces(self, payloads: list[Payload]) -> Generator[list[Payload], None, None]:
-        begin = size = 0
-        most = min(_CHUNK_BYTES, self.arena_bytes // 4)
-        for index, payload in enumerate(payloads):
-            size += _size(payload)
-            if index > begin and (size > most or index - begin >= self.depth // 4):
-                yield payloads[begin:index]
-                begin, size = index, _size(payload)
-        if begin < len(payloads):
-            yield payloads[begin:]
+        """Cuts a long list, so that what is filled and what is worked on overlap."""
+        most, count = min(_CHUNK_BYTES, self.arena_bytes // 4), len(payloads)
+        ends = np.cumsum(_sizes(payloads))
+        begin = before = 0
+        while begin < count:
+            fit = int(np.searchsorted(ends, before + most, "right"))
+            end = min(max(fit, begin + 1), begin + max(self.depth // 4, 1), count)
+            yield payloads[begin:end]
+            begin, before = end, int(ends[end - 1])
 
     def _place(
         self, arena: Arena, payloads: Sequence[Payload], requests: Records, deadline: int | None, on_full: OnFull
     ) -> tuple[int | None, int, list[Bytes]]:
         """Brings payloads into the arena: the piece that was taken for them, and arrays that stood there already."""
-        sizes = [_size(payload) for payload in payloads]
-        places = [arena.offset_of(payload) for payload in payloads]
-        kept = [cast(Bytes, p) for p, place in zip(payloads, places, strict=True) if place is not None]
-        copied = [index for index, place in enumerate(places) if place is None]
+        sizes = _sizes(payloads)
         requests["length"] = sizes
-        for index, place in enumerate(places):
-            if place is not None:
-                requests["offset"][index] = place
-        total = sum(sizes[index] for index in copied)
-        for size in sizes:
-            self._check_size(size)
+        self._check_size(int(sizes.max()))
+        copied, kept = payloads, []
+        placed = [] if _PLAIN.issuperset(map(type, payloads)) else [arena.offset_of(payload) for payload in payloads]
+        to_copy: Any = slice(None)
+        if any(place is not None for place in placed):
+            requests["offset"] = [place or 0 for place in placed]
+            kept = [cast(Bytes, p) for p, place in zip(payloads, placed, strict=True) if place is not None]
+            to_copy = [index for index, place in enumerate(placed) if place is None]
+            copied, sizes = [payloads[index] for index in to_copy], sizes[to_copy]
+        total = int(sizes.sum())
         if total > self.arena_bytes:
             raise ValueError(
                 f"the payloads have {total} bytes together and the arena {self.arena_bytes}; "
@@ -304,17 +308,18 @@ class DigestLane(JobLane):
         if total == 0:
             return None, 0, kept
         offset = self._take(arena, total, self._rest(deadline), on_full)
-        ends = np.cumsum([sizes[index] for index in copied])
-        requests["offset"][copied] = offset + ends - [sizes[index] for index in copied]
-        self._fill(arena, offset, [payloads[index] for index in copied], ends)
+        ends = np.cumsum(sizes)
+        requests["offset"][to_copy] = offset + ends - sizes
+        self._fill(arena, offset, copied, ends)
         return offset, total, kept
 
     @staticmethod
-    def _fill(arena: Arena, offset: int, payloads: list[Payload], ends: npt.NDArray[np.int64]) -> None:
+    def _fill(arena: Arena, offset: int, payloads: Sequence[Payload], ends: npt.NDArray[np.int64]) -> None:
         total = int(ends[-1])
         into = arena.bytes_at(offset, total)
         if total <= _JOINED_BYTES_MAX * len(payloads):
-            into[:] = np.frombuffer(b"".join(map(_flat, payloads)), np.uint8)
+            plain = _PLAIN.issuperset(map(type, payloads))
+            into[:] = np.frombuffer(b"".join(payloads if plain else map(_flat, payloads)), np.uint8)  # type: ignore[arg-type]
             return
         begin = 0
         for payload, end in zip(payloads, ends.tolist(), strict=True):
@@ -365,6 +370,12 @@ def _size(payload: Payload) -> int:
     if isinstance(payload, (memoryview, np.ndarray)):
         return payload.nbytes
     raise TypeError(f"a payload is bytes, a bytearray, a memoryview or a numpy array, not {type(payload).__name__}")
+
+
+def _sizes(payloads: Sequence[Payload]) -> npt.NDArray[np.int64]:
+    """Bytes of each. Raises `TypeError` for what is no payload."""
+    of_one = len if _PLAIN.issuperset(map(type, payloads)) else _size
+    return np.fromiter(map(of_one, payloads), np.int64, len(payloads))  # type: ignore[arg-type]
 
 
 def _flat(payload: Payload) -> bytes | bytearray | memoryview:

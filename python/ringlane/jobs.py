@@ -249,8 +249,13 @@ class JobLane(Lane):
         reply, files = control.request(op="open", **self._opening)
         handed_over = iter(files)
         try:
-            if [reply[part]["hash"] for part in ("request", "result")] != [self.request_schema.hash, self.result_schema.hash]:
-                raise _shim.SchemaMismatch(f"the kernel {self.kernel!r} of the sidecar that came back has other records")
+            if [reply[part]["hash"] for part in ("request", "result")] != [
+                self.request_schema.hash,
+                self.result_schema.hash,
+            ]:
+                raise _shim.SchemaMismatch(
+                    f"the kernel {self.kernel!r} of the sidecar that came back has other records"
+                )
             fresh = self._map(reply, handed_over)  # type: ignore[arg-type]
         finally:
             close_all(list(handed_over))

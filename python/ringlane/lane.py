@@ -107,7 +107,9 @@ class Lane:
         """The shim's half of a lane that the sidecar opened. Takes the descriptors over."""
         # `call` takes and gives numbers, of one record of 64 bytes; batches may have any fields and sizes.
         schemas = (self.request_schema, self.result_schema)
-        self._narrow = all(schema.size == CALL_BYTES and all(field.number for field in schema.visible) for schema in schemas)
+        self._narrow = all(
+            schema.size == CALL_BYTES and all(field.number for field in schema.visible) for schema in schemas
+        )
         requests, results, doorbell = files
         return _shim.Lane(
             self._client._hub,

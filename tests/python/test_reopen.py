@@ -57,8 +57,10 @@ def test_unanswered_digests_are_asked_again_and_answered_ones_stay(tmp_path, see
             assert tickets[0].progress() == (5, 5)
             sleeper.join(PATIENCE_S)
             assert slept == [[sha256(b"sleeper")] * 7]
+            del tickets, filled
             assert lane.digest(filling) == sha256([1] * 1000 + [2] * 1000), "filled before and after the end"
-            assert lane.digest([random.bytes(300)] * 500)
+            many = [random.bytes(300) for _ in range(500)]
+            assert lane.digest(many) == [sha256(body) for body in many]
         assert (answered == kept).all(), "what was answered stays where it is"
         assert kept.tobytes() == b"".join(map(sha256, early))
         assert client.pid == daemon.process.pid
@@ -134,7 +136,9 @@ def test_kill_after_kill_under_load_loses_nothing(tmp_path, seed):
             thread.start()
         for _ in range(8):
             seen = list(counts)
-            until(lambda seen=seen: wrong or all(now > then for now, then in zip(counts, seen, strict=True)), PATIENCE_S)
+            until(
+                lambda seen=seen: wrong or all(now > then for now, then in zip(counts, seen, strict=True)), PATIENCE_S
+            )
             daemon.kill()
             daemon = start(tmp_path)
         seen = list(counts)
@@ -171,8 +175,8 @@ def test_a_lane_that_is_refused_ends_alone(tmp_path):
         lost, found = search.submit(np.eye(4, dtype=np.float32)), digests.submit([b"abc"])
         daemon.kill()
         os.unlink(tmp_path / "rows.npy")
+        daemon = start(tmp_path)
         with pytest.warns(RuntimeWarning, match="the lane to 'vectors'"):
-            daemon = start(tmp_path)
             assert found.digests() == [sha256(b"abc")]
         with pytest.raises(ringlane.RinglaneError, match="closed"):
             lost.result()

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::ledger::Charge;
 use super::messages::{CorpusRequest, Number, Refusal, kernel_lane_schemas};
 use super::session::{Host, OpenLane, Reply, Session};
-use crate::jobs::Opening;
+use crate::jobs::{Keeper, Opening};
 use crate::kernels::door::OpenKernel;
 use crate::lanes::{JobLane, Owner};
 use crate::sequencer::wall_clock_ns;
@@ -39,7 +39,16 @@ impl Session {
     }
 
     /// Opens a lane of a kernel that runs as jobs.
-    pub(super) fn open_job(&mut self, host: &mut Host, kernel: String, depth: Number, parameters: Value) -> Result<Reply, Refusal> {
+    pub(super) fn open_job(
+        &mut self,
+        host: &mut Host,
+        (kernel, record): (String, bool),
+        depth: Number,
+        parameters: Value,
+    ) -> Result<Reply, Refusal> {
+        if record && host.journal.is_empty() {
+            return Err(Refusal::new("BAD_VALUE", "this sidecar keeps no journal, so nothing can be recorded; start it with one"));
+        }
         self.grant.kernel(&kernel)?;
         if let Some(corpus) = parameters["corpus"].as_str() {
             self.grant.corpus(corpus)?;
@@ -70,7 +79,7 @@ impl Session {
         }
         let bytes = (geometry.requests_bytes() + geometry.results_bytes()) as u64;
         let charge = host.ledger.charge_lane(self.peer.uid, bytes, &self.grant)?;
-        let opened = self.open_job_charged(host, (kernel, parameters), geometry, open, charge);
+        let opened = self.open_job_charged(host, (kernel, parameters, record), geometry, open, charge);
         opened.inspect_err(|_| host.ledger.refund(charge))
     }
 
@@ -78,7 +87,7 @@ impl Session {
     fn open_job_charged(
         &mut self,
         host: &mut Host,
-        (kernel, parameters): (String, Value),
+        (kernel, parameters, record): (String, Value, bool),
         geometry: LaneGeometry,
         open: OpenKernel,
         charge: Charge,
@@ -93,7 +102,9 @@ impl Session {
         let fds = lane.fds().map_err(|error| Refusal::new("MEMORY", format!("no descriptors can be had: {error}")))?;
         let memory = lane.memory();
         let mut body = kernel_lane_schemas(&open.shape);
-        let opening = Opening { lane, cursors, kernel: kernel.clone(), open };
+        let keeper = record.then(|| Keeper::open(host.commands.clone(), (number, &open.shape), &kernel, &parameters)).transpose();
+        let keeper = keeper.map_err(|why| Refusal::new("STOPPING", format!("the lane cannot be recorded: {why:?}")))?;
+        let opening = Opening { lane, cursors, kernel: kernel.clone(), open, keeper };
         let served = host.jobs.open(opening).ok_or_else(|| Refusal::new("STOPPING", "the sidecar is stopping"))?;
         served.map_err(|words| Refusal::new("QUOTA", words))?;
         host.lane_last = number;

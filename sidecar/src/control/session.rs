@@ -235,7 +235,9 @@ impl Session {
         }
         match request {
             Request::Hello { layout_version, build, name } => self.hello(layout_version, &build, name, host),
-            Request::Open { kernel, depth, parameters, .. } if kernel != "orders" => self.open_job(host, kernel, depth, parameters),
+            Request::Open { kernel, depth, parameters, record, .. } if kernel != "orders" => {
+                self.open_job(host, (kernel, record), depth, parameters)
+            }
             Request::Open { parameters, .. } if !parameters.is_null() => {
                 Err(Refusal::new("BAD_VALUE", "a lane of orders has no parameters"))
             }

@@ -14,10 +14,11 @@ use ringlane_layout::limits::{
 use ringlane_layout::record::RecordBytes;
 use ringlane_layout::region::LaneStatus;
 
+use super::keeper::{Entry, Keeper, Unkept};
 use super::pool::Pool;
 use super::served::{Claim, Served};
-use crate::lanes::JobLane;
 use crate::kernels::door::{BatchCompute, Compute, Group, GroupCompute, GroupHand, PayloadCompute, Tiles, panic_words};
+use crate::lanes::JobLane;
 
 /// Bytes of an arena after which a hand gives its thread back.
 const TURN_BYTES: usize = 4 * TILE_BYTES;
@@ -93,8 +94,8 @@ fn take(served: &Arc<Served>, pool: &Arc<Pool>, scratch: &mut Scratch) -> Option
             pool.submit(Hand::Work(Arc::clone(served), Work::Next));
         }
         match claim {
-            Claim::Run { first, count, past_caches } => {
-                run(served, (first, count, past_caches), scratch);
+            Claim::Run(first, count) => {
+                run(served, first, count, scratch);
                 return Some(Work::Next);
             }
             Claim::Payloads(run) => return Some(payloads(served, run, scratch)),
@@ -136,29 +137,46 @@ fn guarded<T>(served: &Served, first: u64, compute: impl FnOnce() -> T) -> Optio
     }
 }
 
+/// Records something, if the lane is recorded. False: it could not be, and the lane ends.
+fn kept(served: &Served, keep: impl FnOnce(&Keeper) -> Result<(), Unkept>) -> bool {
+    let Some(Err(why)) = served.keeper.as_ref().map(keep) else { return true };
+    let status = if matches!(why, Unkept::Stopping) { LaneStatus::ShuttingDown } else { LaneStatus::JournalFailed };
+    let (lane, kernel) = (served.lane.number, served.kernel.as_str());
+    tracing::error!(lane, kernel, ?why, "a lane could not be recorded; it ends");
+    served.fail(status);
+    false
+}
+
 fn nanoseconds(since: Instant) -> u64 {
     since.elapsed().as_nanos() as u64
 }
 
-fn run(served: &Served, (first, count, past_caches): (u64, usize, bool), scratch: &mut Scratch) {
+fn run(served: &Served, first: u64, count: usize, scratch: &mut Scratch) {
     let Compute::Batch(compute) = &served.compute else { unreachable!("only batches are claimed as runs") };
     let compute: &dyn BatchCompute = &**compute;
     let (begin, geometry) = (Instant::now(), served.lane.geometry);
     let (request_slot, result_slot) = (geometry.request_slot_bytes as usize, geometry.result_slot_bytes as usize);
     let requests: &mut [u8] = bytemuck::cast_slice_mut(&mut scratch.requests);
     let results: &mut [u8] = bytemuck::cast_slice_mut(&mut scratch.results);
-    let together = (piece_bytes() / request_slot.max(result_slot)).max(1);
+    let together = (JOB_PIECE_BYTES / request_slot.max(result_slot)).max(1);
     let done = guarded(served, first, || {
         for piece in (0..count).step_by(together) {
             let (slot, slots) = (first + piece as u64, together.min(count - piece));
             let (requests, results) = (&mut requests[..slots * request_slot], &mut results[..slots * result_slot]);
             served.lane.copy_requests(slot, requests);
+            if !kept(served, |keeper| keeper.asked(slot, slots, requests)) {
+                return false;
+            }
             results.fill(0); // nothing of another lane
             compute.process(requests, results);
-            served.lane.write_results(slot, results, past_caches);
+            if !kept(served, |keeper| keeper.answered(slot, slots, results)) {
+                return false;
+            }
+            served.lane.write_results(slot, results);
         }
+        true
     });
-    if done.is_some() {
+    if done == Some(true) {
         served.finish(first, count, nanoseconds(begin));
     }
 }
@@ -175,13 +193,15 @@ pub struct PayloadRun {
     tiles: Option<Box<dyn Tiles>>,
     /// Bytes of the one that is being read.
     read: u64,
+    /// That one on its way to the journal.
+    entry: Option<Entry>,
     spent_ns: u64,
 }
 
 impl PayloadRun {
     pub fn new(slot_bytes: usize) -> Self {
         let (requests, places) = (vec![0; PAYLOADS_A_RUN * slot_bytes], Vec::with_capacity(PAYLOADS_A_RUN));
-        Self { first: 0, requests, places, done: 0, tiles: None, read: 0, spent_ns: 0 }
+        Self { first: 0, requests, places, done: 0, tiles: None, read: 0, entry: None, spent_ns: 0 }
     }
 
     /// Takes as many of the next `count` payloads of a lane as are a tile together, at least one.
@@ -237,6 +257,20 @@ fn piece(served: &Served, compute: &dyn PayloadCompute, run: &mut PayloadRun, sc
     let tile = &mut scratch.tile[..(length - run.read).min(TILE_BYTES as u64) as usize];
     served.lane.copy_payload(offset + run.read, tile);
     let (is_first, is_last) = (run.read == 0, run.read + tile.len() as u64 == length);
+    if !kept(served, |keeper| {
+        if is_first {
+            run.entry = Some(keeper.begin(slot, request, length)?);
+        }
+        let Some(mut entry) = run.entry.take() else { return Ok(()) };
+        keeper.add(&mut entry, tile)?;
+        if is_last {
+            return keeper.end(entry);
+        }
+        run.entry = Some(entry);
+        Ok(())
+    }) {
+        return None;
+    }
     let tiles = &mut run.tiles;
     result.fill(0);
     guarded(served, slot, || {
@@ -254,6 +288,9 @@ fn piece(served: &Served, compute: &dyn PayloadCompute, run: &mut PayloadRun, sc
     })?;
     run.read += tile.len() as u64;
     if is_last {
+        if !kept(served, |keeper| keeper.answered(slot, 1, result)) {
+            return None;
+        }
         served.lane.write_results(slot, result, false);
         (run.done, run.read) = (run.done + 1, 0);
     }
@@ -320,6 +357,10 @@ fn begin_group(served: &Arc<Served>, (first, count): (u64, usize), pool: &Arc<Po
     let bytes = count * served.lane.geometry.request_slot_bytes as usize;
     let requests = &mut bytemuck::cast_slice_mut(&mut scratch.requests)[..bytes];
     served.lane.copy_requests(first, requests);
+    if !kept(served, |keeper| keeper.asked(first, count, requests)) {
+        served.group_over();
+        return Work::Next;
+    }
     let Some((group, pieces)) = guarded(served, first, || {
         let group = compute.begin(requests);
         let pieces = group.pieces().max(1);
@@ -367,12 +408,13 @@ fn leave_group(served: &Served, open: &OpenGroup, scratch: &mut Scratch) -> Work
     let bytes = open.count * served.lane.geometry.result_slot_bytes as usize;
     let results = &mut bytemuck::cast_slice_mut(&mut scratch.results)[..bytes];
     results.fill(0);
-    if !served.has_failed() && guarded(served, open.first, || open.group.finish(results)).is_some() {
-        served.lane.write_results(open.first, results, false);
+    if !served.has_failed()
+        && guarded(served, open.first, || open.group.finish(results)).is_some()
+        && kept(served, |keeper| keeper.answered(open.first, open.count, results))
+    {
+        served.lane.write_results(open.first, results);
         served.finish(open.first, open.count, nanoseconds(open.begun));
     }
     served.group_over();
     Work::Next
 }
-
-fn piece_bytes() -> usize { static B: std::sync::OnceLock<usize> = std::sync::OnceLock::new(); *B.get_or_init(|| std::env::var("RL_PIECE").ok().and_then(|v| v.parse().ok()).unwrap_or(JOB_PIECE_BYTES)) }

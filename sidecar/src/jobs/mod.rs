@@ -2,6 +2,7 @@
 //! itself, cursors included, is done by the threads of a pool, so that nothing here can keep an order waiting.
 
 mod hand;
+mod keeper;
 mod pool;
 mod served;
 
@@ -23,6 +24,7 @@ use crate::board::{Board, BoardRow};
 use crate::kernels::door::OpenKernel;
 use crate::lanes::{JobCursors, JobLane};
 use hand::Hand;
+pub use keeper::Keeper;
 use pool::Pool;
 use served::Served;
 
@@ -81,6 +83,8 @@ pub struct Opening {
     pub kernel: String,
     /// What it computes with.
     pub open: OpenKernel,
+    /// The way to the journal, for a lane that is recorded.
+    pub keeper: Option<Keeper>,
 }
 
 enum Command {

@@ -9,7 +9,7 @@ use ringlane_layout::board::lane as row;
 use ringlane_layout::limits::{EMPTY_DOORBELLS_MAX, JOB_GROUP_BYTES_MAX, JOB_RUN_BYTES_MAX, JOB_RUN_NS, PAYLOADS_A_RUN};
 use ringlane_layout::region::LaneStatus;
 
-use super::{Opening, Over};
+use super::{Keeper, Opening, Over};
 use crate::board::BoardRow;
 use crate::jobs::hand::{OpenGroup, PayloadRun};
 use crate::kernels::door::Compute;
@@ -30,6 +30,8 @@ pub struct Served {
     pub lane: JobLane,
     pub compute: Compute,
     pub kernel: String,
+    /// Where what it is asked and answers is recorded, if it is.
+    pub keeper: Option<Keeper>,
     /// Which of the job lanes' rows on the board is its own.
     pub row: usize,
     /// Whether a doorbell waits in the queue.
@@ -79,12 +81,8 @@ struct Closing {
 
 /// What a hand gets.
 pub enum Claim {
-    /// Slots to compute as one run.
-    Run {
-        first: u64,
-        count: usize,
-        past_caches: bool,
-    },
+    /// Slots to compute as one run: first, count.
+    Run(u64, usize),
     Payloads(Box<PayloadRun>),
     /// Slots of a new group: first, count.
     BeginGroup(u64, usize),
@@ -97,7 +95,7 @@ pub enum Claim {
 
 impl Served {
     pub fn new(opening: Opening, (row, board): (usize, Arc<BoardRow>), over: Over) -> Arc<Self> {
-        let Opening { lane, mut cursors, kernel, open } = opening;
+        let Opening { lane, mut cursors, kernel, open, keeper } = opening;
         cursors.parked = true; // until its first turn
         let state = State {
             cursors,
@@ -116,6 +114,7 @@ impl Served {
             lane,
             compute: open.compute,
             kernel,
+            keeper,
             row,
             rung: AtomicBool::new(true),
             hands_max,
@@ -183,7 +182,7 @@ impl Served {
             let left = end - state.claimed;
             if let Some(claim) = self.claim_work(state, left, hands_max) {
                 let rest = (end - state.claimed) as f32 * state.cost_ns;
-                let more = state.hands < hands_max && matches!(claim, Claim::Run { .. } | Claim::Payloads(_)) && rest > WORTH_A_HAND_NS;
+                let more = state.hands < hands_max && matches!(claim, Claim::Run(..) | Claim::Payloads(_)) && rest > WORTH_A_HAND_NS;
                 state.hands += usize::from(more);
                 return (claim, more);
             }
@@ -213,8 +212,7 @@ impl Served {
                 let worth_it = (WORTH_A_HAND_NS / state.cost_ns) as usize;
                 let count = share.max(worth_it).min(by_cost).max(1).min(left.min(self.slots_by_bytes()) as usize);
                 state.claimed += count as u64;
-                let past_caches = left * self.lane.geometry.result_slot_bytes > past_bytes();
-                Claim::Run { first, count, past_caches }
+                Claim::Run(first, count)
             }
             Compute::Payloads(compute) => {
                 let fresh = || Box::new(PayloadRun::new(self.lane.geometry.request_slot_bytes as usize));
@@ -373,8 +371,6 @@ fn note(stretches: &mut Vec<(u64, u64)>, first: u64, end: u64) {
         (false, false) => stretches.insert(at, (first, end)),
     }
 }
-
-fn past_bytes() -> u64 { static B: std::sync::OnceLock<u64> = std::sync::OnceLock::new(); *B.get_or_init(|| std::env::var("RL_PAST").ok().and_then(|v| v.parse().ok()).unwrap_or(8 << 20)) }
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ mod commands;
 mod counters;
 mod durability;
 mod idle;
+mod keeping;
 mod market;
 mod snapshots;
 mod spans;
@@ -48,6 +49,7 @@ use turns::Turn;
 pub use absent::Return;
 pub use administration::Administration;
 pub use commands::{Command, Commands};
+pub use keeping::JobPiece;
 pub use snapshots::SnapshotNews;
 
 /// Epoll data of the sequencer's own wake-up; lane numbers stay below.
