@@ -291,7 +291,7 @@ fn piece(served: &Served, compute: &dyn PayloadCompute, run: &mut PayloadRun, sc
         if !kept(served, |keeper| keeper.answered(slot, 1, result)) {
             return None;
         }
-        served.lane.write_results(slot, result, false);
+        served.lane.write_results(slot, result);
         (run.done, run.read) = (run.done + 1, 0);
     }
     Some(tile.len().max(64))

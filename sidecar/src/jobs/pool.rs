@@ -114,6 +114,10 @@ impl Pool {
                 if self.is_busy() {
                     self.staff();
                 }
+                if behind {
+                    // A kernel that preempts lazily looks who wants the core only when a thread enters it, or at its tick.
+                    std::thread::yield_now();
+                }
             }
         });
         self.active.fetch_sub(1, Ordering::SeqCst);
