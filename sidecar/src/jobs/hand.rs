@@ -257,7 +257,7 @@ fn piece(served: &Served, compute: &dyn PayloadCompute, run: &mut PayloadRun, sc
     let tile = &mut scratch.tile[..(length - run.read).min(TILE_BYTES as u64) as usize];
     served.lane.copy_payload(offset + run.read, tile);
     let (is_first, is_last) = (run.read == 0, run.read + tile.len() as u64 == length);
-    if !kept(served, |keeper| {
+    let is_kept = kept(served, |keeper| {
         if is_first {
             run.entry = Some(keeper.begin(slot, request, length)?);
         }
@@ -268,7 +268,8 @@ fn piece(served: &Served, compute: &dyn PayloadCompute, run: &mut PayloadRun, sc
         }
         run.entry = Some(entry);
         Ok(())
-    }) {
+    });
+    if !is_kept {
         return None;
     }
     let tiles = &mut run.tiles;
