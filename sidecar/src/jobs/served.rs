@@ -53,6 +53,7 @@ struct State {
     /// At most one stretch more than there are hands.
     done: Vec<(u64, u64)>,
     /// Runs of payloads that nobody works on.
+    #[expect(clippy::vec_box, reason = "they go from hand to hand as boxes")]
     spare: Vec<Box<PayloadRun>>,
     /// Threads that work on it, or are sent for it.
     hands: usize,
