@@ -15,8 +15,8 @@ from ringlane.flow import OrderFlow
 
 from bench.measure import interleave, steady
 from bench.row import Bench, Measured, row, times_faster
-from bench.rows.throughput import BATCH, DEPTH, IN_FLIGHT, RECORD_BYTES, SEED, flow_rate, pump, warm_memory
-from bench.sidecars import neutral_batch, open_lane, saturate, sidecar
+from bench.rows.throughput import BATCH, DEPTH, IN_FLIGHT, SEED, pump
+from bench.sidecars import AT_CAP, AT_CAP_ORDERS, neutral_batch, open_lane, saturate, sidecar
 
 WRITERS = 4
 FRAME_BYTES = 128
@@ -43,21 +43,32 @@ def unrecorded(bench: Bench) -> Iterator[str]:
             process.wait(20)
 
 
-def unrecorded_rate(bench: Bench, count: int) -> float:
-    """As `flow_rate`, of a sidecar that records nothing."""
-    with unrecorded(bench) as address, open_lane(address, DEPTH) as lane, steady(bench.client_cpu):
+def steady_rate(bench: Bench, address: str, count: int) -> float:
+    """Orders a second over `count` orders of the flow, after as many as bring a journal to its cap."""
+    with open_lane(address, DEPTH) as lane, steady(bench.client_cpu):
         flow = OrderFlow(seed=SEED, worker=0, workers=1)
-        pump(lane, flow, lambda orders: orders < BATCH * IN_FLIGHT)
-        warm_memory(2 * count * RECORD_BYTES)
+        pump(lane, flow, lambda orders: orders < bench.scaled(AT_CAP_ORDERS))
         orders, seconds = pump(lane, flow, lambda orders: orders < count)
         return orders / seconds
 
 
 @row("journal_cost", "1/s", times_faster(0.80, 0.95))
 def cost(bench: Bench) -> Measured:
-    """Orders a second of one writer with a journal that survives `kill -9`, against the same without a journal."""
-    count = bench.scaled(20_000_000, BATCH * 64)
-    pairs = interleave(bench.pairs, lambda: flow_rate(bench, count), lambda: unrecorded_rate(bench, count))
+    """Orders a second of one writer with a journal that survives `kill -9`, against the same without a journal.
+
+    The journal is at its cap: segments are used again, and a snapshot is made every 2 M records so that they may be.
+    """
+    count = bench.scaled(10_000_000, BATCH * 64)
+
+    def recorded_rate() -> float:
+        with sidecar(bench, **AT_CAP) as ours:
+            return steady_rate(bench, ours.address, count)
+
+    def unrecorded_rate() -> float:
+        with unrecorded(bench) as address:
+            return steady_rate(bench, address, count)
+
+    pairs = interleave(bench.pairs, recorded_rate, unrecorded_rate)
     return Measured.of(pairs, "the same sidecar without a journal", orders_a_run=count)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.measure import interleave, percentile, steady
 from bench.row import Bench, Measured, at_most_times, row
-from bench.sidecars import neutral_batch, open_lane, saturate, sidecar, time_calls
+from bench.sidecars import AT_CAP, AT_CAP_ORDERS, neutral_batch, open_lane, saturate, sidecar, time_calls
 
 LANES = 256
 SLOTS = 65_536
@@ -54,12 +54,12 @@ def active_neighbours(bench: Bench) -> Measured:
 
     The same 256 prepared batches of 128 orders go round in both cases, and all slots together take the same memory, so
     that the only difference is by how many lanes they come. The writer copies a batch in less time than the sidecar
-    needs for it, so the time is the sidecar's.
+    needs for it, so the time is the sidecar's. Both journals are at their cap.
     """
     allow_files()
     each = SLOTS // LANES
     total = bench.scaled(8_000_000, SLOTS * 4)
-    with sidecar(bench) as many, sidecar(bench) as one, ExitStack() as stack:
+    with sidecar(bench, **AT_CAP) as many, sidecar(bench, **AT_CAP) as one, ExitStack() as stack:
         lanes = [stack.enter_context(open_lane(many.address, each, 64)) for _ in range(LANES)]
         single = stack.enter_context(open_lane(one.address, SLOTS, 64))
         batches = [neutral_batch(single.request_dtype, each // 2, 1 + number) for number in range(LANES)]
@@ -69,10 +69,9 @@ def active_neighbours(bench: Bench) -> Measured:
             served = saturate(pairs, in_flight, lambda orders: orders < total)
             return (time.perf_counter_ns() - start) / served
 
+        by_many, by_one = list(zip(lanes, batches, strict=True)), [(single, batch) for batch in batches]
         with steady(bench.client_cpu):
-            pairs = interleave(
-                bench.pairs,
-                lambda: time_an_order(list(zip(lanes, batches, strict=True)), 2),
-                lambda: time_an_order([(single, batch) for batch in batches], 2),
-            )
+            for pairs in (by_many, by_one):
+                saturate(pairs, 2, lambda orders: orders < bench.scaled(AT_CAP_ORDERS))
+            pairs = interleave(bench.pairs, lambda: time_an_order(by_many, 2), lambda: time_an_order(by_one, 2))
     return Measured.of(pairs, "the same orders by one lane", lanes=LANES, orders_a_run=total)

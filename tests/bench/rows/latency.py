@@ -10,10 +10,21 @@ from bench.limits import limit
 from bench.measure import interleave, percentile, pin, steady, summary, wait_until
 from bench.peers import PROCESSES
 from bench.row import Bench, Measured, at_most, row
-from bench.sidecars import GTC, LIMIT, NEW, code_index, open_lane, order_arguments, sidecar
+from bench.sidecars import (
+    AT_CAP,
+    AT_CAP_ORDERS,
+    GTC,
+    LIMIT,
+    NEW,
+    code_index,
+    neutral_batch,
+    open_lane,
+    order_arguments,
+    saturate,
+    sidecar,
+)
 
 RATE = 120_000
-SEGMENT_BYTES = 512 << 20
 LEAD_NS = 20_000_000
 """Time from setting the schedule to the first order, so that the loop is waiting when it comes."""
 
@@ -43,17 +54,18 @@ def one_writer(bench: Bench) -> Measured:
     """p99 of one pinned writer at 120,000 orders/s on the clock, from the scheduled moment, recording on.
 
     Beside it a bare 64-byte shared-memory echo between two Rust processes on the same schedule: what is left of the
-    tail there is the machine's.
+    tail there is the machine's. The journal is at its cap.
     """
     seconds = bench.seconds(5)
     total = int(RATE * seconds)
     ours_all, bare_all = [], []
-    # A service that wants a flat tail faults its whole segment in when it starts.
     with (
-        sidecar(bench, journal={"prefault_bytes": SEGMENT_BYTES, "segment_bytes": SEGMENT_BYTES}) as ours,
+        sidecar(bench, **AT_CAP) as ours,
         open_lane(ours.address) as lane,
         steady(bench.client_cpu),
     ):
+        fill = neutral_batch(lane.request_dtype, 4096, account=2)
+        saturate([(lane, fill)], 8, lambda orders: orders < bench.scaled(AT_CAP_ORDERS))
         orders = order_arguments(bench.scaled(60_000))
         scheduled(lane, RATE, orders, time.perf_counter_ns() + LEAD_NS)
 
