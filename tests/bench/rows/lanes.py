@@ -12,7 +12,7 @@ from bench.row import Bench, Measured, at_most_times, row
 from bench.sidecars import AT_CAP, AT_CAP_ORDERS, neutral_batch, open_lane, saturate, sidecar, time_calls
 
 LANES = 256
-SLOTS = 65_536
+SLOTS = 262_144
 """Slots of all lanes together in `lanes_256_active`, the same on both sides so that caches decide nothing."""
 
 
@@ -52,7 +52,7 @@ def idle_neighbours(bench: Bench) -> Measured:
 def active_neighbours(bench: Bench) -> Measured:
     """Time an order when 256 lanes are all kept full, against one lane that is kept full.
 
-    The same 256 prepared batches of 128 orders go round in both cases, and all slots together take the same memory, so
+    The same 256 prepared batches of 512 orders go round in both cases, and all slots together take the same memory, so
     that the only difference is by how many lanes they come. The writer copies a batch in less time than the sidecar
     needs for it, so the time is the sidecar's. Both journals are at their cap.
     """
