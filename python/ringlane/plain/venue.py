@@ -15,76 +15,10 @@ from ..enums import CancelReason, EventKind, OrderState
 from . import rows, rules
 from .book import BUY, SELL, Book, Order
 from .rules import CODE, Request
+from .symbols import SYMBOLS
 
 Rows = npt.NDArray[np.void]
 
-# What a sidecar has that is configured with none; the tests hold them against one.
-SYMBOLS = [
-    "AAPL",
-    "MSFT",
-    "AMZN",
-    "GOOG",
-    "INTC",
-    "NVDA",
-    "META",
-    "TSLA",
-    "AVGO",
-    "COST",
-    "NFLX",
-    "AMD",
-    "ADBE",
-    "CSCO",
-    "PEP",
-    "TMUS",
-    "QCOM",
-    "TXN",
-    "AMGN",
-    "INTU",
-    "CMCSA",
-    "HON",
-    "ISRG",
-    "AMAT",
-    "BKNG",
-    "VRTX",
-    "ADP",
-    "REGN",
-    "MU",
-    "GILD",
-    "LRCX",
-    "PANW",
-    "MDLZ",
-    "ADI",
-    "KLAC",
-    "SNPS",
-    "CDNS",
-    "MELI",
-    "CRWD",
-    "SBUX",
-    "ORLY",
-    "CSX",
-    "MAR",
-    "ABNB",
-    "NXPI",
-    "PYPL",
-    "FTNT",
-    "MRVL",
-    "CTAS",
-    "ROP",
-    "PCAR",
-    "WDAY",
-    "MNST",
-    "CPRT",
-    "ROST",
-    "PAYX",
-    "AEP",
-    "ODFL",
-    "FAST",
-    "KDP",
-    "EA",
-    "EXC",
-    "XEL",
-    "CTSH",
-]
 INSTRUMENT = {"price_decimals": 4, "tick": 1, "lot": 1, "reference_price": 0}
 ACCOUNTS = {
     "first": 1,
@@ -107,7 +41,9 @@ ACCOUNT_MAX = (1 << 24) - 1
 RESTING, FILLED, CANCELLED = int(OrderState.RESTING), int(OrderState.FILLED), int(OrderState.CANCELLED)
 FILL, CANCEL = int(EventKind.FILL), int(EventKind.CANCEL)
 OTHER_LANE, MASS_CANCEL = int(CancelReason.OTHER_LANE), int(CancelReason.MASS_CANCEL)
-BY_REDUCE_ONLY = int(CancelReason.REDUCE_ONLY)
+BY_REDUCE_ONLY, BY_SELF_TRADE = int(CancelReason.REDUCE_ONLY), int(CancelReason.SELF_TRADE)
+TRADE_PREVENTED = int(EventKind.TRADE_PREVENTED)
+ALLOW, CANCEL_NEWEST, CANCEL_OLDEST, CANCEL_BOTH = range(4)  # as `self_trade` in the configuration
 
 
 class Limits:
@@ -116,7 +52,7 @@ class Limits:
     def __init__(self, values: Mapping[str, Any]) -> None:
         values = dict(values)
         self.first, self.last = values.pop("first"), values.pop("last")
-        for name in LIMITS:
+        for name in (*LIMITS, "group", "self_trade"):
             setattr(self, name, values.pop(name, 0))
         if wrong := [name for name, value in values.items() if value]:
             raise NotImplementedError(f"accounts with {wrong[0]}: the Python backend does not do them; use a sidecar")
@@ -127,6 +63,8 @@ class Limits:
     order_notional_max: int
     exposure_max: int
     open_orders_max: int
+    group: int
+    self_trade: int
 
 
 class Tally:
@@ -159,9 +97,10 @@ class Case:
 class Answer:
     """What becomes of a request."""
 
-    __slots__ = ("code", "fill_count", "filled", "notional", "order_id", "remaining", "state")
+    __slots__ = ("code", "fill_count", "filled", "notional", "order_id", "prevented", "remaining", "state")
 
     def __init__(self) -> None:
+        self.prevented = False
         self.code = self.state = self.order_id = self.notional = self.filled = self.remaining = self.fill_count = 0
 
 
@@ -169,7 +108,7 @@ class Venue:
     """All books of a process. `config` has the shape of `[orders]` in a sidecar's configuration.
 
     Clients come by `ringlane.connect(venue.address, backend="python")`. Raises `NotImplementedError` for limits that this
-    backend does not know: order_rate_max, group, self_trade, and limits in one symbol.
+    backend does not know: order_rate_max, and limits in one symbol.
     """
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
@@ -230,7 +169,8 @@ class Venue:
             self.rejected += 1
             return (self.sequence, 0, request.client_order_id, 0, 0, 0, 0, answer.code, 0, 0)
         self.accepted += 1
-        done = (answer.notional, answer.filled, answer.remaining, answer.fill_count, 0, answer.state, 0)
+        reason = BY_SELF_TRADE if answer.prevented else 0
+        done = (answer.notional, answer.filled, answer.remaining, answer.fill_count, 0, answer.state, reason)
         return (self.sequence, answer.order_id, request.client_order_id, *done)
 
     def _who(self, case: Case) -> int:
@@ -301,7 +241,7 @@ class Venue:
         self._trade(case, book, request, answer)
         order.filled = answer.filled
         left = request.quantity - answer.filled
-        answer.state = FILLED if not left else RESTING if request.may_rest else CANCELLED
+        answer.state = FILLED if not left else RESTING if request.may_rest and not answer.prevented else CANCELLED
         if answer.state == RESTING:
             answer.remaining = left
             self._enter(book, order, left)
@@ -324,8 +264,9 @@ class Venue:
         order.price = request.price
         self._trade(case, book, request, answer)
         order.filled += answer.filled
-        answer.remaining = request.quantity - answer.filled
-        answer.state = RESTING if answer.remaining else FILLED
+        left = request.quantity - answer.filled
+        answer.state = FILLED if not left else CANCELLED if answer.prevented else RESTING
+        answer.remaining = left if answer.state == RESTING else 0
         self._tell_owner(case, order, before, answer.remaining)
         if answer.remaining:
             self._enter(book, order, answer.remaining)
@@ -395,6 +336,10 @@ class Venue:
             for order in against.walk():
                 if left <= 0 or (limit is not None and against.sign * (order.price - limit) > 0):
                     break
+                if self._prevents(request.account, order.account):
+                    if self._self_trade(request.account) == CANCEL_OLDEST:
+                        continue
+                    break
                 left -= 0 if order.reduce_only else order.open
             if left > 0:
                 return CODE["NOT_FILLABLE"]
@@ -402,9 +347,32 @@ class Venue:
 
     # ---- trading ----
 
+    def _self_trade(self, account: int) -> int:
+        limits = self._limits(account)
+        return limits.self_trade if limits else ALLOW
+
+    def _prevents(self, taker: int, maker: int) -> bool:
+        """Whether the taker's account does not trade with the maker's."""
+        mine, other = self._limits(taker), self._limits(maker)
+        if mine is None or mine.self_trade == ALLOW:
+            return False
+        return taker == maker or (mine.group != 0 and other is not None and other.group == mine.group)
+
+    def _prevent(self, case: Case, maker: Order, answer: Answer) -> None:
+        """A trade within a group does not happen: an order, or two, are cancelled for it."""
+        kind = self._self_trade(case.request.account)
+        gone, stays = (0, maker.open) if kind == CANCEL_NEWEST else (maker.open, 0)
+        self._tell(case, maker, TRADE_PREVENTED, BY_SELF_TRADE, gone, stays)
+        if gone:
+            self._leave(maker)
+        answer.prevented = kind != CANCEL_OLDEST
+
     def _trade(self, case: Case, book: Book, request: Request, answer: Answer) -> None:
         against, limit, left = book.against(request.side), request.limit, request.quantity
-        while left and (maker := against.best(limit)):
+        while left and not answer.prevented and (maker := against.best(limit)):
+            if self._prevents(request.account, maker.account):
+                self._prevent(case, maker, answer)
+                continue
             position = book.position(maker.account)
             quantity = min(left, maker.open)
             if maker.reduce_only:
