@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from ..enums import CancelReason, EventKind, OrderState
 from . import rows, rules
-from .book import BUY, SELL, Book, Order
+from .book import BUY, Book, Order
+from .questions import Questions
 from .rules import CODE, Request
 from .stops import Stops, triggered
 from .symbols import SYMBOLS
@@ -116,7 +117,7 @@ class Answer:
         self.code = self.state = self.order_id = self.notional = self.filled = self.remaining = self.fill_count = 0
 
 
-class Venue(Stops):
+class Venue(Stops, Questions):
     """All books of a process. `config` has the shape of `[orders]` in a sidecar's configuration.
 
     Clients come by `ringlane.connect(venue.address, backend="python")`. Raises `NotImplementedError` for limits that this
@@ -496,52 +497,6 @@ class Venue(Stops):
             case.k += 1
         else:
             self._tell(case, order, CANCEL, OTHER_LANE, quantity, remaining, price)
-
-    # ---- queries ----
-
-    def query(self, what: str, values: Mapping[str, int]) -> tuple[dict[str, Any], Rows]:
-        """Rows of the same records as a sidecar's."""
-        ask: dict[str, Callable[..., Rows]] = {
-            "orders": self._orders,
-            "positions": self._positions,
-            "book": self._levels,
-        }
-        with self.lock:
-            found = self.instruments.copy() if what == "instruments" else ask[what](**values)
-            last = self.last_ids.get(values.get("account", 0), 0)
-            return {"sequence": self.sequence, "last_client_order_id": last}, found
-
-    def _orders(self, account: int) -> Rows:
-        made = []
-        for book in self.books:
-            places = [book.sides[side].walk() for side in (BUY, SELL)] + [book.waiting(side) for side in (BUY, SELL)]
-            for o in itertools.chain(*places) if account in book.positions else ():
-                if o.account == account:
-                    kind = rules.LIMIT if not o.stop_price else rules.STOP if o.is_market else rules.STOP_LIMIT
-                    sizes = (o.open, 0 if o.stop_price else o.shown, o.display, o.filled)
-                    what = (o.side, kind, rules.GTC, rules.REDUCE_ONLY if o.reduce_only else 0)
-                    names = (o.order_id, o.client_order_id, 0 if kind == rules.STOP else o.price, o.stop_price, 0)
-                    made.append((*names, *sizes, o.symbol, o.account, o.lane, *what))
-        return np.array(made, rows.OPEN_ORDER)
-
-    def _positions(self, account: int) -> Rows:
-        made = []
-        for symbol, book in enumerate(self.books, 1):
-            p = book.positions.get(account)
-            if p and (p.net or p.cash or p.open[BUY] or p.open[SELL]):
-                cash = (p.cash & (2**64 - 1), p.cash >> 64)
-                made.append((account, symbol, p.net, p.open[BUY], p.open[SELL], *cash))
-        return np.array(made, rows.POSITION)
-
-    def _levels(self, symbol: int, levels: int) -> Rows:
-        if symbol > len(self.books):
-            raise ValueError(f"there is no symbol {symbol}: there are {len(self.books)} (BAD_VALUE)")
-        made = []
-        for side, orders in self.books[symbol - 1].sides.items():
-            for key in orders.keys[:levels]:
-                level = orders.levels[key]
-                made.append((abs(key), sum(order.shown for order in level), len(level), side))
-        return np.array(made, rows.BOOK_LEVEL)
 
 
 _numbers = itertools.count(1)
