@@ -109,6 +109,7 @@ class Book:
     def __init__(self, tick: int, lot: int, reference_price: int) -> None:
         self.tick, self.lot = tick, lot
         self.last_price = reference_price
+        self.traded_price = 0  # of the last trade, which triggers stops; the reference price does not
         self.sides = {BUY: BookSide(BUY), SELL: BookSide(SELL)}
         self.orders: dict[tuple[int, int], Order] = {}  # by account and client order id
         self.positions: dict[int, Position] = {}

@@ -256,7 +256,7 @@ class Venue(Stops, Questions):
         order = Order(case.sequence, *ids, request.side, price, reduce_only)
         order.lane, order.display, answer.order_id = case.lane, request.display_quantity, case.sequence
         if request.is_stop:
-            if not book.triggers(request.side, request.stop_price, book.last_price):
+            if not book.triggers(request.side, request.stop_price, book.traded_price):
                 return self._wait(book, order, request, answer)
             request = triggered(request)
         self._trade(case, book, request, answer)
@@ -289,7 +289,7 @@ class Venue(Stops, Questions):
             return 0
         self._leave(order)
         order.price = request.price or request.stop_price
-        if waits and not book.triggers(request.side, request.stop_price, book.last_price):
+        if waits and not book.triggers(request.side, request.stop_price, book.traded_price):
             code = self._wait(book, order, request, answer)
             self._tell_owner(case, order, before, request.quantity)
             return code
@@ -432,7 +432,7 @@ class Venue(Stops, Questions):
                     against.add(maker)
             notional = quantity * maker.price
             position.settle(maker.side, quantity, notional)
-            book.last_price = maker.price
+            book.last_price = book.traded_price = maker.price
             left -= quantity
             answer.filled += quantity
             answer.notional += notional
