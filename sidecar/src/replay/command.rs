@@ -38,10 +38,14 @@ pub struct ReplayArguments {
     /// Print every record and what came of it; `--from`, `--lane`, `--account` and `--symbol` print too, and narrow it.
     #[arg(long)]
     print: bool,
-    /// Compare all outputs with the recorded ones (their running hash stands in every frame), and say where they part.
+    /// Compare all outputs with the recorded ones, and say where they part: the records of one frame (of up to 256; one, where
+    /// orders came one by one), what comes of them now, and the book before them. A journal holds one hash of all outputs before
+    /// each frame, not the results themselves, so which of those records and which field it was cannot be told from it alone, nor
+    /// anything of the last frame, behind which no hash stands; `--against` tells both.
     #[arg(long)]
     verify: bool,
-    /// With --verify: compare every record, result, event and queue with those of this recording.
+    /// With --verify: compare every record, result, event and queue with those of this recording; the first difference is told by
+    /// sequence number, field, both values and the book before it.
     #[arg(long, value_name = "OTHER", requires = "verify")]
     against: Option<PathBuf>,
     /// Write one self-contained page of charts: throughput, waits, queue depth, rejects, prices, trades and depth.

@@ -150,7 +150,7 @@ impl Walk {
         self.ended = count < frame.records.len();
         let frame = Frame { records: &frame.records[..count], ..frame };
         let before = self.engine.next_sequence();
-        self.engine.apply(&frame).map_err(|words| format!("{}: {words}", self.path.display()))?;
+        self.engine.try_apply(&frame).map_err(|broken| format!("{}: {}", self.path.display(), broken.words(&frame)))?;
         self.frames += 1;
         self.records += count as u64;
         self.bytes += FRAME_HEADER_BYTES as u64 + u64::from(frame.header.payload_bytes);
