@@ -95,6 +95,8 @@ pub struct Reader {
     held_again: Option<u64>,
     /// Whether the last segment has an end mark.
     is_closed: bool,
+    /// Hash of all outputs, as its end mark says.
+    closing_hash: Option<u64>,
     /// Where the last frame began, bytes.
     frame_offset: u64,
     /// What later segments say of records that are void.
@@ -111,7 +113,7 @@ struct OpenSegment {
 enum Step {
     Frame(FrameHeader, FrameKind, usize),
     SegmentEnd,
-    Stop,
+    Stop(u64),
     JournalEnd(JournalEnd),
 }
 
@@ -213,6 +215,7 @@ impl Reader {
             goes_on: false,
             held_again: None,
             is_closed: false,
+            closing_hash: None,
             frame_offset: 0,
             voids,
         };
@@ -257,6 +260,12 @@ impl Reader {
         self.is_closed
     }
 
+    /// Hash of all outputs up to the recording's end, as its end mark says; none without one.
+    #[must_use]
+    pub fn closing_hash(&self) -> Option<u64> {
+        self.closing_hash
+    }
+
     /// Where the next frame is looked for: the segment's file and the offset in it, bytes.
     #[must_use]
     pub fn place(&self) -> Option<(&Path, u64)> {
@@ -284,8 +293,8 @@ impl Reader {
                     self.expect_segment()?;
                     self.next_segment(JournalEnd::Clean)?;
                 }
-                Step::Stop => {
-                    self.is_closed = true;
+                Step::Stop(output_hash) => {
+                    (self.is_closed, self.closing_hash) = (true, Some(output_hash));
                     self.next_segment(JournalEnd::Clean)?;
                 }
                 // A start opens a new segment, so an older one may end without an END frame.
@@ -329,7 +338,7 @@ impl Reader {
             self.segment_header = header;
             self.next_sequence = Some(header.first_sequence);
             self.goes_on = false;
-            self.is_closed = false;
+            (self.is_closed, self.closing_hash) = (false, None);
             self.held_again = self.held_again_behind();
             let mut file = BufReader::with_capacity(1 << 20, file);
             file.seek(SeekFrom::Start(FRAMES_OFFSET as u64)).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
@@ -397,7 +406,7 @@ impl Reader {
                     segment.offset += (FRAME_HEADER_BYTES + length) as u64;
                     return Ok(match kind {
                         FrameKind::End => Step::SegmentEnd,
-                        FrameKind::Stop => Step::Stop,
+                        FrameKind::Stop => Step::Stop(header.output_hash),
                         kind => Step::Frame(header, kind, length / RECORD_BYTES),
                     });
                 }

@@ -40,8 +40,9 @@ pub struct ReplayArguments {
     print: bool,
     /// Compare all outputs with the recorded ones, and say where they part: the records of one frame (of up to 256; one, where
     /// orders came one by one), what comes of them now, and the book before them. A journal holds one hash of all outputs before
-    /// each frame, not the results themselves, so which of those records and which field it was cannot be told from it alone, nor
-    /// anything of the last frame, behind which no hash stands; `--against` tells both.
+    /// each frame, not the results themselves, so which of those records and which field it was cannot be told from it alone; nor
+    /// can anything of the last frame, where the sidecar was killed and no end mark with a hash stands behind it. `--against` tells
+    /// both.
     #[arg(long)]
     verify: bool,
     /// With --verify: compare every record, result, event and queue with those of this recording; the first difference is told by

@@ -131,7 +131,12 @@ impl Walk {
         }
         let Some(frame) = self.reader.next_frame()? else {
             self.ended = true;
-            return Ok(None);
+            // The end mark says what came of the last frame.
+            let hashes = (self.engine.output_hash(), self.reader.closing_hash().unwrap_or(self.engine.output_hash()));
+            return match self.last {
+                Some((sequences, lane)) if hashes.0 != hashes.1 => Err(Halt::Outputs(Mismatch { sequences, lane, hashes })),
+                _ => Ok(None),
+            };
         };
         let FrameHeader { first_sequence, time_ns, output_hash, lane, .. } = frame.header;
         if frame.engine_version != ENGINE_VERSION {
