@@ -86,15 +86,19 @@ pub fn recover(
 }
 
 /// Recovers as the journal says, with these records void too.
-fn attempt(
-    directory: &Path,
-    hash_seed: u64,
-    skip: Option<VoidRange>,
-    mut progress: &mut impl FnMut(u64),
-) -> Result<Recovered, Failure> {
+fn attempt(directory: &Path, hash_seed: u64, skip: Option<VoidRange>, mut progress: &mut impl FnMut(u64)) -> Result<Recovered, Failure> {
     let segments = list_segments(directory)?;
     let next_index = segments.last().map_or(1, |(index, _)| index + 1);
-    let fresh = Recovered { engine: Engine::new(hash_seed), lanes: HashMap::new(), epoch: 0, next_index, snapshot: 0, records: 0, voids: Vec::new(), skipped: None };
+    let fresh = Recovered {
+        engine: Engine::new(hash_seed),
+        lanes: HashMap::new(),
+        epoch: 0,
+        next_index,
+        snapshot: 0,
+        records: 0,
+        voids: Vec::new(),
+        skipped: None,
+    };
     for (sequence, path) in list_snapshots(directory) {
         let read = Snapshot::read(&path).and_then(|snapshot| {
             let mut engine = Engine::new(hash_seed);

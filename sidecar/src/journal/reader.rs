@@ -320,7 +320,9 @@ impl Reader {
         self.current = None;
         while let Some((index, path)) = self.segments.next() {
             let file = File::open(&path).map_err(|error| match error.kind() {
-                ErrorKind::NotFound => format!("{} was taken away while the recording was read; begin anew with what is there now", path.display()),
+                ErrorKind::NotFound => {
+                    format!("{} was taken away while the recording was read; begin anew with what is there now", path.display())
+                }
                 _ => format!("cannot read {}: {error}", path.display()),
             })?;
             let header = match first_page(&file, &path)? {

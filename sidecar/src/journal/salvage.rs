@@ -130,7 +130,9 @@ pub fn drop_damaged(directory: &Path, damage: &Damage) -> Result<Vec<PathBuf>, S
         file.set_len(*offset).and_then(|()| file.sync_all()).map_err(say)?;
         kept.push(beside(path));
     }
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| format!("cannot sync {}: {error}", directory.display()))?;
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| format!("cannot sync {}: {error}", directory.display()))?;
     Ok(kept)
 }
 

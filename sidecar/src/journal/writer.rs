@@ -15,8 +15,8 @@ use ringlane_layout::record::RecordBytes;
 
 use super::commit::{Again, Commit, Ended, Flush, Waker, frames};
 use super::segment::{Segment, stand_back};
-use super::voids::VoidRange;
 use super::supply::{Disk, Job, POPULATE_STEP_BYTES, Supply};
+use super::voids::VoidRange;
 use super::{FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, FrameKind, SEGMENT_MAGIC, SegmentHeader, frame_crc, segment_crc};
 use crate::crash;
 

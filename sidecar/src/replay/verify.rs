@@ -59,7 +59,8 @@ pub fn verify(walk: &mut Walk, against: Option<&Path>, until: Option<Place>) -> 
     verdict.map_err(|halt| halt.words(&path))
 }
 
-const BY_HASH: &str = "running hash of all outputs, checked at the beginning of every frame and at the end mark; without one, the last frame is not covered";
+const BY_HASH: &str =
+    "running hash of all outputs, checked at the beginning of every frame and at the end mark; without one, the last frame is not covered";
 
 fn with_itself(walk: &mut Walk, progress: &Progress) -> Result<Verdict, Halt> {
     loop {

@@ -226,7 +226,10 @@ impl Sequencer {
             journal.drive(SETTLE_STEP);
         }
         let sequence = self.engine.next_sequence() - 1;
-        tracing::error!(sequence, "the sidecar panicked; a record behind this sequence number that crashes the kernel is named at the next start");
+        tracing::error!(
+            sequence,
+            "the sidecar panicked; a record behind this sequence number that crashes the kernel is named at the next start"
+        );
     }
 
     /// The end, where the disk took nothing more: who waits hears that what it sent has not happened.
