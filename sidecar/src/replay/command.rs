@@ -184,7 +184,7 @@ fn tell(arguments: &ReplayArguments, walk: &mut Walk, mut series: Option<&mut Se
                     print_frame(arguments, &step, &progress);
                 }
             }
-            Ok(None) => break Ok(()),
+            Ok(None) => break walk.check_end(),
             Err(halt) => break Err(halt),
         }
         progress.show(walk);

@@ -64,9 +64,14 @@ const BY_HASH: &str =
 
 fn with_itself(walk: &mut Walk, progress: &Progress) -> Result<Verdict, Halt> {
     loop {
-        match walk.step() {
-            Ok(Some(_)) => progress.show(walk),
-            Ok(None) => return Ok(Verdict { records: walk.counts().1, difference: None, scope: BY_HASH }),
+        let ended = match walk.step() {
+            Ok(Some(_)) => Ok(false),
+            Ok(None) => walk.check_end().map(|()| true),
+            Err(halt) => Err(halt),
+        };
+        match ended {
+            Ok(false) => progress.show(walk),
+            Ok(true) => return Ok(Verdict { records: walk.counts().1, difference: None, scope: BY_HASH }),
             Err(Halt::Outputs(mismatch)) => {
                 let difference = outputs_differ(walk.path(), &mismatch)?;
                 return Ok(Verdict { records: mismatch.sequences.0.saturating_sub(1), difference: Some(difference), scope: BY_HASH });

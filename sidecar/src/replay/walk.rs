@@ -131,12 +131,7 @@ impl Walk {
         }
         let Some(frame) = self.reader.next_frame()? else {
             self.ended = true;
-            // The end mark says what came of the last frame.
-            let hashes = (self.engine.output_hash(), self.reader.closing_hash().unwrap_or(self.engine.output_hash()));
-            return match self.last {
-                Some((sequences, lane)) if hashes.0 != hashes.1 => Err(Halt::Outputs(Mismatch { sequences, lane, hashes })),
-                _ => Ok(None),
-            };
+            return Ok(None);
         };
         let FrameHeader { first_sequence, time_ns, output_hash, lane, .. } = frame.header;
         if frame.engine_version != ENGINE_VERSION {
@@ -168,7 +163,16 @@ impl Walk {
     /// Applies every frame up to the end.
     pub fn run(&mut self) -> Result<(), Halt> {
         while self.step()?.is_some() {}
-        Ok(())
+        self.check_end()
+    }
+
+    /// Behind the last step: whether what came of the last frame is what the end mark says, if there is one.
+    pub fn check_end(&self) -> Result<(), Halt> {
+        let hashes = (self.engine.output_hash(), self.reader.closing_hash().unwrap_or(self.engine.output_hash()));
+        match self.last {
+            Some((sequences, lane)) if hashes.0 != hashes.1 => Err(Halt::Outputs(Mismatch { sequences, lane, hashes })),
+            _ => Ok(()),
+        }
     }
 
     /// The engine as it is behind the last frame that was applied.
