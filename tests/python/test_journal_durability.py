@@ -17,7 +17,8 @@ BATCH = 512
 
 def start(directory: Path, durability: str) -> Daemon:
     directory.mkdir(exist_ok=True)
-    with mock.patch("daemon.CONFIG", CONFIG.replace("[journal]", f'[journal]\ndurability = "{durability}"')):
+    config = CONFIG.replace("[journal]", f'[journal]\ndurability = "{durability}"').replace("= 65536\n", "= 1048576\n")
+    with mock.patch("daemon.CONFIG", config):
         return Daemon(directory).ready()
 
 

@@ -44,7 +44,7 @@ class Disk:
         with mock.patch("daemon.CONFIG", config), mock.patch.dict(os.environ, stands_between):
             daemon = Daemon(self.directory)
         daemon.ready()
-        assert self.calls(), "the daemon's syncs are not seen"
+        until(lambda: self.calls(), what="the daemon's first sync")
         return daemon
 
 

@@ -229,6 +229,12 @@ impl Reader {
         &self.segment_header
     }
 
+    /// Whether the segment that was read last says that another follows it.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        self.goes_on
+    }
+
     /// Records that later segments made void, ascending.
     #[must_use]
     pub fn voids(&self) -> &[VoidRange] {
@@ -274,6 +280,7 @@ impl Reader {
 
     /// The next whole frame; none at the end. An error is damage that is not a torn end.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, String> {
+        let mut is_second_look = false;
         loop {
             if self.end.is_some() {
                 return Ok(None);
@@ -297,10 +304,29 @@ impl Reader {
                     (self.is_closed, self.closing_hash) = (true, Some(output_hash));
                     self.next_segment(JournalEnd::Clean)?;
                 }
+                // A sidecar that runs has gone on, here and then in the next segment, between the look at one and the other.
+                Step::JournalEnd(_) if !is_second_look && self.next_is_of_this_epoch() => {
+                    is_second_look = true;
+                    self.look_again()?;
+                }
                 // A start opens a new segment, so an older one may end without an END frame.
                 Step::JournalEnd(end) => self.next_segment(end)?,
             }
         }
+    }
+
+    /// Whether the segment that is read goes on in the next by its number.
+    fn next_is_of_this_epoch(&self) -> bool {
+        let Some((_, path)) = self.segments.as_slice().first().filter(|_| self.held_again.is_none()) else { return false };
+        let page = File::open(path).ok().and_then(|file| first_page(&file, path).ok());
+        matches!(page, Some(FirstPage::Header(next)) if next.epoch == self.segment_header.epoch)
+    }
+
+    /// Forgets what was read ahead.
+    fn look_again(&mut self) -> Result<(), String> {
+        let Some(segment) = &mut self.current else { return Ok(()) };
+        let sought = segment.file.seek(SeekFrom::Start(segment.offset));
+        sought.map(drop).map_err(|error| format!("cannot read {}: {error}", segment.path.display()))
     }
 
     /// The next segment was there before this one ended. It may have been made since the directory was listed.

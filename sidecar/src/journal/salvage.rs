@@ -80,9 +80,9 @@ pub fn examine(directory: &Path) -> Result<Option<Damage>, String> {
         Err(words) => (words, None, 0),
         Ok(mut reader) => match read_on(&mut reader, &mut kept_upto) {
             Ok(()) if run.len() == segments.len() => return Ok(None),
-            Ok(()) => (missing(), None, run.len()),
+            Ok(()) => (missing(), end_mark(&reader, &run), run.len()),
             Err(words) => {
-                let cut = reader.place().map(|(path, offset)| (path.to_owned(), offset));
+                let cut = reader.place().map(|(path, offset)| (path.to_owned(), offset)).or_else(|| end_mark(&reader, &run));
                 // Without a place, it is the segment behind the one that was read last.
                 let behind = (reader.segment_header().index - first) as usize + 1;
                 (words, cut, behind)
@@ -100,6 +100,13 @@ pub fn examine(directory: &Path) -> Result<Option<Damage>, String> {
         lost.add(path, offset).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     }
     Ok(Some(Damage { words, kept_upto, cut, segments, snapshots, lost }))
+}
+
+/// The mark that says that another segment follows the one that was read last: where none will, it goes too.
+fn end_mark(reader: &Reader, run: &[(u64, PathBuf)]) -> Option<(PathBuf, u64)> {
+    let (index, offset) = reader.frame_place();
+    let (_, path) = run.iter().find(|(found, _)| *found == index).filter(|_| reader.goes_on())?;
+    Some((path.clone(), offset))
 }
 
 fn read_on(reader: &mut Reader, upto: &mut u64) -> Result<(), String> {
