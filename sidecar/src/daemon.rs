@@ -183,7 +183,7 @@ fn recover(config: &Config) -> Result<Start, String> {
 /// The frame that says that records are void.
 fn make_void(engine: &mut Engine, void: VoidRange) -> Added {
     let added = frame(engine, FrameKind::Void, &[Void { first_sequence: void.first, last_sequence: void.last, ..Void::default() }]);
-    engine.skip_number();
+    engine.pass(1);
     added
 }
 

@@ -163,6 +163,11 @@ impl Engine {
         apply(self)
     }
 
+    /// Counts records that change nothing here: what other kernels were asked and answered, and what says which records are void.
+    pub fn pass(&mut self, records: usize) {
+        self.next_sequence += records as u64;
+    }
+
     /// Applies the opening of a lane.
     pub fn open_lane(&mut self, open: &LaneOpen) {
         self.next_sequence += 1;
@@ -179,11 +184,6 @@ impl Engine {
         self.open_lanes.retain(|open| open.lane != close.lane);
         self.hash_events();
         Output { results: &[], events: &self.events, work }
-    }
-
-    /// Applies a record that says what is void: it has its number, and that is all.
-    pub fn skip_number(&mut self) {
-        self.next_sequence += 1;
     }
 
     /// What the frame that was applied last put out, if it had so many order requests.
@@ -228,7 +228,7 @@ impl Engine {
             }),
             FrameKind::Time => records.try_for_each(|record| self.advance(bytemuck::cast_ref(record)).map(drop))?,
             FrameKind::Admin => records.try_for_each(|record| self.administer(bytemuck::cast_ref(record)).map(drop))?,
-            FrameKind::Void => records.for_each(|_| self.skip_number()),
+            FrameKind::Void | FrameKind::Job => self.pass(frame.records.len()),
             FrameKind::End | FrameKind::Stop => {}
         }
         Ok(())

@@ -67,7 +67,7 @@ impl Engine {
     /// requests, all records are void when one is.
     pub(super) fn apply_void(&mut self, frame: &Frame) {
         if frame.kind != FrameKind::Orders {
-            self.next_sequence += frame.records.len() as u64;
+            self.pass(frame.records.len());
             return;
         }
         let (first, lane) = (self.next_sequence, frame.header.lane);
