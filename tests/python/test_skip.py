@@ -156,5 +156,8 @@ def test_a_sidecar_that_panics_tells_status(binary, tmp_path):  # noqa: F811
     daemon.process.wait(30)
     daemon.stderr.close()
     until(lambda: daemon.status_process().returncode != 0, what="an unhealthy status")
-    assert start(tmp_path, binary, poison=0).ready().stop() == 0
-    sender.join(60)
+    # Without the fault it is a record like any other, and what waits for it goes on.
+    daemon = start(tmp_path, binary, poison=0).ready()
+    sender.join(30)
+    assert (sender.error, sender.codes) == (None, [[0, 0, 0], [0], [0]])
+    assert daemon.stop() == 0
