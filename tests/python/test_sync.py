@@ -62,7 +62,6 @@ def disk(tmp_path, library) -> Disk:
 
 def orders(lane: ringlane.Lane, first: int, count: int, account: int = 1, side: str = "BUY"):
     ids = np.arange(first, first + count)
-    # A number needs no question to the sidecar, which it would not answer now.
     return lane.batch(symbol=1, side=side, account=account, client_order_id=ids, price=1_000_000, quantity=1)
 
 
@@ -132,13 +131,15 @@ def test_all_that_waits_shares_one_sync(disk):
     with ringlane.connect(daemon.address) as client, ringlane.connect(daemon.address) as other:
         first = client.open("orders", depth=2048)
         second = other.open("orders", depth=2048)
+        # What a batch needs to know of the instruments is asked for with the first one of a client.
         first.process(orders(first, 1, 1))
+        orders(second, 1, 1, account=2)
         disk.say("hold")
         alone = first.submit(orders(first, 2, 1))
         until(lambda: disk.calls()[-1][0] == "held", what="the sync that waits")
-        tickets = [first.submit(orders(first, 10 + 100 * n, 100)) for n in range(10)]
-        tickets += [second.submit(orders(second, 10 + 100 * n, 100, account=2)) for n in range(10)]
-        until(lambda: daemon.status()["journal"]["lag_records"] >= 2001, what="the orders that wait")
+        tickets = [first.submit(orders(first, 10 + 100 * n, 100)) for n in range(5)]
+        tickets += [second.submit(orders(second, 10 + 100 * n, 100, account=2)) for n in range(5)]
+        until(lambda: daemon.status()["journal"]["lag_records"] >= 1001, what="the orders that wait")
         assert not any(ticket.done() for ticket in [alone, *tickets])
         before = len(disk.calls())
         disk.say("")
@@ -164,6 +165,7 @@ def test_a_sync_that_fails_stops_intake_and_says_so(disk):
     with ringlane.connect(daemon.address) as client, ringlane.connect(daemon.address) as other:
         lane, quiet = client.open("orders"), other.open("orders")
         lane.process(orders(lane, 1, 5))
+        late = orders(quiet, 50, 10, account=2)
         before = daemon.status()["accepted"]
         disk.say("fail")
         ticket = lane.submit(orders(lane, 10, 20))
@@ -171,7 +173,7 @@ def test_a_sync_that_fails_stops_intake_and_says_so(disk):
         status = daemon.status()
         assert "does not make the journal durable" in status["journal"]["trouble"]
         assert daemon.status_process().returncode == 1
-        more = quiet.submit(orders(quiet, 50, 10, account=2))
+        more = quiet.submit(late)
         time.sleep(0.2)
         assert not ticket.done()
         assert not more.done()
