@@ -178,8 +178,9 @@ def test_a_sync_that_fails_stops_intake_and_says_so(disk):
         assert not ticket.done()
         assert not more.done()
         assert daemon.status()["accepted"] == before
-        with pytest.raises(ringlane.RinglaneError, match="cannot write its journal now"):
-            other.open("orders", depth=64, events=64)
+        third = ringlane.connect(daemon.address)
+        with third, pytest.raises(ringlane.RinglaneError, match="cannot write its journal now"):
+            third.open("orders", depth=64, events=64)
         disk.say("")
         assert (ticket.result(timeout=30)["code"] == 0).all()
         assert (more.result(timeout=30)["code"] == 0).all()
