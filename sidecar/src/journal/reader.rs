@@ -346,9 +346,7 @@ impl Reader {
         self.current = None;
         while let Some((index, path)) = self.segments.next() {
             let file = File::open(&path).map_err(|error| match error.kind() {
-                ErrorKind::NotFound => {
-                    format!("{} was taken away while the recording was read; begin anew with what is there now", path.display())
-                }
+                ErrorKind::NotFound => taken_away(&path),
                 _ => format!("cannot read {}: {error}", path.display()),
             })?;
             let header = match first_page(&file, &path)? {
@@ -359,7 +357,9 @@ impl Reader {
                     continue;
                 }
             };
-            self.check_place(index, &header).map_err(|words| format!("{}: {words}; {WAY_OUT}", path.display()))?;
+            // A file may also have become a later segment between its opening and the look at it.
+            let say = |words| if path.exists() { format!("{}: {words}; {WAY_OUT}", path.display()) } else { taken_away(&path) };
+            self.check_place(index, &header).map_err(say)?;
             if let JournalEnd::Torn { segment, offset, why } = &end {
                 tracing::warn!(segment = %segment.display(), offset, why, "an earlier epoch ended in a torn frame, which was never acknowledged");
             }
@@ -461,6 +461,10 @@ impl Reader {
             };
         }
     }
+}
+
+fn taken_away(path: &Path) -> String {
+    format!("{} was taken away while the recording was read; begin anew with what is there now", path.display())
 }
 
 /// Whether a segment was begun in this epoch.
