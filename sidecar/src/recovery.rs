@@ -23,6 +23,9 @@ pub struct Recovered {
     pub snapshot: u64,
     /// Records that were replayed behind it.
     pub records: u64,
+    /// Wall clock of the last record that a lane or the clock gave, nanoseconds since 1970: until then nothing was due that the
+    /// journal does not have.
+    pub told_ns: u64,
 }
 
 /// Brings an engine up to date with a directory that this process has locked.
@@ -30,7 +33,8 @@ pub fn recover(directory: &Path, hash_seed: u64, snapshots_kept: usize, mut prog
     clean_snapshots(directory, snapshots_kept);
     let segments = list_segments(directory)?;
     let next_index = segments.last().map_or(1, |(index, _)| index + 1);
-    let fresh = Recovered { engine: Engine::new(hash_seed), lanes: HashMap::new(), epoch: 0, next_index, snapshot: 0, records: 0 };
+    let fresh =
+        Recovered { engine: Engine::new(hash_seed), lanes: HashMap::new(), epoch: 0, next_index, snapshot: 0, records: 0, told_ns: 0 };
     for (sequence, path) in list_snapshots(directory) {
         let read = Snapshot::read(&path).and_then(|snapshot| {
             let mut engine = Engine::new(hash_seed);
@@ -46,7 +50,7 @@ pub fn recover(directory: &Path, hash_seed: u64, snapshots_kept: usize, mut prog
                     (lane.open.lane, kept)
                 };
                 let lanes = lanes.into_iter().map(kept).collect();
-                let found = Recovered { engine, lanes, epoch: header.epoch, snapshot: sequence, ..fresh };
+                let found = Recovered { engine, lanes, epoch: header.epoch, snapshot: sequence, told_ns: header.created_ns, ..fresh };
                 return found.follow(
                     Reader::open_behind(directory, header.segment_index, header.segment_offset, sequence + 1)?,
                     directory,
@@ -76,6 +80,10 @@ impl Recovered {
             self.engine.apply(&frame).map_err(|words| format!("{}: {words}", directory.display()))?;
             let requests = if frame.kind == FrameKind::Orders { frame.records.len() } else { 0 };
             note(&mut self.lanes, &frame, &self.engine.outputs(requests));
+            // What is configured at a start stands before what the clock has to say about the time without a sidecar.
+            if matches!(frame.kind, FrameKind::Orders | FrameKind::Time) {
+                self.told_ns = self.told_ns.max(frame.header.time_ns);
+            }
             self.records += frame.records.len() as u64;
             frames += 1;
             if frames.is_multiple_of(4096) {
