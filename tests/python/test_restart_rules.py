@@ -175,3 +175,22 @@ def test_numbers_of_numpy_are_limits_too(tmp_path: Path) -> None:
         lane = client.open("orders", depth=64)
         order = lane.batch(symbol=1, side="BUY", account=3, client_order_id=1, price=1000, quantity=6)
         assert lane.process(order, copy=True)["code"][0] == RejectCode.ORDER_SIZE_LIMIT
+
+
+@pytest.mark.parametrize("way", ["stop", "kill"])
+def test_an_instrument_that_was_added_live_need_not_stand_in_the_file(tmp_path: Path, way: str) -> None:
+    file = '[[orders.instruments]]\nname = "RING"\n'
+    daemon = Daemon(tmp_path, config=file).ready()
+    with Desk(daemon) as desk:
+        assert desk.client.admin.add_instrument("LANE", tick=5) == 2
+    end(daemon, way)
+    for more in ("", "", '[[orders.instruments]]\nname = "LANE"\ntick = 5\n', ""):
+        daemon = Daemon(tmp_path, config=file + more).ready()
+        with Desk(daemon) as desk:
+            assert desk.client.symbols == {"RING": 1, "LANE": 2}
+            assert desk.code(1, symbol=2, price=1001) == RejectCode.OFF_TICK
+        end(daemon, way)
+    other = Daemon(tmp_path, config=file + '[[orders.instruments]]\nname = "LANE"\ntick = 1\n')
+    assert other.process.wait(20) == 2
+    assert "symbol 2 is LANE in the journal" in other.words()
+    other.stop()
