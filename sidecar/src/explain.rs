@@ -23,11 +23,12 @@ pub struct ExplainArguments {
 }
 
 /// The stages of the order kernel, in the order in which a request goes through them, each with its band of codes.
-pub const STAGES: [(u16, &str, &str); 4] = [
-    (100, "structure", "the record itself"),
-    (200, "validate", "against instruments, accounts and the order it names"),
-    (300, "risk", "against the limits of the account, and of the account in the symbol"),
-    (400, "business rules", "against the book, the position and the state of the symbol"),
+pub const STAGES: [(u16, &str, &str); 5] = [
+    (100, "structure", "Looks at the record itself"),
+    (200, "validate", "Looks at instruments, accounts and the order that is named"),
+    (300, "risk", "Looks at the limits of the account, and of the account in the symbol"),
+    (400, "business rules", "Looks at the book, the position and the state of the symbol"),
+    (500, "operation", "Decided by people, when the sidecar was started"),
 ];
 
 /// A member of an enum that is being explained.
@@ -91,8 +92,8 @@ pub fn markdown() -> String {
          same of one.\n\n## Why a request was rejected\n\nThe field `code` of a result; 0 is accepted. A request goes through the stages in this order, and \
          the first objection decides. Nothing has changed when a request was rejected. Numbers are never reused.\n",
     );
-    for (first, name, against) in STAGES {
-        let _ = write!(page, "\n### {first}: {name}\n\nChecked {against}.\n\n| code | name | meaning |\n| --- | --- | --- |\n");
+    for (first, name, what) in STAGES {
+        let _ = write!(page, "\n### {first}: {name}\n\n{what}.\n\n| code | name | meaning |\n| --- | --- | --- |\n");
         for row in rows(RejectCode::SCHEMA).filter(|row| row.number / 100 * 100 == u64::from(first)) {
             let _ = writeln!(page, "| {} | `{}` | {} |", row.number, row.name, row.words);
         }
@@ -121,6 +122,6 @@ mod tests {
             assert!(page.contains(&format!("| {} | `{}` | ", row.number, row.name)), "{} is not on the page", row.name);
             assert!(!row.words.contains('|') && !row.words.contains('\n'), "{} breaks the table", row.name);
         }
-        assert_eq!([101, 217, 308, 404].map(stage), ["structure", "validate", "risk", "business rules"]);
+        assert_eq!([101, 217, 308, 404, 501].map(stage), ["structure", "validate", "risk", "business rules", "operation"]);
     }
 }

@@ -7,6 +7,7 @@ pub mod configured;
 pub mod control;
 pub mod corpora;
 pub mod crash;
+mod culprit;
 pub mod daemon;
 pub mod doctor;
 pub mod engine;

@@ -41,6 +41,7 @@ const REJECT_CODES: &[(u64, &str)] = &[
     (402, "NOT_FILLABLE"),
     (403, "SYMBOL_HALTED"),
     (404, "NOT_REDUCING"),
+    (501, "VOIDED"),
 ];
 
 const CANCEL_REASONS: &[(u64, &str)] =
@@ -52,7 +53,7 @@ const EVENT_KINDS: &[(u64, &str)] = &[(1, "FILL"), (2, "CANCEL"), (3, "GAP"), (4
 const RETIRED_REASONS: &[u64] = &[2];
 
 /// The stages' bands, in the order in which a request goes through them.
-const BANDS: &[(u16, &str)] = &[(100, "structure"), (200, "validate"), (300, "risk"), (400, "business rules")];
+const BANDS: &[(u16, &str)] = &[(100, "structure"), (200, "validate"), (300, "risk"), (400, "business rules"), (500, "operation")];
 
 fn assert_pinned(schema: &EnumSchema, pinned: &[(u64, &str)]) {
     let members: Vec<(u64, &str)> = schema.members.iter().map(|member| (member.value, member.name)).collect();
