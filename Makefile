@@ -1,5 +1,5 @@
 # Ringlane: `make run` tries it, `make test` proves it, `make bench` measures it. Each does all of its own set-up.
-.PHONY: run test test-lobster bench loom torture soak fuzz sanitize build deb docker-steps clean
+.PHONY: run test test-lobster bench loom torture soak fuzz sanitize build codes deb docker-steps clean
 VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := $(shell find layout shim sidecar python/ringlane python/pyproject.toml -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi' -o -name '*.html') Cargo.toml Cargo.lock
@@ -44,6 +44,11 @@ sanitize:
 	sh tests/sanitize.sh $(PACKAGE)
 
 build: $(VENV)/ringlane.stamp
+
+# The page of reject codes and cancel reasons, from their one definition.
+codes:
+	cargo run --release --quiet -p ringlane-sidecar --bin ringlane -- explain --markdown > target/codes.md
+	mv target/codes.md layout/CODES.md
 
 # The daemon first, then the one wheel that holds shim and daemon; reinstalled by force, so that nothing stale is driven.
 $(VENV)/ringlane.stamp: $(VENV)/created.stamp $(SOURCES)

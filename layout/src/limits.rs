@@ -62,6 +62,8 @@ pub const KEPT_SWEPT_FROM: usize = 64;
 pub const SCRAPE_REQUEST_BYTES_MAX: usize = 8 * 1024;
 /// Longest time a connection may take to say hello, nanoseconds.
 pub const HELLO_TIMEOUT_NS: u64 = 5_000_000_000;
+/// Longest that a command of this program waits for a sidecar's answer, seconds.
+pub const CALL_WAIT_S_MAX: i64 = 30;
 /// Most open orders, positions or levels in one query reply.
 pub const QUERY_ROWS_MAX: u64 = 1_000_000;
 /// Time that the sequencer keeps for orders after a user's question, in times of what the question took.

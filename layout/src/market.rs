@@ -16,7 +16,7 @@
 //! reader copies first and asks then whether what it copied had been claimed anew: it holds nobody up, and what it keeps is true.
 
 use crate::limits::{HOT_WORD_STRIDE_BYTES, LAYOUT_VERSION, MARKET_RECORDS_MAX, MARKET_RECORDS_MIN, PAGE_BYTES, RECORD_BYTES};
-use crate::primitive::{Ordering, fence};
+use crate::primitive::{AtomicU64, Ordering, fence};
 use crate::record::{EnumSchema, Record, RecordSchema};
 use crate::shared::{RecordRing, SharedBytes};
 use crate::{codes, record};
@@ -39,7 +39,8 @@ codes! {
         Level ("LEVEL") = 3,
         /// The book of the symbol begins anew: forget its levels; those that it has follow. Only in snapshots.
         Clear ("CLEAR") = 4,
-        /// Records from number `sequence` to `number` were overwritten before they were read. Never in the ring: a reader says it to its user.
+        /// Records from number `sequence` to `number` were overwritten before they were read; with `number` 0, the sidecar was started anew,
+        /// and numbers begin at 1 again. Never in the ring: a reader says it to its user.
         Gap ("GAP") = 5,
     }
 }
@@ -102,6 +103,51 @@ pub fn header(capacity_records: u64, epoch: u64) -> [u8; 40] {
     header
 }
 
+/// The two counts of the region: one writer, any number of readers that write nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct MarketWords<'a> {
+    /// Records that may be read.
+    pub written: &'a AtomicU64,
+    /// Records that are written or being written: at least `written`.
+    pub claimed: &'a AtomicU64,
+}
+
+impl MarketWords<'_> {
+    /// The writer is about to write the records up to `claimed`; whoever copies what stood there can tell.
+    #[inline]
+    pub fn claim(self, claimed: u64) {
+        self.claimed.store(claimed, Ordering::Relaxed);
+        fence(Ordering::Release); // meets the fence in `is_whole`: who sees a byte of these records sees the claim
+    }
+
+    /// The writer lets everybody read the first `staged` records.
+    #[inline]
+    pub fn show(self, staged: u64) {
+        self.written.store(staged, Ordering::Release); // meets the fence in `shown`
+    }
+
+    /// Records that a reader may copy: those before this number, as far as they still stand.
+    #[inline]
+    #[must_use]
+    pub fn shown(self) -> u64 {
+        let written = self.written.load(Ordering::Relaxed);
+        fence(Ordering::Acquire); // meets the store in `show`
+        written
+    }
+
+    /// Whether records that were copied from `next` on were whole: none of them was being overwritten by then.
+    #[inline]
+    #[must_use]
+    pub fn is_whole(self, next: u64, capacity: u64) -> bool {
+        fence(Ordering::Acquire); // meets the fence in `claim`
+        self.claimed.load(Ordering::Relaxed).saturating_sub(next) <= capacity
+    }
+}
+
+fn words(bytes: &SharedBytes) -> MarketWords<'_> {
+    MarketWords { written: bytes.word(WRITTEN), claimed: bytes.word(CLAIMED) }
+}
+
 /// The one writer.
 #[derive(Debug)]
 pub struct MarketWriter {
@@ -133,8 +179,7 @@ impl MarketWriter {
         assert!(records.len() as u64 <= self.capacity, "records come in pieces that the ring can hold");
         let first = self.claimed;
         self.claimed += records.len() as u64;
-        self.bytes.word(CLAIMED).store(self.claimed, Ordering::Relaxed);
-        fence(Ordering::Release); // meets the fence in `MarketReader::read`: who sees a byte of these sees the claim
+        words(&self.bytes).claim(self.claimed);
         for (number, record) in (first + 1..).zip(records.iter_mut()) {
             record.number = number;
         }
@@ -157,7 +202,7 @@ impl MarketWriter {
     /// Lets everybody read the first `staged` records.
     #[inline]
     pub fn show_to(&self, staged: u64) {
-        self.bytes.word(WRITTEN).store(staged, Ordering::Release); // meets the first load of `MarketReader::read`
+        words(&self.bytes).show(staged);
     }
 }
 
@@ -196,13 +241,10 @@ impl MarketReader {
     /// Copies out as many records as there are and fit. A gap: the reader was too slow; it goes on behind it, and needs a
     /// snapshot to know what its books are.
     pub fn read(&mut self, into: &mut [MarketRecord]) -> Result<usize, MarketGap> {
-        let written = self.bytes.word(WRITTEN).load(Ordering::Relaxed);
-        fence(Ordering::Acquire); // meets `MarketWriter::show`
+        let written = words(&self.bytes).shown();
         let count = written.saturating_sub(self.next).min(into.len() as u64).min(self.capacity) as usize;
         self.ring.read(self.next, bytemuck::cast_slice_mut(&mut into[..count]));
-        fence(Ordering::Acquire); // meets the fence in `MarketWriter::stage`
-        let claimed = self.bytes.word(CLAIMED).load(Ordering::Relaxed);
-        if claimed.saturating_sub(self.next) > self.capacity {
+        if !words(&self.bytes).is_whole(self.next, self.capacity) {
             let from = std::mem::replace(&mut self.next, written) + 1;
             return Err(MarketGap { from, to: written });
         }

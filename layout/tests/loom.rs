@@ -9,6 +9,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::atomic::Ordering;
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
+use ringlane_layout::market::MarketWords;
 use ringlane_layout::primitive::AtomicU64;
 use ringlane_layout::region::LaneStatus;
 use ringlane_layout::ring::{self, Answered, ClientWords, EventRoom, Intake, SidecarWords};
@@ -394,4 +395,94 @@ fn closing_wakes_a_sleeper_who_then_sees_the_last_results() {
             assert_eq!(lane.results.read(0), 42);
         },
     );
+}
+
+/// The ring of market data: cursors as they are, and records of two words each, so that a torn copy can be told from a whole one.
+/// Both sides may touch a record at once here: that is the point of the claim.
+struct Broadcast {
+    written: AtomicU64,
+    claimed: AtomicU64,
+    records: [[AtomicU64; 2]; CAPACITY as usize],
+}
+
+impl Broadcast {
+    fn new() -> Arc<Self> {
+        let word = || AtomicU64::new(0);
+        Arc::new(Self { written: word(), claimed: word(), records: std::array::from_fn(|_| [word(), word()]) })
+    }
+
+    fn words(&self) -> MarketWords<'_> {
+        MarketWords { written: &self.written, claimed: &self.claimed }
+    }
+
+    fn record(&self, index: u64) -> &[AtomicU64; 2] {
+        &self.records[(index % CAPACITY) as usize]
+    }
+
+    /// Writes and shows the records of one batch.
+    fn tell(&self, first: u64, count: u64) {
+        self.words().claim(first + count);
+        for index in first..first + count {
+            self.record(index).iter().for_each(|word| word.store(index + 1, Ordering::Relaxed));
+        }
+        self.words().show(first + count);
+    }
+
+    /// One look of a reader that has read `next` records: what it keeps is whole. Gives where it goes on.
+    fn look(&self, next: u64) -> u64 {
+        let shown = self.words().shown();
+        let count = (shown - next).min(CAPACITY);
+        let copied: Vec<[u64; 2]> =
+            (next..next + count).map(|index| [0, 1].map(|word| self.record(index)[word].load(Ordering::Relaxed))).collect();
+        if !self.words().is_whole(next, CAPACITY) {
+            return shown; // a gap: it goes on behind what it missed
+        }
+        for (number, words) in (next + 1..).zip(copied) {
+            assert_eq!(words, [number, number], "a record that a reader keeps is whole, and its own");
+        }
+        next + count
+    }
+}
+
+/// A reader that the writer overtakes: whatever it keeps is true, and it comes to the end, by gaps if need be.
+#[test]
+fn what_a_reader_of_the_broadcast_keeps_is_whole() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(PREEMPTIONS_MAX);
+    builder.check(|| {
+        let broadcast = Broadcast::new();
+        let writer = thread::spawn({
+            let broadcast = Arc::clone(&broadcast);
+            move || {
+                broadcast.tell(0, 1);
+                broadcast.tell(1, 2);
+                broadcast.tell(3, 1);
+            }
+        });
+        let next = broadcast.look(broadcast.look(0));
+        writer.join().unwrap();
+        let next = broadcast.look(next);
+        assert_eq!(broadcast.look(next), 4, "everything is read or missed in two looks");
+    });
+}
+
+/// Records that are staged and not shown are nobody's yet, and what stood in their places is worth nothing from the claim on.
+#[test]
+fn what_is_staged_is_not_read() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(PREEMPTIONS_MAX);
+    builder.check(|| {
+        let broadcast = Broadcast::new();
+        broadcast.tell(0, CAPACITY);
+        let writer = thread::spawn({
+            let broadcast = Arc::clone(&broadcast);
+            move || {
+                broadcast.words().claim(CAPACITY + 1);
+                broadcast.record(CAPACITY).iter().for_each(|word| word.store(CAPACITY + 1, Ordering::Relaxed));
+            }
+        });
+        assert_eq!(broadcast.look(0), CAPACITY, "it reads what is shown, or has a gap up to it");
+        writer.join().unwrap();
+        assert_eq!(broadcast.look(CAPACITY), CAPACITY);
+    });
 }

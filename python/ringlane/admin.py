@@ -1,4 +1,7 @@
-"""What administrators do to a running sidecar: each act is a numbered record of the journal, and a replay repeats it."""
+"""What administrators do to a running sidecar: each act is a numbered record of the journal, and a replay repeats it.
+
+From a shell: `ringlane admin`.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,8 @@ class Admin:
 
         All limits of the range are replaced; 0 is none. Quantities in lots of 1, notional and exposure in price units x
         quantity, the collar in basis points of the last trade, the rate in orders a second of sequenced time. `group` and
-        `self_trade` say whose trades with each other are prevented, and how.
+        `self_trade` say whose trades with each other are prevented, and how. The limits hold behind a restart too, until they are
+        set anew, or the configuration file's entry for these accounts is changed: the last decision wins.
 
         >>> import ringlane
         >>> with ringlane.Sidecar() as sidecar, ringlane.connect(sidecar.address) as client:

@@ -332,6 +332,9 @@ class Lane:
     def take_over(self, account: int, symbol: str | int = 0, timeout: float | None = None) -> int:
         """Makes this lane the owner of the account's orders whose lane is closed; gives their number.
 
+        It gets their events from now on. What was filled while nobody owned them stands in `client.orders(account)`
+        (`filled_quantity`) and in `client.positions(account)`.
+
         In one symbol (name or number), or with 0 in all. Waits at most `timeout` seconds (default: the lane's own). Raises
         `ValueError` with the reason when the sidecar rejects it, else as `process`.
 

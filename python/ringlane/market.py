@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ._shim import LAYOUT_VERSION, RinglaneError, SchemaMismatch, SidecarLost
+from ._shim import LAYOUT_VERSION, RinglaneError, SchemaMismatch, SidecarLost, SidecarUnavailable
 from .enums import MarketKind, Side
 from .queries import Book, Rows
 from .schema import Schema
-from .wire import close_all
+from .wire import ControlSocket, NotPermitted, close_all
 
 if TYPE_CHECKING:
     from .client import Client
@@ -46,6 +46,10 @@ class MarketFeed:
     The sidecar knows of no reader and waits for none. Whoever falls behind by more than the ring holds gets a `GAP` record:
     the numbers `sequence` to `number` are missing. Unless `resync` was switched off, the snapshot that follows it in the same
     array makes the books right again; trades in the gap are lost (a recording has them).
+
+    When the sidecar is started anew, the feed goes on as soon as its client has come back (`reconnect_timeout` of `connect`): what
+    the old ring had is read to its end, then comes a `GAP` whose `sequence` is the number that would have been next and whose
+    `number` is 0 (numbers begin at 1 again, in another `epoch`), and the snapshot that follows it says what the books are now.
 
     Attributes: `epoch` (another one after each start of the sidecar, when numbers begin anew at 1), `number` and `sequence`
     of the last record read, `gaps` and `missed` (gaps, and records in them, so far).
@@ -81,6 +85,7 @@ class MarketFeed:
         self.gaps = self.missed = 0
         self._lock = threading.RLock()
         self._order = threading.Lock()
+        self._connection: ControlSocket | None = None  # which gave the ring
         self._header: npt.NDArray[np.uint64] | None = None
         self._ring: npt.NDArray[np.uint8] | None = None
         self._queued: list[Rows] = []
@@ -101,7 +106,8 @@ class MarketFeed:
         as long as one fits. With a `timeout` (seconds; None: without end) it waits for the first one: it looks, sleeps
         `poll_interval`, and looks again, because nobody rings for readers.
 
-        Raises `SidecarLost` when the sidecar ended and everything was read, `RinglaneError` when the feed is closed.
+        Raises `SidecarLost` when the sidecar ended, everything was read and no other one comes; `RinglaneError` when the feed
+        is closed.
         """
         if max_records < 1:
             raise ValueError(f"max_records must be 1 or more, not {max_records}")
@@ -109,10 +115,14 @@ class MarketFeed:
         spin_end = time.perf_counter() + _SPIN_SECONDS
         while True:
             records = self._read(max_records)
-            if len(records) or (deadline is not None and time.monotonic() >= deadline):
+            if len(records):
+                return records
+            is_over = deadline is not None and time.monotonic() >= deadline
+            if (is_over or time.perf_counter() > spin_end) and self._follow():
+                continue
+            if is_over:
                 return records
             if time.perf_counter() > spin_end:
-                self._check_alive()
                 rest = self.poll_interval if deadline is None else min(self.poll_interval, deadline - time.monotonic())
                 time.sleep(max(rest, 0.0))
 
@@ -166,8 +176,7 @@ class MarketFeed:
             if len(records):
                 yield records
                 await asyncio.sleep(0)
-            else:
-                self._check_alive()
+            elif not self._follow():
                 await asyncio.sleep(self.poll_interval)
 
     def close(self) -> None:
@@ -246,8 +255,11 @@ class MarketFeed:
             self._pending.clear()
             snapshot = gap[:0]
         else:
+            epoch = self.epoch
             snapshot = self._take_snapshot()
             last = self._next
+            if self.epoch != epoch:
+                return self._anew(first, snapshot)
         gap["kind"], gap["sequence"], gap["number"] = MarketKind.GAP, first, last
         self.gaps += 1
         self.missed += last - first + 1
@@ -285,8 +297,8 @@ class MarketFeed:
     def _ask(self) -> Rows:
         message: dict[str, Any] = {} if self._symbols is None else {"symbols": self._symbols}
         # A client that comes back after its sidecar's end has another connection; this feed's ring is the old one's.
-        self._connection = self._client._control
-        reply, files = self._connection.request(op="market_data", **message)
+        self._connection = control = self._client._control
+        reply, files = control.request(op="market_data", **message)
         try:
             if self._header is None or reply["epoch"] != self.epoch:
                 self.schema = Schema.from_message(reply["record"])
@@ -341,11 +353,35 @@ class MarketFeed:
         self._pending.clear()
         self._pending_count = 0
 
-    def _check_alive(self) -> None:
-        is_gone = self._client._hub.ended[0] or self._client._control is not self._connection
-        if is_gone and self._header is not None and int(self._header[_WRITTEN]) <= self._next:
-            words = "the sidecar ended, and all of its market data was read; connect anew and ask for market data again"
-            raise SidecarLost(f"{words}: its numbers begin anew, in another epoch")
+    def _follow(self) -> bool:
+        """Goes on with the sidecar that its client came back to, if there is one. True: there is something to read."""
+        with self._lock:
+            client = self._client
+            is_gone = client._hub.ended[0] or client._control is not self._connection
+            if not is_gone or self._header is None or int(self._header[_WRITTEN]) > self._next:
+                return False
+            if client._control is not self._connection:
+                try:
+                    missing = self._next + 1
+                    self._queued = [self._anew(missing, self._take_snapshot())]
+                    return True
+                except NotPermitted:
+                    raise
+                except (SidecarLost, SidecarUnavailable, TimeoutError):
+                    self._connection = None  # gone again, or busy: it is asked anew
+            if client._reattacher.is_coming():
+                return False
+        words = "the sidecar ended, and all of its market data was read; connect anew and ask for market data again"
+        raise SidecarLost(f"{words}: its numbers begin anew, in another epoch")
+
+    def _anew(self, missing: int, snapshot: Rows) -> Rows:
+        """The books of a sidecar that was started anew, behind a gap that has no end in the old numbers."""
+        gap = np.zeros(1, self.dtype)
+        gap["kind"], gap["sequence"] = MarketKind.GAP, missing
+        self.gaps += 1
+        if not self.resync:
+            self._lost, snapshot = missing, snapshot[:0]
+        return np.concatenate([gap, snapshot])
 
     def _symbol(self, symbol: str | int) -> int:
         number = self._client.symbols[symbol] if isinstance(symbol, str) else int(symbol)

@@ -98,6 +98,13 @@ class Reattacher:
             self._changed.wait_for(lambda: self._over or client._control is not lost, self.patience)
             return client._control is not lost
 
+    def is_coming(self) -> bool:
+        """Whether the client may yet have another connection; does not wait for it."""
+        if self._pid != os.getpid():
+            return False
+        self.start()
+        return not self._over
+
     def _run(self) -> None:
         while True:
             client = self._client()

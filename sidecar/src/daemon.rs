@@ -23,6 +23,7 @@ use ringlane_layout::record::{Record, RecordBytes};
 
 use crate::board::{AddressLock, Board, Identity, clear_leftovers, text_of};
 use crate::config::{AccessConfig, Config, Durability, JournalConfig};
+use crate::configured::Configured;
 use crate::control::{Broadcast, Control, Host, Ledger, Lifetime, Policy, Questions, Refusals};
 use crate::corpora::Corpora;
 use crate::engine::{ENGINE_VERSION, Engine};
@@ -54,7 +55,7 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     let address = socket_path.to_string_lossy().into_owned();
     let address_lock = AddressLock::take(&address)?;
     let lock = config.journal.directory.as_deref().map(JournalLock::take).transpose()?;
-    let Start { engine, journal, epoch, snapshot, expected } = recover(&config)?;
+    let Start { engine, journal, epoch, snapshot, expected, told_ns } = recover(&config)?;
     let lane_last = engine.lane_last();
     clear_leftovers();
     let identity = Identity { address: address.clone(), epoch, started_ns: wall_clock_ns(), config_hash: config.hash() };
@@ -69,6 +70,7 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     let (jobs, jobs_thread) = Jobs::start(JobRows::of(&board), Arc::clone(&heat), config.jobs.threads)?;
     let (mut sequencer, commands) = Sequencer::new(engine, journal, board, heat, config.sequencer.clone())?;
     sequencer.expect(expected, Duration::from_millis(config.lanes.reattach_grace_ms));
+    sequencer.go_on_from(told_ns);
     #[cfg(feature = "otel")]
     let exporter = Exporter::start(&config.traces, traces_row)?;
     #[cfg(feature = "otel")]
@@ -149,6 +151,8 @@ struct Start {
     snapshot: u64,
     /// Lanes whose clients may come back.
     expected: Vec<(LaneOpen, Kept)>,
+    /// Until when the journal knows that nothing was due, nanoseconds since 1970; 0: it knows nothing.
+    told_ns: u64,
 }
 
 /// The engine as the journal left it, and the journal opened behind its end.
@@ -156,11 +160,11 @@ fn recover(config: &Config) -> Result<Start, String> {
     let Some(directory) = config.journal.directory.as_deref() else {
         let mut engine = Engine::new(random_seed());
         configure(&mut engine, config, &[])?;
-        return Ok(Start { engine, journal: None, epoch: 0, snapshot: 0, expected: Vec::new() });
+        return Ok(Start { engine, journal: None, epoch: 0, snapshot: 0, expected: Vec::new(), told_ns: 0 });
     };
     let mut progress = service::Progress::default();
     let (kept, skip) = (config.snapshots.kept, config.source.skip);
-    let Recovered { mut engine, mut lanes, epoch, next_index, snapshot, skipped: void, .. } =
+    let Recovered { mut engine, mut lanes, epoch, next_index, snapshot, skipped: void, told_ns, .. } =
         recovery::recover(directory, random_seed(), kept, skip, |records| progress.recovered(records))?;
     let epoch = epoch + 1;
     let start = frame_meta(&engine, FrameKind::End, 0, 0);
@@ -177,7 +181,7 @@ fn recover(config: &Config) -> Result<Start, String> {
         writer.append_waiting(meta, records)?;
     }
     let expected = engine.open_lanes().iter().filter_map(|open| Some((*open, lanes.remove(&open.lane)?))).collect();
-    Ok(Start { engine, journal: Some(writer), epoch, snapshot, expected })
+    Ok(Start { engine, journal: Some(writer), epoch, snapshot, expected, told_ns })
 }
 
 /// The frame that says that records are void.
@@ -229,16 +233,7 @@ pub(crate) fn configure(engine: &mut Engine, config: &Config, journaled: &[Accou
         added.push(frame(engine, FrameKind::Instruments, instruments));
         instruments.iter().try_for_each(|instrument| engine.add_instrument(instrument))?;
     }
-    let keep = config.orders.accounts.is_empty() && !journaled.is_empty();
-    let accounts = if keep { Vec::new() } else { config.orders.account_records() };
-    if let Some(account) =
-        journaled.iter().filter(|range| !keep && range.live == 0 && range.symbol == 0).find_map(|range| first_unnamed(range, &accounts))
-    {
-        return Err(format!(
-            "account {account} is in the journal, and the configuration does not name it any more: accounts can be added and their \
-             limits changed, not removed; restore the entry, or begin a new journal directory"
-        ));
-    }
+    let accounts = account_changes(engine, config, journaled)?;
     for accounts in accounts.chunks(BATCH_SLOTS_MAX) {
         added.push(frame(engine, FrameKind::Accounts, accounts));
         accounts.iter().try_for_each(|accounts| engine.set_accounts(accounts))?;
@@ -246,10 +241,40 @@ pub(crate) fn configure(engine: &mut Engine, config: &Config, journaled: &[Accou
     Ok(added)
 }
 
+/// The limits that the file says otherwise than when it was read last; what an administrator decided since then stays where it
+/// does not. An account that the file had and has no more is an error.
+fn account_changes(engine: &Engine, config: &Config, journaled: &[AccountLimits]) -> Result<Vec<AccountLimits>, String> {
+    // A file that names none has nothing against what the journal has.
+    if config.orders.accounts.is_empty() && !journaled.is_empty() {
+        return Ok(Vec::new());
+    }
+    let file = config.orders.account_records();
+    let before = &engine.configured;
+    let named: Vec<AccountLimits> = if before.is_empty() { journaled.to_vec() } else { before.records().collect() };
+    if let Some(account) = named.iter().filter(|range| range.symbol == 0).find_map(|range| first_unnamed(range, &file)) {
+        return Err(format!(
+            "account {account} is in the journal, and the configuration does not name it any more: accounts can be added and their \
+             limits changed, not removed; restore the entry, or begin a new journal directory"
+        ));
+    }
+    let file: Configured = file.into_iter().collect();
+    let changes = before.changes(&file);
+    let in_force: Configured = journaled.iter().copied().collect();
+    // What is in force beside the file: an administrator's, unless the file is about to say otherwise.
+    let live = in_force.changes(&file).into_iter().filter(|range| range.symbol == 0 && !changes.contains(range)).count();
+    if live > 0 && !before.is_empty() {
+        tracing::info!(
+            ranges = live,
+            "limits that an administrator set while the sidecar ran stay in force: the file's entries for these accounts have not changed since"
+        );
+    }
+    Ok(changes)
+}
+
 /// First account of a range that no range of the configuration names.
 fn first_unnamed(range: &AccountLimits, named: &[AccountLimits]) -> Option<u32> {
     let mut account = range.account_first;
-    while let Some(around) = named.iter().find(|named| (named.account_first..=named.account_last).contains(&account)) {
+    while let Some(around) = named.iter().find(|named| named.symbol == 0 && (named.account_first..=named.account_last).contains(&account)) {
         account = around.account_last + 1;
     }
     (account <= range.account_last).then_some(account)

@@ -9,6 +9,7 @@ use ringlane_layout::orders::{AccountLimits, AdminAction, BookLimits, Instrument
 use ringlane_layout::record::RecordBytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::configured::Configured;
 use crate::crash;
 use crate::journal::{Frame, FrameKind, LaneClose, LaneOpen};
 use crate::kernels::orders::{OrderKernel, Outgoing};
@@ -22,6 +23,8 @@ pub const ENGINE_VERSION: u32 = 2;
 pub struct Engine {
     /// The order kernel.
     pub orders: OrderKernel,
+    /// What the configuration said of accounts last.
+    pub configured: Configured,
     /// Sequence number of the next record, from 1.
     next_sequence: u64,
     /// Running XXH3-64 of all outputs so far: results, then events, batch by batch.
@@ -52,6 +55,7 @@ impl Engine {
     pub fn new(hash_seed: u64) -> Self {
         Self {
             orders: OrderKernel::with_hash_seed(RESTING_ORDERS_MAX, hash_seed),
+            configured: Configured::default(),
             next_sequence: 1,
             output_hash: 0,
             results: vec![OrderResult::default(); BATCH_SLOTS_MAX].into(),
@@ -135,6 +139,9 @@ impl Engine {
     /// Applies an accounts record.
     pub fn set_accounts(&mut self, accounts: &AccountLimits) -> Result<(), String> {
         self.orders.set_accounts(accounts).map_err(|error| error.to_string())?;
+        if accounts.live == 0 {
+            self.configured.set(accounts);
+        }
         self.next_sequence += 1;
         Ok(())
     }

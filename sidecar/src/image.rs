@@ -7,11 +7,13 @@
 //! | 33 | 1 | open lanes: `LaneOpen`, slots journaled, events numbered, results kept, events kept (u64 each), 32 zero bytes |
 //! | 34 | 1 | the kept results of all lanes, in the order of the table |
 //! | 35 | 1 | the kept events of all lanes, in the order of the table |
+//! | 36 | 1 | `AccountLimits` as the configuration had them last, ascending; not there in older snapshots |
 //!
 //! Results and events are kept as far as the lane's client has not released or taken them, so that it can be given them again:
 //! no more than its rings hold.
 
-use ringlane_layout::orders::{OrderEvent, OrderResult};
+use ringlane_layout::limits::ACCOUNT_MAX;
+use ringlane_layout::orders::{AccountLimits, OrderEvent, OrderResult};
 
 use crate::engine::Engine;
 use crate::journal::{LaneOpen, Snapshot};
@@ -22,6 +24,7 @@ const ENGINE: u32 = 32;
 const LANES: u32 = 33;
 const LANE_RESULTS: u32 = 34;
 const LANE_EVENTS: u32 = 35;
+const CONFIGURED: u32 = 36;
 const LANE_ROW_BYTES: usize = 128;
 
 /// An open lane in a snapshot.
@@ -51,6 +54,8 @@ pub struct Image {
     pub lane_last: u32,
     /// Open lanes.
     pub lanes: Vec<LaneImage>,
+    /// What the configuration said of accounts last.
+    pub configured: Vec<AccountLimits>,
 }
 
 impl Image {
@@ -58,7 +63,9 @@ impl Image {
     #[must_use]
     pub fn of(engine: &Engine, mut orders: Frozen, lanes: Vec<LaneImage>) -> Self {
         engine.orders.freeze(&mut orders);
-        Self { orders, next_sequence: engine.next_sequence(), output_hash: engine.output_hash(), lane_last: engine.lane_last(), lanes }
+        let configured = engine.configured.records().collect();
+        let (next_sequence, output_hash, lane_last) = (engine.next_sequence(), engine.output_hash(), engine.lane_last());
+        Self { orders, next_sequence, output_hash, lane_last, lanes, configured }
     }
 
     /// Writes all sections.
@@ -70,7 +77,8 @@ impl Image {
         let results: Vec<&[u8]> = self.lanes.iter().map(|lane| bytemuck::cast_slice(&lane.results)).collect();
         put_all(sink, LANE_RESULTS, &results)?;
         let events: Vec<&[u8]> = self.lanes.iter().map(|lane| bytemuck::cast_slice(&lane.kept_events)).collect();
-        put_all(sink, LANE_EVENTS, &events)
+        put_all(sink, LANE_EVENTS, &events)?;
+        put_all(sink, CONFIGURED, &[bytemuck::cast_slice(&self.configured)])
     }
 }
 
@@ -115,6 +123,13 @@ pub fn restore(engine: &mut Engine, snapshot: &Snapshot) -> Result<Vec<LaneImage
             LANE_EVENTS => {
                 let mut rows = section.values(1)?;
                 lanes.iter_mut().zip(&counts).for_each(|(lane, (_, count))| lane.kept_events = rows.by_ref().take(*count).collect());
+            }
+            CONFIGURED => {
+                for range in section.values::<AccountLimits>(1)? {
+                    let (first, last) = (range.account_first, range.account_last);
+                    (1 <= first && first <= last && last <= ACCOUNT_MAX).then_some(()).ok_or("a configured range of accounts is none")?;
+                    engine.configured.set(&range);
+                }
             }
             _ if engine.orders.restore(&section)? => {}
             kind => return Err(format!("its section of kind {kind} is from a newer ringlane")),

@@ -1,7 +1,9 @@
 //! The Ringlane sidecar as a library: each module is one room of the design, and `kernels` is usable on its own.
 
+pub mod administer;
 pub mod board;
 pub mod config;
+pub mod configured;
 pub mod control;
 pub mod corpora;
 pub mod crash;
@@ -9,6 +11,7 @@ mod culprit;
 pub mod daemon;
 pub mod doctor;
 pub mod engine;
+pub mod explain;
 pub mod image;
 pub mod jobs;
 pub mod journal;

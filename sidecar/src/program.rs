@@ -4,11 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::administer::{self, AdminArguments};
 use crate::board::BoardReader;
 use crate::config::{Config, LogConfig, LogFormat, SYSTEM_CONFIG, Source};
 use crate::control::Lifetime;
 use crate::daemon::{SYSTEM_SOCKET, serve};
 use crate::doctor::{examine, exit_code, findings_json, findings_text};
+use crate::explain::{self, ExplainArguments};
 use crate::journal::VoidRange;
 use crate::kernels::door::Kernels;
 use crate::log;
@@ -90,6 +92,9 @@ enum Subcommands {
         #[arg(long)]
         json: bool,
     },
+    /// Administer a running sidecar: limits, halts, cancels, lanes, instruments; each act is a record of its journal. Exit code: 0
+    /// done, 1 refused, 2 no sidecar or no answer.
+    Admin(AdminArguments),
     /// Live through recordings again: state hash, records, report. Exit code: 0 whole, 1 `--verify` found a difference, 2 torn,
     /// damaged or no recording.
     Replay(ReplayArguments),
@@ -104,6 +109,8 @@ enum Subcommands {
     Export(ExportArguments),
     /// Make a recording of orders from elsewhere: a LOBSTER day, or CSV.
     Import(ImportArguments),
+    /// Say what the numbers of reject codes and cancel reasons mean. Exit code: 0 known, 1 there is no such code.
+    Explain(ExplainArguments),
     /// Write man pages and shell completions (bash, fish, zsh) to a directory.
     Manual {
         /// Where they go; made if need be.
@@ -137,11 +144,13 @@ pub fn run(kernels: Kernels) -> ExitCode {
         Subcommands::Status { address, json } => run_status(address, json),
         Subcommands::Top { address, interval_ms } => top(&address_of(address), interval_ms).map(|()| ExitCode::SUCCESS),
         Subcommands::Doctor { address, config, journal, json } => run_doctor(address, config, journal, json),
+        Subcommands::Admin(arguments) => Ok(administer::run(&arguments, address_of)),
         Subcommands::Replay(arguments) => command::run(&arguments),
         Subcommands::Journal { command } => segments::run(&command),
         Subcommands::Book(arguments) => book::run(&arguments),
         Subcommands::Export(arguments) => export::run(&arguments),
         Subcommands::Import(arguments) => import::run(&arguments),
+        Subcommands::Explain(arguments) => explain::run(&arguments),
         Subcommands::Manual { directory } => write_manual(Arguments::command(), &directory).map(|()| ExitCode::SUCCESS),
     });
     outcome.unwrap_or_else(|words| {

@@ -25,6 +25,9 @@ pub struct Recovered {
     pub snapshot: u64,
     /// Records that were replayed behind it.
     pub records: u64,
+    /// Wall clock of the last record that a lane or the clock gave, nanoseconds since 1970: until then nothing was due that the
+    /// journal does not have.
+    pub told_ns: u64,
     /// Records that the journal says are void, as far as it was read.
     pub voids: Vec<VoidRange>,
     /// Records that are void from now on, which the journal must say.
@@ -96,6 +99,7 @@ fn attempt(directory: &Path, hash_seed: u64, skip: Option<VoidRange>, mut progre
         next_index,
         snapshot: 0,
         records: 0,
+        told_ns: 0,
         voids: Vec::new(),
         skipped: None,
     };
@@ -114,7 +118,7 @@ fn attempt(directory: &Path, hash_seed: u64, skip: Option<VoidRange>, mut progre
                     (lane.open.lane, kept)
                 };
                 let lanes = lanes.into_iter().map(kept).collect();
-                let found = Recovered { engine, lanes, epoch: header.epoch, snapshot: sequence, ..fresh };
+                let found = Recovered { engine, lanes, epoch: header.epoch, snapshot: sequence, told_ns: header.created_ns, ..fresh };
                 let reader = Reader::open_behind(directory, header.segment_index, header.segment_offset, sequence + 1)?;
                 return found.follow(reader, skip, directory, &mut progress);
             }
@@ -153,6 +157,10 @@ impl Recovered {
             }
             let requests = if frame.kind == FrameKind::Orders { frame.records.len() } else { 0 };
             note(&mut self.lanes, &frame, &self.engine.outputs(requests));
+            // What is configured at a start stands before what the clock has to say about the time without a sidecar.
+            if matches!(frame.kind, FrameKind::Orders | FrameKind::Time) {
+                self.told_ns = self.told_ns.max(frame.header.time_ns);
+            }
             self.records += frame.records.len() as u64;
             frames += 1;
             if frames.is_multiple_of(4096) {

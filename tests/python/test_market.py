@@ -310,7 +310,7 @@ def test_iterators_wait_and_end(daemon: Daemon) -> None:
 
 def test_a_killed_sidecar_begins_another_epoch(tmp_path: Path, seed: int) -> None:
     daemon = Daemon(tmp_path, config=CONFIG).ready()
-    client = ringlane.connect(daemon.address)
+    client = ringlane.connect(daemon.address, reconnect_timeout=0)
     trader, feed = Trader(client, seed), client.market_data()
     trader.some(300)
     before = NaiveBooks()
@@ -332,6 +332,97 @@ def test_a_killed_sidecar_begins_another_epoch(tmp_path: Path, seed: int) -> Non
         same_books(again, after)
     client.close()
     daemon.stop()
+
+
+@pytest.mark.parametrize("resync", [True, False])
+def test_a_feed_follows_its_client_to_a_sidecar_that_was_started_anew(tmp_path: Path, seed: int, resync: bool) -> None:
+    daemon = Daemon(tmp_path, config=CONFIG).ready()
+    with ringlane.connect(daemon.address) as watcher, ringlane.connect(daemon.address) as client:
+        trader, feed = Trader(client, seed), watcher.market_data(resync=resync)
+        naive = NaiveBooks()
+        naive.apply(feed.read())
+        for _ in range(2):  # twice, because the second time it is another connection that is lost
+            trader.some(200)
+            told = int(client.state().sequence)
+            daemon.kill()
+            daemon = Daemon(tmp_path, config=CONFIG).ready()
+            records = feed.read(timeout=10)
+            while MarketKind.GAP not in records["kind"]:
+                naive.apply(records)  # what the old ring had
+                number, sequence, epoch = feed.number, feed.sequence, feed.epoch
+                records = feed.read(timeout=10)
+            gap = records[0]
+            assert (MarketKind(gap["kind"]), gap["sequence"], gap["number"]) == (MarketKind.GAP, number + 1, 0)
+            assert feed.epoch > epoch
+            assert sequence <= told
+            if resync:
+                assert MarketKind(records["kind"][1]) == MarketKind.CLEAR
+                naive.apply(records[1:])
+            else:
+                assert len(records) == 1
+                with pytest.raises(ringlane.RinglaneError, match="are missing"):
+                    feed.book(1)
+                naive.apply(feed.snapshot())
+            trader.some(50)
+            more = drain(feed)
+            assert more["number"][0] == 1, "numbers begin anew"
+            naive.apply(more)
+            assert same_books(client, feed) > 0
+            for symbol in range(1, SYMBOLS + 1):
+                book = client.book(symbol, 1000)
+                held = {(int(r["side"]), int(r["price"])) for side in (book.bids, book.asks) for r in side}
+                assert held == set(naive.levels[symbol])
+        assert feed.gaps == 2
+    daemon.stop()
+
+
+def test_a_feed_that_only_polls_hears_that_no_sidecar_comes(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, config=CONFIG).ready()
+    with ringlane.connect(daemon.address, reconnect_timeout=0.3) as client:
+        feed = client.market_data()
+        assert len(drain(feed))
+        daemon.kill()
+        began = time.monotonic()
+        with pytest.raises(ringlane.SidecarLost, match="epoch"):
+            while time.monotonic() - began < 10:
+                assert len(feed.read()) == 0
+                time.sleep(0.01)
+    daemon.stop()
+
+
+def test_snapshots_are_paid_from_the_share_of_their_user(tmp_path: Path) -> None:
+    """Who asks for large books without a pause waits for its answers, so that the sequencer keeps its time for orders."""
+    daemon = Daemon(tmp_path, config=CONFIG).ready()
+    with ringlane.connect(daemon.address) as client:
+        lane = client.open("orders", depth=4096)
+        count = 40_000
+        for first in range(1, count, 4000):
+            ids = np.arange(first, first + 4000)
+            batch = lane.batch(symbol=1, side=1, account=1, client_order_id=ids, price=ids * 100, quantity=1)
+            assert not lane.process(batch, copy=True)["code"].any()
+
+        def ask() -> int:
+            reply, files = client._control.request(op="market_data", symbols=[1])
+            for file in files:
+                os.close(file)
+            return int(reply["rows"])
+
+        assert ask() == count + 2
+        for _ in range(40):  # beyond what may run ahead of the share
+            ask()
+        began, before, asked = time.monotonic(), sequencer_seconds(daemon), 0
+        while time.monotonic() - began < 2:
+            asked += ask() // count
+        share = (sequencer_seconds(daemon) - before) / (time.monotonic() - began)
+        assert asked > 5
+        assert share < 0.2, f"{asked} snapshots took {share:.0%} of the sequencer's time"
+    daemon.stop()
+
+
+def sequencer_seconds(daemon: Daemon) -> float:
+    """Processor time of the sidecar's first thread, which is the sequencer."""
+    nanoseconds = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/schedstat").read_text().split()[0]
+    return int(nanoseconds) / 1e9
 
 
 def drain_until_lost(feed: ringlane.MarketFeed) -> np.ndarray:

@@ -6,6 +6,7 @@ use ringlane_layout::orders::{
 use ringlane_sidecar::kernels::orders::{Frozen, OrderKernel, Outgoing};
 use ringlane_sidecar::section::{Section, SectionSink};
 
+use crate::coverage::Coverage;
 use crate::market_reader::MarketReader;
 use crate::order_twin::Twin;
 
@@ -76,6 +77,8 @@ pub struct Pair {
     /// The kernel under test; its symbols are watched, and nobody else's.
     pub kernel: OrderKernel,
     reader: MarketReader,
+    /// What the streams reached.
+    pub coverage: Coverage,
     /// Another one, which takes every request as a batch of its own, and goes through a snapshot at each comparison.
     one_by_one: OrderKernel,
     /// The twin.
@@ -94,6 +97,7 @@ impl Pair {
         Self {
             kernel,
             reader: MarketReader::default(),
+            coverage: Coverage::default(),
             one_by_one,
             twin: Twin::new(resting_orders_max),
             sequence: 0,
@@ -144,7 +148,7 @@ impl Pair {
         self.reader.read(&mut self.kernel, self.sequence, None, &out);
         self.one_by_one.advance(self.sequence, &time, &mut out_single).expect("time does not go back");
         self.twin.advance(self.sequence, &time, &mut expected);
-        same_events(out, &out_single, expected)
+        self.told(out, &out_single, expected)
     }
 
     /// Does what an administrator asks, which is right. Every event must be the twin's.
@@ -155,7 +159,7 @@ impl Pair {
         self.reader.read(&mut self.kernel, self.sequence, None, &out);
         self.one_by_one.administer(self.sequence, action, &mut out_single).expect("the record is right");
         assert_eq!(count, self.twin.administer(self.sequence, action, &mut expected));
-        same_events(out, &out_single, expected)
+        self.told(out, &out_single, expected)
     }
 
     /// Sends requests in batches of `cut`; every result and event must be the twin's.
@@ -179,8 +183,16 @@ impl Pair {
             self.one_by_one.process(self.sequence, lane, std::slice::from_ref(request), &mut single, &mut out_single);
             assert_eq!(single[0], expected, "answer to {request:?} by itself");
         }
-        let events = same_events(out, &out_single, expected_events);
+        self.coverage.answers(requests, &results);
+        let events = self.told(out, &out_single, expected_events);
         (results, events)
+    }
+
+    /// The events of all three, which must be the same.
+    fn told(&mut self, out: Vec<Outgoing>, out_single: &[Outgoing], expected: Vec<(u32, OrderEvent)>) -> Vec<(u32, OrderEvent)> {
+        let events = same_events(out, out_single, expected);
+        self.coverage.events(&events);
+        events
     }
 
     /// Compares everything that can be asked, and the state hash.

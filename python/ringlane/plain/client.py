@@ -126,6 +126,10 @@ class PlainClient(Client):
     def __getattr__(self, name: str) -> Any:
         if name == "admin":
             raise NotImplementedError("the Python backend has no administration; use a sidecar")
+        if name == "market_data":
+            raise NotImplementedError(
+                "the Python backend broadcasts no market data; use a sidecar, or ask client.book(symbol)"
+            )
         raise AttributeError(name)
 
     def _check(self) -> None:

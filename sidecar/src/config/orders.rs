@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use ringlane_layout::limits::{ACCOUNT_MAX, ORDER_PRICE_MAX, ORDER_QUANTITY_MAX, PRICE_DECIMALS_MAX, RESTING_ORDERS_MAX, SYMBOLS_MAX};
 use ringlane_layout::orders::{AccountLimits, Instrument};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Wrong;
 
@@ -27,7 +27,7 @@ impl Default for OrdersConfig {
 }
 
 /// One `[[orders.instruments]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct InstrumentConfig {
     /// Symbol name, 1 to 24 printable ASCII characters.
@@ -47,7 +47,7 @@ pub struct InstrumentConfig {
 }
 
 /// One `[[orders.accounts]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccountsConfig {
     /// First account number.

@@ -3,7 +3,7 @@
 use crossbeam::channel::bounded;
 use ringlane_layout::limits::{ACCOUNT_MAX, SYMBOLS_MAX};
 use ringlane_layout::orders::{AccountLimits, AdminAction, AdminOp, Instrument};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::access::{Grant, not_permitted};
@@ -14,7 +14,7 @@ use crate::config::{AccountsConfig, InstrumentConfig};
 use crate::sequencer::{Administration, Command};
 
 /// What an administrator asks for.
-#[derive(Debug, Deserialize, PartialEq)]
+#[derive(Debug, Deserialize, Serialize, PartialEq)]
 #[serde(tag = "what", rename_all = "snake_case", deny_unknown_fields)]
 pub enum AdminRequest {
     /// Set limits of a range of accounts, perhaps in one symbol.

@@ -1,5 +1,7 @@
 //! The question for market data: who may read gets the broadcast ring, for reading only, and a snapshot to begin with.
 
+use std::time::{Duration, Instant};
+
 use crossbeam::channel::bounded;
 use ringlane_layout::limits::{MARKET_SNAPSHOT_WORK, QUERY_ROWS_MAX, SYMBOLS_MAX};
 use ringlane_layout::market::{MARKET_RING_OFFSET, MarketKind, MarketRecord, header, region_bytes};
@@ -41,7 +43,11 @@ pub fn ask(symbols: Option<Vec<Number>>, grant: &Grant, host: &mut Host, uid: u3
     let handed_out =
         |memory: &Memory| memory.hand_out(false).map_err(|error| Refusal::new("MEMORY", format!("no descriptor can be had: {error}")));
     let ring = handed_out(&memory)?;
-    let mut rows = snapshot(named, host)?;
+    let mut spent = Duration::ZERO;
+    let rows = snapshot(named, host, &mut spent);
+    // A snapshot that was too large was work all the same.
+    host.questions.charge(uid, spent, Instant::now());
+    let mut rows = rows?;
     sort_levels(&mut rows);
     let bytes: &[u8] = bytemuck::cast_slice(&rows);
     let reply = sealed_rows(bytes).map_err(|words| Refusal::new("MEMORY", words))?;
@@ -75,20 +81,24 @@ fn stopping() -> Refusal {
     Refusal::new("STOPPING", "the sidecar is stopping")
 }
 
-/// Asks the sequencer for the books, some of them a turn. Each is true at the `number` of its own rows.
-fn snapshot(named: Option<Vec<u32>>, host: &Host) -> Result<Vec<MarketRecord>, Refusal> {
+/// Asks the sequencer for the books, some of them a turn. Each is true at the `number` of its own rows. Adds the sequencer's time
+/// to `spent`.
+fn snapshot(named: Option<Vec<u32>>, host: &Host, spent: &mut Duration) -> Result<Vec<MarketRecord>, Refusal> {
     let (mut rows, mut next) = (Vec::new(), 0);
     let symbols = std::sync::Arc::new(named);
     loop {
         let (answer, answered) = bounded(1);
         let symbols = std::sync::Arc::clone(&symbols);
         let asking = Box::new(move |engine: &mut Engine, market: &mut Market| {
-            let _ = answer.send(piece(symbols.as_deref(), next, engine, market));
+            let began = Instant::now();
+            let piece = piece(symbols.as_deref(), next, engine, market);
+            let _ = answer.send((piece, began.elapsed()));
         });
         if !host.commands.send(Command::Market(asking)) {
             return Err(stopping());
         }
-        let piece = answered.recv().map_err(|_| stopping())?;
+        let (piece, took) = answered.recv().map_err(|_| stopping())?;
+        *spent += took;
         let (more, covered) = piece.map_err(|symbol| Refusal::new("BAD_VALUE", format!("there is no symbol {symbol}")))?;
         rows.extend(more);
         next += covered;

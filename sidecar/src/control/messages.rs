@@ -7,8 +7,8 @@ use ringlane_layout::orders::{BookLevel, Instrument, OpenOrder, OrderEvent, Orde
 use ringlane_layout::record::{EnumSchema, Record, RecordSchema};
 use ringlane_layout::region::LaneStatus;
 use ringlane_layout::schema::{SlotField, SlotSchema};
-use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::kernels::door::LaneShape;
@@ -65,8 +65,17 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Whole(whole) => serializer.serialize_i128(*whole),
+            Self::Other(number) => serializer.serialize_f64(*number),
+        }
+    }
+}
+
 /// A request, and the number by which its reply is known.
-#[derive(Debug, Deserialize, PartialEq)]
+#[derive(Debug, Deserialize, Serialize, PartialEq)]
 pub struct Message {
     /// Echoed in the reply.
     #[serde(default)]
@@ -77,7 +86,7 @@ pub struct Message {
 }
 
 /// A request. Unknown keys and operations are refused.
-#[derive(Debug, Deserialize, PartialEq)]
+#[derive(Debug, Deserialize, Serialize, PartialEq)]
 #[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Request {
     /// First message of a connection.
@@ -151,8 +160,16 @@ pub enum Request {
     Corpus(CorpusRequest),
 }
 
+impl Request {
+    /// Whether the sequencer spends time on the answer, of which each user has a share.
+    #[must_use]
+    pub const fn is_question(&self) -> bool {
+        matches!(self, Self::Query(_) | Self::MarketData { .. })
+    }
+}
+
 /// What is asked about corpora.
-#[derive(Debug, Deserialize, PartialEq)]
+#[derive(Debug, Deserialize, Serialize, PartialEq)]
 #[serde(tag = "what", rename_all = "lowercase", deny_unknown_fields)]
 pub enum CorpusRequest {
     /// Begin to load one; `List` says how far it is.
@@ -177,7 +194,7 @@ pub enum CorpusRequest {
 }
 
 /// A question about the state.
-#[derive(Debug, Deserialize, PartialEq)]
+#[derive(Debug, Deserialize, Serialize, PartialEq)]
 #[serde(tag = "what", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Query {
     /// All instruments. Braces here and below: serde lets a variant without them have any keys.
@@ -380,6 +397,31 @@ mod tests {
         let (id, open) = read(br#"{"id":8,"op":"open","kernel":"orders","depth":1e30,"accounts":[1,9]}"#).unwrap();
         assert_eq!(id, Some(8));
         assert!(matches!(open, Request::Open { depth: Other(1e30), accounts: Some((Whole(1), Whole(9))), events: None, .. }));
+    }
+
+    /// The program's own commands write what this file reads.
+    #[test]
+    fn requests_are_read_as_they_are_written() {
+        use super::super::admin::AdminRequest;
+        use Number::Whole;
+        let config = crate::config::Config::parse(
+            "[[orders.accounts]]\nfirst = 3\nlast = 9\nposition_max = 5\n[[orders.instruments]]\nname = \"X\"\ntick = 5\n",
+        );
+        let orders = config.unwrap().orders;
+        let admin = [
+            AdminRequest::Limits { limits: orders.accounts[0].clone() },
+            AdminRequest::AddInstrument { instrument: orders.instruments[0].clone() },
+            AdminRequest::CancelAll { symbol: Whole(1), account: Whole(u64::MAX.into()), lane: Whole(-1) },
+            AdminRequest::Time { ends_day: true },
+        ];
+        let hello = Request::Hello { layout_version: Whole(2), build: "ab".into(), name: "me".into() };
+        let all = admin.into_iter().map(Request::Admin).chain([hello, Request::Query(Query::Instruments {})]);
+        for (id, request) in (1..).zip(all) {
+            let written = serde_json::to_vec(&Message { id: Some(id), request }).unwrap();
+            let Message { id: read_id, request: read } = parse(&written).unwrap();
+            assert_eq!(read_id, Some(id));
+            assert_eq!(serde_json::to_vec(&Message { id: Some(id), request: read }).unwrap(), written);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod access;
 mod admin;
 mod attach;
+mod caller;
 mod jobs;
 mod ledger;
 mod market;
@@ -35,9 +36,11 @@ use crate::service::{Watchdog, stopping};
 use session::Session;
 
 pub use access::{Grant, Policy};
+pub use admin::AdminRequest;
+pub use caller::{Caller, Failure};
 pub use ledger::Ledger;
 pub use market::Broadcast;
-pub use messages::parse;
+pub use messages::{Number, Request, parse};
 pub use peer::Peer;
 pub use questions::Questions;
 pub use refusals::Refusals;

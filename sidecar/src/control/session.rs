@@ -98,7 +98,7 @@ pub struct Session {
     /// Whether it said hello.
     pub greeted: bool,
     /// A question that waits, and the number of its reply.
-    pub(super) held: Option<(Option<u64>, Query)>,
+    pub(super) held: Option<(Option<u64>, Request)>,
     pub(super) name: String,
     pub(super) build: String,
     pub(super) notify: Option<Arc<OwnedFd>>,
@@ -197,8 +197,8 @@ impl Session {
         }
         let message = &buffer[..length];
         let (id, answer) = match parse(message) {
-            Ok(Message { id, request: Request::Query(query) }) if self.greeted && host.must_wait(&self.peer) => {
-                self.held = Some((id, query));
+            Ok(Message { id, request }) if request.is_question() && self.greeted && host.must_wait(&self.peer) => {
+                self.held = Some((id, request));
                 return Ok(());
             }
             Ok(message) => (message.id, self.answer(message.request, host)),
@@ -209,8 +209,8 @@ impl Session {
 
     /// Answers the question that waited. An error ends the connection.
     pub(super) fn answer_held(&mut self, host: &mut Host) -> Result<(), String> {
-        let Some((id, query)) = self.held.take() else { return Ok(()) };
-        let answer = self.answer(Request::Query(query), host);
+        let Some((id, request)) = self.held.take() else { return Ok(()) };
+        let answer = self.answer(request, host);
         self.reply(id, answer, host)
     }
 

@@ -91,6 +91,16 @@ impl Sequencer {
         self.decide(FrameKind::Time, &time, Box::new(|engine| engine.advance(&time).map(|_| 0))).map(drop)
     }
 
+    /// The journal knows that nothing was due until `told_ns`. What became due since then, while no sidecar ran, is told before
+    /// any client is heard: the end of a trading day, and orders that expired.
+    pub fn go_on_from(&mut self, told_ns: u64) {
+        if told_ns > 0 {
+            self.day_ends_ns = self.config.next_day_end_ns(told_ns);
+        }
+        self.now_ns = wall_clock_ns();
+        self.tell_time_when_due();
+    }
+
     /// Writes a time record when an order expires, or a second ends in which rates were counted; and ends the day at its hour.
     pub(super) fn tell_time_when_due(&mut self) {
         if self.is_blocked {
