@@ -105,6 +105,7 @@ class Lane:
             request_spans=[(field.offset, field.size) for field in self.request_schema.visible],
             timeout_ns=self._timeout_ns,
         )
+        self.border.count_lane(self, self._shim)
         self.call = self._shim.call if narrow else self._wide
         self._spans = side_table(self, reply)
         if self._spans is not None:
@@ -195,7 +196,6 @@ class Lane:
         words = self._words(batch)
         limit = self._timeout_ns if timeout is None else nanoseconds(timeout)
         hold = _shim.Hold(self._shim, len(words), limit, wait_allowed(on_full))
-        border, begin = self.border, time.monotonic_ns()
         try:
             with hold:
                 if hold.ring_number != self._ring_number:
@@ -206,11 +206,8 @@ class Lane:
                 if self._spans is not None:
                     self._spans.write(hold.first, len(words))
         except _shim.LaneFull:
-            border.lane_full += 1
+            self.border.lane_full += 1
             raise
-        border.fill_ns += time.monotonic_ns() - begin
-        border.batches += 1
-        border.records += len(words)
         assert hold.lease is not None
         return self._ticket_class(self, hold.lease)
 

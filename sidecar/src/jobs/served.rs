@@ -10,11 +10,13 @@ use ringlane_layout::board::lane as row;
 use ringlane_layout::limits::{EMPTY_DOORBELLS_MAX, JOB_RUN_BYTES_MAX, JOB_RUN_NS, PAYLOADS_A_RUN, TILE_BYTES};
 use ringlane_layout::region::LaneStatus;
 
+use super::ages::Ages;
 use super::{Opening, Over};
 use crate::board::BoardRow;
 use crate::jobs::hand::{OpenGroup, PayloadRun};
 use crate::kernels::door::{Compute, PayloadCompute};
 use crate::lanes::{JobCursors, JobLane};
+use crate::sequencer::wall_clock_ns;
 
 /// Work that is worth the waking of another thread, nanoseconds.
 const WORTH_A_HAND_NS: f32 = 20_000.0;
@@ -43,6 +45,7 @@ pub struct Served {
 
 struct State {
     cursors: JobCursors,
+    ages: Ages,
     /// Slots that were handed out.
     claimed: u64,
     /// Runs that are done before others that stand before them: first slot to last slot + 1.
@@ -92,6 +95,7 @@ impl Served {
         cursors.parked = true; // until its first turn
         let state = State {
             cursors,
+            ages: Ages::default(),
             claimed: 0,
             done: BTreeMap::new(),
             hands: 0,
@@ -164,8 +168,9 @@ impl Served {
     pub fn claim(&self, allowed: usize, may_linger: bool) -> (Claim, bool) {
         let mut state = self.state();
         let state = &mut *state;
-        if let Err(lie) = state.cursors.look(&self.lane) {
-            state.failed.get_or_insert(lie);
+        match state.cursors.look(&self.lane) {
+            Ok(submitted) => state.ages.see(state.cursors.cursors().1, submitted, wall_clock_ns),
+            Err(lie) => drop(state.failed.get_or_insert(lie)),
         }
         let hands_max = self.hands_max.min(allowed);
         if state.failed.is_none() {
@@ -314,7 +319,8 @@ impl Served {
         let status = state.failed.or(closing.as_ref().map(|closing| closing.status)).unwrap_or(LaneStatus::Closed);
         if state.failed.is_some() {
             let (lane, kernel, owner) = (self.lane.number, self.kernel.as_str(), &self.lane.owner);
-            tracing::warn!(lane, kernel, pid = owner.pid, uid = owner.uid, ?status, "lane closed by a fault");
+            let (pid, uid, name, depth) = (owner.pid, owner.uid, &owner.name, self.lane.geometry.depth_slots);
+            tracing::warn!(lane, kernel, pid, uid, name, depth, ?status, "lane closed by a fault");
         }
         state.ended = true;
         self.board.write(&[(row::LANE, 0)]);
@@ -341,19 +347,30 @@ impl Served {
             (row::NOT_PERMITTED, 0),
         ];
         self.board.write(&words);
-        self.publish(&self.state());
+        self.publish(&mut self.state());
     }
 
-    fn publish(&self, state: &State) {
+    /// Tells the board of it once more: its client may have let go of slots. A lane that is at work tells by itself.
+    pub fn survey(&self) {
+        if let Ok(mut state) = self.state.try_lock() {
+            self.publish(&mut state);
+        }
+    }
+
+    fn publish(&self, state: &mut State) {
         if state.ended {
             return;
         }
-        let (submitted, completed, released) = state.cursors.cursors();
+        let released = state.cursors.let_go(&self.lane);
+        let (submitted, completed, _) = state.cursors.cursors();
+        state.ages.tell(completed, released, wall_clock_ns());
         self.done_slots.store(completed, Ordering::Relaxed);
         let words = [
             (row::SUBMITTED, submitted),
             (row::COMPLETED, completed),
             (row::RELEASED, released),
+            (row::WAITING_SINCE_NS, state.ages.waiting_since_ns),
+            (row::HELD_SINCE_NS, state.ages.held_since_ns),
             (row::PARKS, state.cursors.parks),
             (row::NOTIFIES, state.cursors.notifies),
         ];

@@ -84,6 +84,8 @@ impl Sequencer {
                 }
             },
         };
+        #[cfg(feature = "sentry")]
+        crate::reports::serving(row);
         lane.busy = true;
         lane.empty_doorbells = 0;
         lane.deficit = deficit;
