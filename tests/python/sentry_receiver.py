@@ -26,7 +26,9 @@ class SentryReceiver:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 assert self.path == "/api/42/envelope/"
                 assert self.headers["content-type"] == "application/x-sentry-envelope"
-                auth = dict(word.split("=") for word in self.headers["x-sentry-auth"].removeprefix("Sentry ").split(", "))
+                auth = dict(
+                    word.split("=") for word in self.headers["x-sentry-auth"].removeprefix("Sentry ").split(", ")
+                )
                 assert (auth["sentry_key"], auth["sentry_version"]) == ("abc123", "7")
                 receiver.requests += 1
                 receiver.released.wait(60)

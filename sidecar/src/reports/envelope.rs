@@ -91,13 +91,14 @@ fn frames(stack: &str) -> Vec<Value> {
             let (column, number, file) = (parts.next(), parts.next(), parts.next());
             if let (Some(frame), Some(file), Some(number)) = (frames.last_mut(), file, number) {
                 frame["filename"] = json!(file);
+                frame["in_app"] = json!(!file.starts_with("/rustc/") && !file.contains("/.cargo/"));
                 frame["lineno"] = json!(number.parse::<u64>().ok());
                 frame["colno"] = json!(column.and_then(|column| column.parse::<u64>().ok()));
             }
         } else if let Some((number, name)) = line.split_once(": ")
             && number.parse::<u32>().is_ok()
         {
-            frames.push(json!({ "function": name, "in_app": name.contains("ringlane") }));
+            frames.push(json!({ "function": name, "in_app": false }));
         }
     }
     let of_panic =
