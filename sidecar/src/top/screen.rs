@@ -12,12 +12,15 @@ use super::Choice;
 use super::sample::{History, LaneLine};
 use super::words::{bar, bytes, duration, quantity};
 
-/// Height from which the panels, some stages, and all stages are shown, lines.
+/// Height from which the panels, some stages, and all stages are shown, lines; and the width that panels need.
 const PANELS_LINES: u16 = 16;
+const PANELS_COLUMNS: u16 = 78;
 const STAGES_LINES: u16 = 24;
 const TALL_LINES: u16 = 32;
 /// Width from which all columns of the lanes are shown.
 const WIDE_COLUMNS: u16 = 120;
+/// Width from which the stages say of which span they are.
+const SPAN_COLUMNS: u16 = 88;
 /// Stages that a screen of middling height shows: the way of an order.
 const WAY: [&str; 5] = ["end_to_end", "queue_wait", "journal_append", "kernel", "result_write"];
 
@@ -28,7 +31,7 @@ const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
 /// Draws everything.
 pub fn draw(frame: &mut Frame, history: &History, choice: &Choice) {
     let height = frame.area().height;
-    let panels = if height >= PANELS_LINES { 5 } else { 1 };
+    let panels = if height >= PANELS_LINES && frame.area().width >= PANELS_COLUMNS { 5 } else { 1 };
     let stages = stages_shown(history, height);
     let table = if stages.is_empty() { 0 } else { stages.len() as u16 + 3 };
     let heights = [Constraint::Length(1), Constraint::Length(panels), Constraint::Length(table), Constraint::Min(3), Constraint::Length(1)];
@@ -52,7 +55,11 @@ fn panel(title: impl Into<Line<'static>>) -> Block<'static> {
 }
 
 fn titled(title: &str, rest: &str) -> Line<'static> {
-    Line::from(vec![Span::raw(" "), Span::styled(title.to_owned(), BOLD.fg(Color::Cyan)), Span::styled(format!(" {rest} "), LABEL)])
+    Line::from(vec![
+        Span::raw(" "),
+        Span::styled(title.to_owned(), BOLD.fg(Color::Cyan)),
+        Span::styled(format!(" {rest}{}", if rest.is_empty() { "" } else { " " }), LABEL),
+    ])
 }
 
 fn rate_now(history: &History) -> String {
@@ -79,7 +86,7 @@ fn draw_head(frame: &mut Frame, area: Rect, history: &History, choice: &Choice) 
 }
 
 fn draw_panels(frame: &mut Frame, area: Rect, history: &History) {
-    let fixed = if area.width >= WIDE_COLUMNS { [36, 38] } else { [27, 29] };
+    let fixed = if area.width >= WIDE_COLUMNS { [36, 38] } else { [33, 32] };
     let [rates, orders, disk] =
         Layout::horizontal([Constraint::Min(10), Constraint::Length(fixed[0]), Constraint::Length(fixed[1])]).areas(area);
     let peak = history.rates.iter().copied().max().unwrap_or(0);
@@ -128,7 +135,7 @@ fn journal_pairs(history: &History) -> [[(&'static str, String); 2]; 3] {
     let sync = sync.map_or_else(|| "-".into(), |(_, times, _)| duration(times.quantile_ns(0.99)));
     [
         [("at", quantity(row[journal::SEQUENCE] as f64)), ("lag", lag(history))],
-        [("write", format!("{}/s", bytes(history.bytes_rate))), ("fsync", sync)],
+        [("in 1 s", bytes(history.bytes_rate)), ("fsync", sync)],
         [("kept", bytes(row[journal::TOTAL_BYTES] as f64)), ("disk", left)],
     ]
 }
@@ -137,10 +144,10 @@ fn journal_pairs(history: &History) -> [[(&'static str, String); 2]; 3] {
 fn draw_pairs(frame: &mut Frame, area: Rect, title: Line<'static>, pairs: &[[(&'static str, String); 2]]) {
     let rows = pairs.iter().map(|[(left, value), (right, other)]| {
         let shown = |value: &String| Cell::from(Line::styled(value.clone(), BOLD).alignment(Alignment::Right));
-        Row::new([Cell::from(*left).style(LABEL), shown(value), Cell::from(format!("  {right}")).style(LABEL), shown(other)])
+        Row::new([Cell::from(*left).style(LABEL), shown(value), Cell::from(format!(" {right}")).style(LABEL), shown(other)])
     });
-    let names = if area.width >= 34 { 9 } else { 8 };
-    let widths = [Constraint::Length(names), Constraint::Fill(1), Constraint::Length(names - 1), Constraint::Fill(1)];
+    let name_columns = |index: usize| pairs.iter().map(|pair| pair[index].0.len() as u16).max().unwrap_or(0);
+    let widths = [Constraint::Length(name_columns(0)), Constraint::Fill(1), Constraint::Length(name_columns(1) + 1), Constraint::Fill(1)];
     frame.render_widget(Table::new(rows, widths).block(panel(title)), area);
 }
 
@@ -157,7 +164,9 @@ fn draw_stages(frame: &mut Frame, area: Rect, stages: &[&super::sample::StageLin
         let row = Row::new([Cell::from(*name), right(quantity(times.count() as f64))].into_iter().chain(quantiles).chain(rest));
         if *is_span { row } else { row.style(QUIET) }
     });
-    let widths = [16, 8, 10, 10, 10, 10, 10, 13].map(Constraint::Length);
+    let times = if area.width >= WIDE_COLUMNS { 10 } else { 9 };
+    let span = if area.width >= SPAN_COLUMNS { 13 } else { 0 };
+    let widths = [14, 7, times, times, times, times, times, span].map(Constraint::Length);
     let head = ["timed", "p50", "p90", "p99", "p99.9", "max"].map(|name| right(name.to_owned()));
     let head = Row::new([Cell::from("stage")].into_iter().chain(head).chain([Cell::from("  span")]));
     frame.render_widget(Table::new(rows, widths).header(head.style(LABEL)).block(panel(titled("stages", "of a sample of batches"))), area);
