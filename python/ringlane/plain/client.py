@@ -66,9 +66,10 @@ class PlainClient(Client):
         cancel_on_disconnect: bool = False,
         accounts: int | tuple[int, int] | None = None,
         timeout: float | None = None,
+        trace: bool = False,
         **parameters: Any,
     ) -> Any:
-        """As `Client.open`, for orders, digests and vectors."""
+        """As `Client.open`, for orders, digests and vectors. `trace` changes nothing: there is no sidecar that could tell."""
         self._check()
         nanoseconds(timeout)
         if kernel not in ("orders", *_KINDS):
@@ -85,8 +86,8 @@ class PlainClient(Client):
             sizes = (_rounded(told["depth"]), _rounded(told["events"]))
             lane: Lane = PlainOrderLane(self, *sizes, told["cancel_on_disconnect"], (first, last), timeout)
         else:
-            if events is not None or cancel_on_disconnect or accounts is not None:
-                raise TypeError("events, cancel_on_disconnect and accounts are for lanes of orders")
+            if events is not None or cancel_on_disconnect or accounts is not None or trace:
+                raise TypeError("events, cancel_on_disconnect, accounts and trace are for lanes of orders")
             slots = _rounded(_within("depth", 4096 if depth is None else depth, _shim.DEPTH_SLOTS_MAX))
             told = _KINDS[kernel]._parameters(parameters)
             self.venue.lane_last += 1
