@@ -7,6 +7,7 @@ import mmap
 import struct
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -155,10 +156,12 @@ class Border:
         self._live: weakref.WeakSet[_shim.Lane] = weakref.WeakSet()
         self._past = [0] * len(COUNTS)
 
-    def count_lane(self, lane: object, shim: _shim.Lane) -> None:
-        """From now on the counts of `shim` are in these, also when its `lane` is gone."""
+    def count_lane(self, lane: object, shim: _shim.Lane) -> Callable[[], object]:
+        """From now on the counts of `shim` are in these, also when its `lane` is gone. What it gives ends the counting."""
         self._live.add(shim)
-        weakref.finalize(lane, self._fold, shim).atexit = False
+        end = weakref.finalize(lane, self._fold, shim)
+        end.atexit = False
+        return end
 
     def _fold(self, shim: _shim.Lane) -> None:
         self._live.discard(shim)
