@@ -67,9 +67,10 @@ class PlainClient(Client):
         accounts: int | tuple[int, int] | None = None,
         timeout: float | None = None,
         trace: bool = False,
+        record: bool = False,
         **parameters: Any,
     ) -> Any:
-        """As `Client.open`, for orders, digests and vectors. `trace` changes nothing: there is no sidecar that could tell."""
+        """As `Client.open`, for orders, digests and vectors. Nothing is traced or recorded here."""
         self._check()
         nanoseconds(timeout)
         if kernel not in ("orders", *_KINDS):
