@@ -35,7 +35,7 @@ impl<S: Subscriber> Layer<S> for Pick {
         let target = event.metadata().target();
         let mut words = Words { message: String::new(), target, fields: std::collections::BTreeMap::new() };
         event.record(&mut words);
-        let is_fault = FAULTS.iter().any(|module| target == *module);
+        let is_fault = FAULTS.contains(&target);
         queue.push(if is_fault { Report::Fault(words) } else { Report::Error(words) });
     }
 }
