@@ -70,8 +70,10 @@ class PlainClient(Client):
         record: bool = False,
         **parameters: Any,
     ) -> Any:
-        """As `Client.open`, for orders, digests and vectors. Nothing is traced or recorded here."""
+        """As `Client.open`, for orders, digests and vectors. Nothing is recorded or traced: `ValueError`."""
         self._check()
+        if trace or record:
+            raise ValueError("the Python backend records and traces nothing; use a sidecar")
         nanoseconds(timeout)
         if kernel not in ("orders", *_KINDS):
             raise _shim.RinglaneError(
@@ -87,8 +89,8 @@ class PlainClient(Client):
             sizes = (_rounded(told["depth"]), _rounded(told["events"]))
             lane: Lane = PlainOrderLane(self, *sizes, told["cancel_on_disconnect"], (first, last), timeout)
         else:
-            if events is not None or cancel_on_disconnect or accounts is not None or trace:
-                raise TypeError("events, cancel_on_disconnect, accounts and trace are for lanes of orders")
+            if events is not None or cancel_on_disconnect or accounts is not None:
+                raise TypeError("events, cancel_on_disconnect and accounts are for lanes of orders")
             slots = _rounded(_within("depth", 4096 if depth is None else depth, _shim.DEPTH_SLOTS_MAX))
             told = _KINDS[kernel]._parameters(parameters)
             self.venue.lane_last += 1
