@@ -28,3 +28,4 @@ pub mod status;
 pub mod top;
 #[cfg(feature = "otel")]
 pub mod traces;
+pub mod world;

@@ -88,7 +88,7 @@ fn snapshot(named: Option<Vec<u32>>, host: &Host) -> Result<Vec<MarketRecord>, R
         if !host.commands.send(Command::Market(asking)) {
             return Err(stopping());
         }
-        let piece = answered.recv().map_err(|_| stopping())?;
+        let piece = crate::world::wait_for(&answered, None).map_err(|_| stopping())?;
         let (more, covered) = piece.map_err(|symbol| Refusal::new("BAD_VALUE", format!("there is no symbol {symbol}")))?;
         rows.extend(more);
         next += covered;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam::channel::Sender;
 use nix::sys::epoll::EpollTimeout;
@@ -16,6 +16,7 @@ use super::{Sequencer, meta};
 use crate::journal::{Ended, FrameKind, Trouble, Writer};
 use crate::kernels::orders::Counters;
 use crate::lanes::Lane;
+use crate::world;
 
 /// How long the sequencer sleeps before it looks again whether a full disk has room, milliseconds.
 const STALLED_SLEEP_MS: u16 = 20;
@@ -200,12 +201,12 @@ impl Sequencer {
     /// Waits until everything decided is durable and visible. False: the disk does not take it.
     #[cold]
     pub(super) fn settle_all(&mut self) -> bool {
-        let since = Instant::now();
+        let since = world::now();
         while !self.is_settled() {
             self.settle_within(SETTLE_STEP);
             self.beat();
             let fails = self.journal.as_ref().is_some_and(|journal| journal.disk().why_unwritable().is_some());
-            if (fails && !self.stopping) || since.elapsed() > Duration::from_nanos(SETTLE_NS_MAX) {
+            if (fails && !self.stopping) || world::now() - since > Duration::from_nanos(SETTLE_NS_MAX) {
                 return self.is_settled();
             }
         }
