@@ -200,6 +200,10 @@ impl Commit {
     /// The same, and waits.
     pub fn wait(&mut self, longest: Duration) -> Ended {
         if self.under_way.is_none() {
+            // What failed waits for its time, and perhaps for a segment.
+            if self.failed.is_some() {
+                world::pause(longest);
+            }
             return Ended::Nothing;
         }
         match world::wait_for(&self.done, Some(longest)) {

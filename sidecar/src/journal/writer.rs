@@ -331,6 +331,12 @@ impl Writer {
         self.commit.as_ref().is_none_or(Commit::is_settled)
     }
 
+    /// Whether every frame stays where it was appended. Not so while the disk refuses some: they will stand elsewhere.
+    #[must_use]
+    pub fn is_steady(&self) -> bool {
+        self.commit.as_ref().is_none_or(|commit| commit.failed_index().is_none())
+    }
+
     /// Begins to make durable what was appended, unless that is under way for frames before. True: it was begun.
     pub fn hand_over(&mut self) -> bool {
         self.commit.as_mut().is_some_and(Commit::hand_over)

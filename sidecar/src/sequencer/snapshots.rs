@@ -133,11 +133,13 @@ impl Sequencer {
     pub(super) fn step_snapshot(&mut self) {
         let (Some(snapshots), Some(journal)) = (&mut self.snapshots, &self.journal) else { return };
         match snapshots.done.try_recv() {
-            Ok(Some(frozen)) => return self.copy_state(frozen),
+            Ok(Some(frozen)) if journal.is_steady() => return self.copy_state(frozen),
+            // It would name a place in the journal at which its frames do not stay.
+            Ok(Some(_)) => (snapshots.busy, snapshots.wanted) = (false, true),
             Ok(None) => snapshots.busy = false,
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
         }
-        if !snapshots.busy && snapshots.due(self.engine.next_sequence() - 1, journal.bytes()) {
+        if !snapshots.busy && journal.is_steady() && snapshots.due(self.engine.next_sequence() - 1, journal.bytes()) {
             let size = self.engine.orders.copy_size();
             snapshots.busy = snapshots.jobs.try_send(Job::Prepare(size)).is_ok();
         }

@@ -203,15 +203,10 @@ impl Trader {
             }
             // Refused for the moment: a sidecar that stops, or whose journal takes nothing.
             _ if body["code"] == json!("STOPPING") || matches!(self.stage, Stage::Opening) => self.lose(sim),
-            Stage::Attaching if sim.may_be_late() || self.was_given_up() => self.story.is_lost = true,
+            Stage::Attaching if !sim.has_lane(self.story.lane) => self.story.is_lost = true,
             _ => return Err(format!("lane {}: the sidecar refused: {body}", self.story.lane)),
         }
         Ok(())
-    }
-
-    /// Whether the sidecar ended the lane because it could not write its journal.
-    fn was_given_up(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.client.status() == LaneStatus::JournalFailed as u64)
     }
 
     fn ask_for_lane(&mut self) {

@@ -71,7 +71,8 @@ fn nothing_is_lost_or_done_twice_whatever_fails() {
         let more = ["directory.before", "rename.before", "attach.before", "attach.after", "attach.answer", "lane_end.journaled"];
         let never: Vec<_> = places.into_iter().chain(more).filter(|place| tally.count(&format!("died at {place}")) == 0).collect();
         assert!(never.is_empty(), "nobody died at {never:?}");
-        let happened = ["machines lost", "processes lost", "clean stops", "torn frames", "lanes that went on", "gaps told", "syncs that failed"];
+        let happened =
+            ["machines lost", "processes lost", "clean stops", "torn frames", "lanes that went on", "gaps told", "syncs that failed"];
         let never: Vec<_> = happened.into_iter().filter(|what| tally.count(what) == 0).collect();
         assert!(never.is_empty(), "there were no {never:?}");
     }

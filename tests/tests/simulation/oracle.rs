@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ringlane_layout::limits::RESTING_ORDERS_MAX;
 use ringlane_layout::orders::{BookLimits, EventKind, OrderEvent, OrderRequest, OrderResult};
+use ringlane_layout::region::LaneStatus;
 use ringlane_sidecar::journal::{Frame, FrameKind, LaneClose, LaneOpen, Reader};
 use ringlane_tests::order_twin::Twin;
 use xxhash_rust::xxh3::xxh3_64;
@@ -20,6 +21,8 @@ struct LaneTale {
     closes: u32,
     /// Whether its end cancelled its orders.
     cancelled: bool,
+    /// Why it ended; a `LaneStatus`.
+    status: u64,
 }
 
 /// The twin, and what it has read so far.
@@ -105,7 +108,7 @@ impl Oracle {
                     self.twin.close_lane(close.lane, close.cancel_orders != 0);
                     let tale = self.lanes.get_mut(&close.lane).ok_or("a lane was closed that was never opened")?;
                     tale.closes += 1;
-                    tale.cancelled = close.cancel_orders != 0;
+                    (tale.cancelled, tale.status) = (close.cancel_orders != 0, close.status);
                     if tale.closes > 1 {
                         return Err(format!("lane {} was closed twice", close.lane));
                     }
@@ -144,6 +147,10 @@ impl Oracle {
         let tale = self.lanes.get(&lane).unwrap_or(&none);
         if self.lanes.get(&lane).is_none() {
             return Err(format!("lane {lane} was granted, and the journal does not know it"));
+        }
+        let may_end = [LaneStatus::NotBack as u64, LaneStatus::JournalFailed as u64];
+        if tale.closes > 0 && !story.is_gone && !may_end.contains(&tale.status) {
+            return Err(format!("lane {lane} has its client, and was closed: {}", LaneStatus::words(tale.status)));
         }
         if tale.closes > 0 && tale.cancelled != story.cancels {
             return Err(format!(

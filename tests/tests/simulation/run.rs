@@ -228,7 +228,6 @@ impl Run {
             }
             let sim = Rc::clone(&self.sim);
             sim.crash_in.set(Some(if sim.one_in(6) { sim.below(40) } else { sim.within(40, 3_000) }));
-            sim.started_ns.set(sim.clock_ns());
             let signals = SignalFd::with_flags(&SigSet::empty(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
             let signals = signals.map_err(|error| error.to_string())?;
             let config = self.config.clone();

@@ -48,8 +48,7 @@ pub struct Sim {
     pub full_until_ns: Cell<u64>,
     pub sick_until_ns: Cell<u64>,
     pub slow_until_ns: Cell<u64>,
-    /// When the sidecar was started last, and how long clients may be away then.
-    pub started_ns: Cell<u64>,
+    /// How long clients may be away after a start.
     pub grace_ns: Cell<u64>,
     waited: Cell<u64>,
     /// What happened.
@@ -76,7 +75,6 @@ impl Sim {
             full_until_ns: Cell::new(0),
             sick_until_ns: Cell::new(0),
             slow_until_ns: Cell::new(0),
-            started_ns: Cell::new(0),
             grace_ns: Cell::new(0),
             waited: Cell::new(0),
             tally: RefCell::default(),
@@ -130,9 +128,10 @@ impl Sim {
         self.trace.borrow().digest()
     }
 
-    /// Whether a lane of a client that is away may have been closed.
-    pub fn may_be_late(&self) -> bool {
-        self.clock_ns() - self.started_ns.get() >= self.grace_ns.get()
+    /// Whether the sidecar has this lane open, for a client that is there or away.
+    pub fn has_lane(&self, lane: u32) -> bool {
+        let sequencer = self.sequencer.borrow();
+        sequencer.as_ref().is_some_and(|(sequencer, _)| sequencer.engine().open_lanes().iter().any(|open| open.lane == lane))
     }
 
     /// Lets one of the helpers take a turn.
