@@ -194,7 +194,7 @@ fn recover(config: &Config) -> Result<Start, String> {
         return Ok(Start { engine, journal: None, epoch: 0, snapshot: 0, expected: Vec::new() });
     };
     let mut progress = service::Progress::default();
-    let Recovered { mut engine, mut lanes, epoch, next_index, snapshot, .. } =
+    let Recovered { mut engine, mut lanes, epoch, next_index, snapshot, tail, .. } =
         recovery::recover(directory, random_seed(), config.snapshots.kept, |records| progress.recovered(records))?;
     let epoch = epoch + 1;
     let start = frame_meta(&engine, FrameKind::End, 0, 0);
@@ -205,6 +205,9 @@ fn recover(config: &Config) -> Result<Start, String> {
     let (is_mapped, avoid_cpu) = (durability == Durability::Process, config.sequencer.cpu);
     let writer_config =
         WriterConfig { segment_bytes, prefault_bytes, retention_bytes, spare_segments, disk_hours_min, is_mapped, avoid_cpu };
+    if durability == Durability::Disk {
+        tail.make_durable(directory)?;
+    }
     let mut writer = Writer::open(directory, next_index, writer_config, words, &start)?;
     for (meta, records) in &added {
         writer.append_waiting(meta, records)?;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::engine::{ENGINE_VERSION, Engine, Output};
 use crate::image;
-use crate::journal::{Frame, FrameKind, JournalEnd, LaneOpen, Reader, Snapshot, clean_snapshots, list_segments, list_snapshots};
+use crate::journal::{Frame, FrameKind, JournalEnd, LaneOpen, Reader, Snapshot, Tail, clean_snapshots, list_segments, list_snapshots};
 use crate::lanes::Kept;
 
 /// What a journal directory held.
@@ -23,6 +23,8 @@ pub struct Recovered {
     pub snapshot: u64,
     /// Records that were replayed behind it.
     pub records: u64,
+    /// Frames that may not be durable.
+    pub tail: Tail,
 }
 
 /// Brings an engine up to date with a directory that this process has locked.
@@ -30,7 +32,15 @@ pub fn recover(directory: &Path, hash_seed: u64, snapshots_kept: usize, mut prog
     clean_snapshots(directory, snapshots_kept);
     let segments = list_segments(directory)?;
     let next_index = segments.last().map_or(1, |(index, _)| index + 1);
-    let fresh = Recovered { engine: Engine::new(hash_seed), lanes: HashMap::new(), epoch: 0, next_index, snapshot: 0, records: 0 };
+    let fresh = Recovered {
+        engine: Engine::new(hash_seed),
+        lanes: HashMap::new(),
+        epoch: 0,
+        next_index,
+        snapshot: 0,
+        records: 0,
+        tail: Tail::default(),
+    };
     for (sequence, path) in list_snapshots(directory) {
         let read = Snapshot::read(&path).and_then(|snapshot| {
             let mut engine = Engine::new(hash_seed);
@@ -78,6 +88,8 @@ impl Recovered {
             note(&mut self.lanes, &frame, &self.engine.outputs(requests));
             self.records += frame.records.len() as u64;
             frames += 1;
+            let (header, records) = (frame.header, frame.records.len());
+            self.tail.note(&header, records, reader.frame_place());
             if frames.is_multiple_of(4096) {
                 progress(self.records);
             }

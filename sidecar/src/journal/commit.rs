@@ -298,7 +298,11 @@ fn write(mut blocks: Vec<Block>, watermark: &AtomicU64, flush: Flush) -> Done {
         let end = next + blocks[next..].iter().take_while(|block| block.index == index).count();
         let begin = Instant::now();
         let file = &blocks[next].file;
-        let written = blocks[next..end].iter().try_for_each(|block| block.file.write_all_at(block.bytes(), block.offset));
+        let written = blocks[next..end].iter().try_for_each(|block| {
+            block.file.write_all_at(block.bytes(), block.offset)?;
+            // A segment's header is there before any frame: the machine's end never leaves frames without one.
+            if block.offset == 0 { flush(&block.file) } else { Ok(()) }
+        });
         if let Err(error) = written.and_then(|()| flush(file)) {
             return Done { failed: Some((blocks.split_off(next), error)), sync_ns };
         }

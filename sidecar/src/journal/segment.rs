@@ -68,10 +68,20 @@ impl Spare {
         // And zeros where the first frame will be: what was recycled begins with an old one.
         let mut page = [0; FRAMES_OFFSET + 64];
         page[RESERVE_OFFSET..RESERVE_OFFSET + size_of::<SegmentReserve>()].copy_from_slice(bytemuck::bytes_of(&reserve));
-        self.file.write_all_at(&page, 0)?;
         let path = directory.join(segment_name(index));
-        std::fs::rename(&self.path, &path)?;
-        world::sync_directory(directory)?;
+        let named = self.file.write_all_at(&page, 0).and_then(|()| {
+            if map.is_none() {
+                // Else the machine's end could leave the name without the page, or a header without its reserve.
+                world::sync_data(&self.file)?;
+            }
+            std::fs::rename(&self.path, &path)?;
+            world::sync_directory(directory)
+        });
+        if let Err(error) = named {
+            // It is tried again with another file; this one would only take room.
+            let _ = std::fs::remove_file(&self.path);
+            return Err(error);
+        }
         Ok(Segment { index, frame_seed, map, len: self.len as usize, file: Arc::new(self.file), path })
     }
 

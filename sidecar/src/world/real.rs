@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Error;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -36,6 +37,11 @@ pub fn sync_all(file: &File) -> Result<(), Error> {
 /// Makes the names in a directory durable.
 pub fn sync_directory(directory: &Path) -> Result<(), Error> {
     File::open(directory)?.sync_all()
+}
+
+/// Writes bytes that stand there already, so that the next sync writes them.
+pub fn write_again(file: &File, bytes: &[u8], offset: u64) -> Result<(), Error> {
+    file.write_all_at(bytes, offset)
 }
 
 /// Reserves the blocks of a file of this length.

@@ -27,6 +27,8 @@ pub trait World {
     fn sync(&self, file: &File) -> Result<(), Error>;
     /// The names in a directory are to be durable.
     fn sync_directory(&self, directory: &Path) -> Result<(), Error>;
+    /// These bytes of a file were written once more as they stand there.
+    fn written_again(&self, file: &File, offset: u64, len: usize);
     /// Whether a file of this length may have its blocks.
     fn reserve(&self, len: u64) -> Result<(), Error>;
     /// How many of `len` bytes a read gives; at least one.
@@ -90,6 +92,13 @@ pub fn sync_all(file: &File) -> Result<(), Error> {
 /// Makes the names in a directory durable.
 pub fn sync_directory(directory: &Path) -> Result<(), Error> {
     world().map_or_else(|| real::sync_directory(directory), |world| world.sync_directory(directory))
+}
+
+/// Writes bytes that stand there already, so that the next sync writes them.
+pub fn write_again(file: &File, bytes: &[u8], offset: u64) -> Result<(), Error> {
+    real::write_again(file, bytes, offset)?;
+    world().into_iter().for_each(|world| world.written_again(file, offset, bytes.len()));
+    Ok(())
 }
 
 /// Reserves the blocks of a file of this length.

@@ -101,6 +101,20 @@ impl Trader {
         self.story.is_gone || self.story.is_lost || (matches!(self.stage, Stage::Open) && told && self.events_ahead() == Some(0))
     }
 
+    /// How it is, in words.
+    pub fn condition(&self) -> String {
+        let stage = match self.stage {
+            Stage::Away(at_ns) => format!("away until {at_ns}"),
+            Stage::Greeting => "greeting".into(),
+            Stage::Opening => "opening".into(),
+            Stage::Attaching => "attaching".into(),
+            Stage::Open => "open".into(),
+        };
+        let cursors = self.open.as_ref().map(|open| (open.client.cursors(), open.client.status()));
+        let told = self.story.results.iter().flatten().count();
+        format!("lane {} is {stage}, {} sent, {told} told, cursors and status {cursors:?}", self.story.lane, self.story.submitted.len())
+    }
+
     fn events_ahead(&self) -> Option<u64> {
         self.open.as_ref().and_then(|open| open.client.events_ahead().ok())
     }
@@ -142,7 +156,7 @@ impl Trader {
     /// The sidecar is gone: it tries again soon, or, once in a while, much later.
     fn lose(&mut self, sim: &Sim) {
         (self.socket, self.notify) = (None, None);
-        let longest_ns = if sim.one_in(30) { 20_000_000_000 } else { 20_000_000 };
+        let longest_ns = if sim.one_in(30) && !self.is_quiet { 20_000_000_000 } else { 20_000_000 };
         self.stage = Stage::Away(sim.clock_ns() + sim.below(longest_ns));
     }
 
@@ -252,6 +266,8 @@ impl Trader {
             return Err("a reservation was open between two steps".into());
         }
         open.doorbell = doorbell;
+        // The lane may sleep already.
+        Self::ring(open, true);
         sim.count("lanes that went on");
         sim.note(&[self.story.lane.into(), journaled]);
         // What was told stands there again.

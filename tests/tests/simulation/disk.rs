@@ -123,6 +123,17 @@ impl Disk {
         image.believed = now;
     }
 
+    /// Bytes were written that stood there already: the machine no longer takes them for written.
+    pub fn doubt(&mut self, file: &File, bytes: std::ops::Range<usize>) {
+        let image = self.image(file);
+        let now = content(&image.file);
+        image.resize(now.len());
+        for sector in sectors(&now).filter(|sector| sector.start < bytes.end && bytes.start < sector.end) {
+            // Whatever is on the disk, it is not what the machine has.
+            image.believed[sector.clone()].copy_from_slice(&image.durable[sector]);
+        }
+    }
+
     fn listed(directory: &Path) -> BTreeMap<String, File> {
         let entries = std::fs::read_dir(directory).expect("the directory is there").flatten();
         let named = entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()));

@@ -248,7 +248,7 @@ impl Run {
                     sim.sequencer.replace(Some((sequencer, Pace::default())));
                     return Ok(());
                 }
-                Ok(Err(_)) if sim.clock_ns() < sim.full_until_ns.get() => {
+                Ok(Err(_)) if sim.clock_ns() < sim.full_until_ns.get().max(sim.sick_until_ns.get()) => {
                     self.fall();
                     sim.advance(1_000_000);
                 }
@@ -361,6 +361,7 @@ impl Run {
         });
         for step in 0..QUIET_STEPS_MAX {
             sim.rest();
+            sim.advance(sim.below(100_000));
             match sim.below(4) {
                 0 => sim.turn(),
                 1 => drop(self.control(Control::turn)),
@@ -371,8 +372,10 @@ impl Run {
                 return self.become_whole();
             }
         }
-        let who: Vec<_> = self.traders.iter().filter(|trader| !trader.is_content()).map(|trader| trader.story.lane).collect();
-        Err(format!("lanes {who:?} wait for ever"))
+        let who: Vec<_> = self.traders.iter().filter(|trader| !trader.is_content()).map(Trader::condition).collect();
+        let sequencer = sim.sequencer.borrow();
+        let open = sequencer.as_ref().map(|(sequencer, _)| sequencer.engine().open_lanes().len());
+        Err(format!("somebody waits for ever, with {open:?} lanes open: {}", who.join("; ")))
     }
 
     /// Nobody is missing anything.

@@ -234,6 +234,10 @@ impl World for Sim {
         Ok(())
     }
 
+    fn written_again(&self, file: &File, offset: u64, len: usize) {
+        self.disk.borrow_mut().doubt(file, offset as usize..offset as usize + len);
+    }
+
     fn reserve(&self, _len: u64) -> Result<(), Error> {
         if self.clock_ns() < self.full_until_ns.get() {
             self.count("files without room");
