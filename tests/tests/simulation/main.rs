@@ -67,8 +67,8 @@ fn nothing_is_lost_or_done_twice_whatever_fails() {
     assert!(wrong.is_empty(), "{} of {} runs went wrong:\n{}", wrong.len(), seeds.end - seeds.start, told.join("\n"));
     if seeds.end - seeds.start >= SEEDS {
         // A simulation in which nothing happens proves nothing.
-        let places = ["frame.filled", "frame.after", "roll.marked", "completed.before", "completed.after", "sync.before", "sync.after"];
-        let more = ["directory.before", "rename.before", "attach.before", "attach.after", "attach.answer", "lane_end.journaled"];
+        let places = ["intake", "frame.filled", "frame.after", "kernel.after", "events.before", "completed.before", "completed.after"];
+        let more = ["sync.before", "sync.after", "snapshot.section", "directory.before", "attach.answer", "lane_open.journaled"];
         let never: Vec<_> = places.into_iter().chain(more).filter(|place| tally.count(&format!("died at {place}")) == 0).collect();
         assert!(never.is_empty(), "nobody died at {never:?}");
         let happened =
