@@ -363,7 +363,10 @@ impl Trader {
         let first = open.pinned.front().map_or(completed, |(_, first, _)| *first);
         (first..completed).try_for_each(|slot| self.look(sim, slot))?;
         let Some(open) = &mut self.open else { return Ok(()) };
-        while let Some((serial, ..)) = open.pinned.pop_front_if(|(_, first, count)| *first + *count <= completed) {
+        while let Some(&(serial, first, count)) = open.pinned.front()
+            && first + count <= completed
+        {
+            open.pinned.pop_front();
             open.client.unpin(serial);
             if sim.one_in(4) {
                 break;

@@ -143,11 +143,9 @@ impl Oracle {
             return Ok(());
         }
         let lane = story.lane;
-        let none = LaneTale::default();
-        let tale = self.lanes.get(&lane).unwrap_or(&none);
-        if self.lanes.get(&lane).is_none() {
+        let Some(tale) = self.lanes.get(&lane) else {
             return Err(format!("lane {lane} was granted, and the journal does not know it"));
-        }
+        };
         let may_end = [LaneStatus::NotBack as u64, LaneStatus::JournalFailed as u64];
         if tale.closes > 0 && !story.is_gone && !may_end.contains(&tale.status) {
             return Err(format!("lane {lane} has its client, and was closed: {}", LaneStatus::words(tale.status)));
