@@ -25,8 +25,11 @@ loom:
 # The order kernel against its naive twin for as long as it takes: CASES random streams, 50,000 of them more than ten million orders.
 CASES := 50000
 KILLS := 2000
+# Runs of the seeded simulation.
+SEEDS := 10000
 torture: $(VENV)/ringlane.stamp $(VENV)/test.stamp
 	RINGLANE_CASES=$(CASES) cargo test --release -p ringlane-tests --test order_kernel -- --nocapture
+	RINGLANE_SEEDS=$(SEEDS) cargo test --release -p ringlane-tests --test simulation -- --nocapture
 	RINGLANE_KILLS=$(KILLS) $(PY) -m pytest -q -s -p no:cacheprovider tests/python/test_storm.py
 
 # Clients come, trade and are killed for MINUTES: memory, descriptors and p99 of the sidecar must stay flat.

@@ -4,9 +4,15 @@
 use ringlane_layout::orders::OrderRequest;
 
 /// A place at which the sidecar may be told to die.
-#[cfg(not(feature = "crash-points"))]
+#[cfg(not(any(feature = "crash-points", feature = "simulation")))]
 #[inline(always)]
 pub fn point(_name: &str) {}
+
+/// A place at which the sidecar may be told to die.
+#[cfg(all(feature = "simulation", not(feature = "crash-points")))]
+pub fn point(name: &str) {
+    crate::world::point(name);
+}
 
 /// A place at which the sidecar may be told to die.
 #[cfg(feature = "crash-points")]

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -43,16 +44,56 @@ use crate::traces::Exporter;
 /// Where the system-wide sidecar listens.
 pub const SYSTEM_SOCKET: &str = "/run/ringlane/ringlane.sock";
 
+/// A sidecar that is ready, before its threads run.
+pub struct Sidecar {
+    /// The way in for orders.
+    pub sequencer: Sequencer,
+    /// The way in for clients.
+    pub control: Control,
+    /// Kernels beside that of orders.
+    pub jobs: Jobs,
+    /// The thread that serves them.
+    pub jobs_thread: JoinHandle<()>,
+    /// Where it serves.
+    pub address: String,
+    #[cfg(feature = "otel")]
+    exporter: Option<Exporter>,
+    /// Paths that are removed at the end.
+    paths: Vec<PathBuf>,
+    /// Held for life.
+    pub locks: (Option<JournalLock>, AddressLock),
+}
+
 /// Runs a sidecar until it is told to stop. An error says in words why it cannot run.
 /// `kernels` are those beside that of orders.
 pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(), String> {
     let signals = block_signals()?;
-    #[cfg(feature = "sentry")]
-    let reports = Reports::start(&config.sentry)?;
-    let policy = Policy::new(&config.access)?;
     raise_descriptor_limit();
     // Another process of the same user could otherwise open a lane's memory through /proc.
     nix::sys::prctl::set_dumpable(false).map_err(|error| format!("cannot protect the process: {error}"))?;
+    let sidecar = assemble(config, lifetime, kernels, signals)?;
+    let Sidecar { sequencer, control, jobs, jobs_thread, address, paths, .. } = sidecar;
+    let control = std::thread::Builder::new()
+        .name("control".into())
+        .spawn(move || control.run())
+        .map_err(|error| format!("cannot start the control thread: {error}"))?;
+    service::ready(&format!("serving at {address}"));
+    let engine = sequencer.run();
+    let ended = control.join().map_err(|_| "the control thread panicked".to_owned());
+    jobs.stop();
+    let _ = jobs_thread.join();
+    #[cfg(feature = "otel")]
+    sidecar.exporter.into_iter().for_each(Exporter::stop);
+    paths.iter().for_each(|path| drop(std::fs::remove_file(path)));
+    tracing::info!(sequence = engine.next_sequence() - 1, state_hash = format!("{:016x}", engine.orders.state_hash()), "stopped");
+    ended
+}
+
+/// Recovers the journal, takes the address, and puts everything together. `signals` are what control listens to.
+pub fn assemble(config: Config, lifetime: Lifetime, kernels: Kernels, signals: SignalFd) -> Result<Sidecar, String> {
+    #[cfg(feature = "sentry")]
+    let reports = Reports::start(&config.sentry)?;
+    let policy = Policy::new(&config.access)?;
     let (inherited, inherited_path) = service::inherited_socket()?.unzip();
     let is_inherited = inherited.is_some();
     let socket_path = inherited_path.or_else(|| config.socket.clone()).unwrap_or_else(|| PathBuf::from(SYSTEM_SOCKET));
@@ -106,25 +147,19 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     };
     let control = Control::new(listener, signals, host, lifetime)?;
     tracing::info!(address, version = env!("CARGO_PKG_VERSION"), build = ringlane_layout::BUILD_HASH, "serving");
-    let control = std::thread::Builder::new()
-        .name("control".into())
-        .spawn(move || control.run())
-        .map_err(|error| format!("cannot start the control thread: {error}"))?;
-    service::ready(&format!("serving at {address}"));
-    let engine = sequencer.run();
-    let ended = control.join().map_err(|_| "the control thread panicked".to_owned());
-    jobs.stop();
-    let _ = jobs_thread.join();
-    #[cfg(feature = "otel")]
-    exporter.into_iter().for_each(Exporter::stop);
     // A socket unit keeps its socket: clients queue there until the next start.
-    if !is_inherited {
-        let _ = std::fs::remove_file(&socket_path);
-    }
-    metrics_socket.iter().for_each(|path| drop(std::fs::remove_file(path)));
-    tracing::info!(sequence = engine.next_sequence() - 1, state_hash = format!("{:016x}", engine.orders.state_hash()), "stopped");
-    drop((lock, address_lock));
-    ended
+    let paths = metrics_socket.into_iter().chain((!is_inherited).then_some(socket_path)).collect();
+    Ok(Sidecar {
+        sequencer,
+        control,
+        jobs,
+        jobs_thread,
+        address,
+        #[cfg(feature = "otel")]
+        exporter,
+        paths,
+        locks: (lock, address_lock),
+    })
 }
 
 /// Without Sentry nobody is told but who reads the log.
@@ -174,7 +209,7 @@ fn recover(config: &Config) -> Result<Start, String> {
     };
     let mut progress = service::Progress::default();
     let (kept, skip) = (config.snapshots.kept, config.source.skip);
-    let Recovered { mut engine, mut lanes, epoch, next_index, snapshot, skipped: void, told_ns, .. } =
+    let Recovered { mut engine, mut lanes, epoch, next_index, snapshot, skipped: void, told_ns, tail, .. } =
         recovery::recover(directory, random_seed(), kept, skip, |records| progress.recovered(records))?;
     let epoch = epoch + 1;
     let start = frame_meta(&engine, FrameKind::End, 0, 0);
@@ -186,6 +221,9 @@ fn recover(config: &Config) -> Result<Start, String> {
     let (is_mapped, avoid_cpu) = (durability == Durability::Process, config.sequencer.cpu);
     let writer_config =
         WriterConfig { segment_bytes, prefault_bytes, retention_bytes, spare_segments, disk_hours_min, is_mapped, avoid_cpu, void };
+    if durability == Durability::Disk {
+        tail.make_durable(directory)?;
+    }
     let mut writer = Writer::open(directory, next_index, writer_config, words, &start)?;
     for (meta, records) in &added {
         writer.append_waiting(meta, records)?;

@@ -34,3 +34,4 @@ pub mod status;
 pub mod top;
 #[cfg(feature = "otel")]
 pub mod traces;
+pub mod world;

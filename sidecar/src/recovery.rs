@@ -8,7 +8,9 @@ use std::time::Instant;
 use crate::culprit::Culprit;
 use crate::engine::{Broken, ENGINE_VERSION, Engine, Output};
 use crate::image;
-use crate::journal::{Frame, FrameKind, JournalEnd, LaneOpen, Reader, Snapshot, VoidRange, clean_snapshots, list_segments, list_snapshots};
+use crate::journal::{
+    Frame, FrameKind, JournalEnd, LaneOpen, Reader, Snapshot, Tail, VoidRange, clean_snapshots, list_segments, list_snapshots,
+};
 use crate::lanes::Kept;
 
 /// What a journal directory held.
@@ -32,6 +34,8 @@ pub struct Recovered {
     pub voids: Vec<VoidRange>,
     /// Records that are void from now on, which the journal must say.
     pub skipped: Option<VoidRange>,
+    /// Frames that may not be durable.
+    pub tail: Tail,
 }
 
 /// Why a directory could not be recovered.
@@ -102,6 +106,7 @@ fn attempt(directory: &Path, hash_seed: u64, skip: Option<VoidRange>, mut progre
         told_ns: 0,
         voids: Vec::new(),
         skipped: None,
+        tail: Tail::default(),
     };
     for (sequence, path) in list_snapshots(directory) {
         let read = Snapshot::read(&path).and_then(|snapshot| {
@@ -163,6 +168,8 @@ impl Recovered {
             }
             self.records += frame.records.len() as u64;
             frames += 1;
+            let (header, records) = (frame.header, frame.records.len());
+            self.tail.note(&header, records, reader.frame_place());
             if frames.is_multiple_of(4096) {
                 progress(self.records);
             }

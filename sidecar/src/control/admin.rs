@@ -98,7 +98,7 @@ pub fn administer(request: &AdminRequest, peer: &Peer, grant: &Grant, host: &Hos
     if !host.commands.send(Command::Administer(administration, answer)) {
         return Err(stopping());
     }
-    let count = answered.recv().map_err(|_| stopping())?.map_err(|words| Refusal::new("BAD_VALUE", words))?;
+    let count = crate::world::wait_for(&answered, None).map_err(|_| stopping())?.map_err(|words| Refusal::new("BAD_VALUE", words))?;
     tracing::info!(uid = peer.uid, pid = peer.pid, ?administration, count, "administered");
     Ok(json!({"ok": true, "count": count}))
 }

@@ -11,6 +11,7 @@ use super::messages::{Number, Refusal};
 use super::session::{Host, OpenLane, Reply, Session};
 use crate::lanes::{Claim, Lane, Owner};
 use crate::sequencer::{Command, Return, wall_clock_ns};
+use crate::world;
 
 fn whole(number: Number, name: &str) -> Result<u64, Refusal> {
     let whole = if let Number::Whole(whole) = number { u64::try_from(whole).ok() } else { None };
@@ -50,7 +51,7 @@ impl Session {
         if !host.commands.send(Command::Find(back, answer)) {
             return Err(stopping());
         }
-        let open = found.recv().map_err(|_| stopping())?.map_err(refused)?;
+        let open = world::wait_for(&found, None).map_err(|_| stopping())?.map_err(refused)?;
         // What an administrator took away since is not given back.
         self.grant.kernel("orders")?;
         self.grant.accounts(open.account_first, open.account_last)?;
@@ -85,7 +86,7 @@ impl Session {
         if !host.commands.send(Command::Attach(Box::new(lane), back, answer)) {
             return Err(stopping());
         }
-        let journaled = attached.recv().map_err(|_| stopping())?.map_err(|words| Refusal::new("NOT_ATTACHED", words))?;
+        let journaled = world::wait_for(&attached, None).map_err(|_| stopping())?.map_err(|words| Refusal::new("NOT_ATTACHED", words))?;
         let body = json!({
             "ok": true, "lane": back.lane, "journaled": journaled, "depth": geometry.depth_slots, "events": geometry.event_capacity,
             "requests_bytes": geometry.requests_bytes(), "results_bytes": geometry.results_bytes(), "ring_offset": RING_OFFSET,

@@ -53,7 +53,7 @@ impl Ledger {
     /// A ledger without entries.
     #[must_use]
     pub fn new(bytes_max: u64) -> Self {
-        Self { bytes: 0, bytes_max, users: HashMap::new(), kept: Vec::new(), swept: (Instant::now(), Duration::ZERO) }
+        Self { bytes: 0, bytes_max, users: HashMap::new(), kept: Vec::new(), swept: (crate::world::now(), Duration::ZERO) }
     }
 
     /// What all hold, and the most that they may hold, bytes.
@@ -176,17 +176,17 @@ impl Ledger {
     pub fn sweep(&mut self) {
         let (ended, took) = self.swept;
         // A sweep that lost its core must not put off the next for long: an honest client asks 200 times in 5 ms.
-        if self.kept.is_empty() || ended.elapsed() < (took * 9).min(Duration::from_millis(5)) {
+        if self.kept.is_empty() || (crate::world::now() - ended) < (took * 9).min(Duration::from_millis(5)) {
             return;
         }
-        let began = Instant::now();
+        let began = crate::world::now();
         for index in (0..self.kept.len()).rev() {
             if self.kept[index].memory.iter().all(Memory::is_free) {
                 let charge = self.kept.swap_remove(index).charge;
                 self.refund(charge);
             }
         }
-        self.swept = (Instant::now(), began.elapsed());
+        self.swept = (crate::world::now(), crate::world::now() - began);
     }
 
     /// A user that holds nothing is not remembered: the table has a maximum that way.

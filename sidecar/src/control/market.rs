@@ -97,7 +97,7 @@ fn snapshot(named: Option<Vec<u32>>, host: &Host, spent: &mut Duration) -> Resul
         if !host.commands.send(Command::Market(asking)) {
             return Err(stopping());
         }
-        let (piece, took) = answered.recv().map_err(|_| stopping())?;
+        let (piece, took) = crate::world::wait_for(&answered, None).map_err(|_| stopping())?;
         *spent += took;
         let (more, covered) = piece.map_err(|symbol| Refusal::new("BAD_VALUE", format!("there is no symbol {symbol}")))?;
         rows.extend(more);

@@ -33,6 +33,7 @@ use ringlane_layout::limits::{ACCEPT_PAUSE_NS, ACCEPTS_A_TURN, HELLO_TIMEOUT_NS}
 
 use crate::sequencer::Command;
 use crate::service::{Watchdog, stopping};
+use crate::world;
 use session::Session;
 
 pub use access::{Grant, Policy};
@@ -102,7 +103,7 @@ impl Control {
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).map_err(say)?;
         epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS)).map_err(say)?;
         let sessions = HashMap::new();
-        let (idle_since, spare) = (Instant::now(), File::open("/dev/null").ok());
+        let (idle_since, spare) = (world::now(), File::open("/dev/null").ok());
         Ok(Self {
             listener,
             signals,
@@ -123,17 +124,22 @@ impl Control {
     /// Serves until a signal or the end of its lifetime; then stops the sequencer.
     pub fn run(mut self) {
         while self.turn() {}
+        self.stop();
+    }
+
+    /// Tells everybody that the sidecar stops.
+    pub fn stop(self) {
         stopping();
         let _ = self.host.commands.send(Command::Stop);
     }
 
     /// Waits for something to happen and handles it. False: it is time to end.
-    fn turn(&mut self) -> bool {
+    pub fn turn(&mut self) -> bool {
         let mut events = [EpollEvent::empty(); 64];
         let patience = self.watchdog.patience(TURN);
         let patience = self.pause(patience);
         let patience = self.held_patience(patience);
-        let count = self.epoll.wait(&mut events, EpollTimeout::from(patience.as_millis() as u16)).unwrap_or(0);
+        let count = self.epoll.wait(&mut events, world::doze(EpollTimeout::from(patience.as_millis() as u16))).unwrap_or(0);
         self.watchdog.feed(self.host.commands.pulse());
         for event in &events[..count] {
             match event.data() {
@@ -175,14 +181,14 @@ impl Control {
             }
         }
         // As many as may come at once: nobody is listened to for a while, nor does the flood take the sequencer's core.
-        self.listen_again = Some(Instant::now() + Duration::from_nanos(ACCEPT_PAUSE_NS));
+        self.listen_again = Some(world::now() + Duration::from_nanos(ACCEPT_PAUSE_NS));
         let _ = self.epoll.modify(&self.listener, &mut EpollEvent::new(EpollFlags::empty(), LISTENER));
     }
 
     /// Listens again when a pause is over; says how long the next wait may be.
     fn pause(&mut self, patience: Duration) -> Duration {
         let Some(until) = self.listen_again else { return patience };
-        let left = until.saturating_duration_since(Instant::now());
+        let left = until.saturating_duration_since(world::now());
         if left > Duration::ZERO {
             return patience.min(left.max(Duration::from_millis(1)));
         }
@@ -259,13 +265,13 @@ impl Control {
         }
         self.host.ledger.dismiss(session.peer.uid);
         session.close_lanes(&mut self.host);
-        self.idle_since = Instant::now();
+        self.idle_since = world::now();
         self.host.counters.set(control::CLIENTS, self.sessions.len() as u64);
     }
 
     /// Ends connections that never said hello.
     fn end_silent(&mut self) {
-        let late = |session: &Session| !session.greeted && session.since.elapsed().as_nanos() > u128::from(HELLO_TIMEOUT_NS);
+        let late = |session: &Session| !session.greeted && (world::now() - session.since).as_nanos() > u128::from(HELLO_TIMEOUT_NS);
         let silent: Vec<_> = self.sessions.iter().filter(|(_, session)| late(session)).map(|(client, _)| *client).collect();
         silent.into_iter().for_each(|client| self.end(client, "it never said hello"));
     }
@@ -273,6 +279,6 @@ impl Control {
     fn is_over(&self) -> bool {
         self.lifetime == Lifetime::Embedded
             && self.sessions.is_empty()
-            && (self.ever_connected || self.idle_since.elapsed() > EMBEDDED_PATIENCE)
+            && (self.ever_connected || (world::now() - self.idle_since) > EMBEDDED_PATIENCE)
     }
 }

@@ -46,7 +46,7 @@ impl Control {
         for _ in 0..self.held.len() {
             let Some(client) = self.held.pop_front() else { return };
             let Some(session) = self.sessions.get_mut(&client) else { continue };
-            if self.host.questions.wait_until(session.peer.uid, Instant::now()).is_some() {
+            if self.host.questions.wait_until(session.peer.uid, crate::world::now()).is_some() {
                 self.held.push_back(client);
                 continue;
             }
@@ -59,7 +59,7 @@ impl Control {
 
     /// How long the next wait may be when somebody's answer is due before that.
     pub(super) fn held_patience(&self, patience: Duration) -> Duration {
-        let now = Instant::now();
+        let now = crate::world::now();
         let due = |client: &u64| {
             let uid = self.sessions.get(client)?.peer.uid;
             Some(self.host.questions.wait_until(uid, now).map_or(Duration::ZERO, |due| due - now))

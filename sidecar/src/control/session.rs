@@ -33,6 +33,7 @@ use crate::journal::LaneOpen;
 use crate::kernels::door::Kernels;
 use crate::lanes::{Lane, Memory, Owner, sealed_rows};
 use crate::sequencer::{Command, Commands, SnapshotNews, wall_clock_ns};
+use crate::world;
 
 /// What sessions need of the sidecar.
 pub struct Host {
@@ -73,7 +74,7 @@ pub struct Host {
 impl Host {
     /// Whether this peer's questions have used up their share of the sequencer's time.
     fn must_wait(&self, peer: &Peer) -> bool {
-        self.questions.wait_until(peer.uid, Instant::now()).is_some()
+        self.questions.wait_until(peer.uid, world::now()).is_some()
     }
 
     /// Tells the board what lanes take.
@@ -164,7 +165,7 @@ impl Session {
             socket,
             peer,
             grant,
-            since: Instant::now(),
+            since: world::now(),
             greeted: false,
             held: None,
             name: String::new(),
@@ -364,7 +365,7 @@ impl Session {
         if !host.commands.send(Command::Open(Box::new(lane), open, answer)) {
             return Err(stopping());
         }
-        opened.recv().map_err(|_| stopping())?.map_err(|words| Refusal::new("QUOTA", words))?;
+        world::wait_for(&opened, None).map_err(|_| stopping())?.map_err(|words| Refusal::new("QUOTA", words))?;
         host.lane_last = number;
         host.counters.add(control::LANES_OPENED, 1);
         tracing::info!(lane = number, client = self.client, pid = self.peer.pid, kernel, depth = geometry.depth_slots, "lane open");
@@ -397,7 +398,7 @@ impl Session {
         let (answer, closed) = bounded(1);
         if closing.end(host, Some(answer)) {
             // A deep lane of dear requests ends later, in its turns; other clients must not wait for it here.
-            let _ = closed.recv_timeout(Duration::from_nanos(CLOSE_WAIT_NS_MAX));
+            let _ = world::wait_for(&closed, Some(Duration::from_nanos(CLOSE_WAIT_NS_MAX)));
         }
         host.ledger.keep(closing.charge, closing.memory);
         Ok(json!({"ok": true}).into())
@@ -463,16 +464,16 @@ pub fn refuse(socket: &OwnedFd, refusal: &Refusal) {
 fn ask(question: Question, host: &mut Host, uid: u32) -> Result<Reply, Refusal> {
     let (answer, answered) = bounded(1);
     let asking = Box::new(move |engine: &Engine| {
-        let began = Instant::now();
+        let began = world::now();
         let found = look_up(question, engine);
-        let _ = answer.send((found, began.elapsed()));
+        let _ = answer.send((found, world::now() - began));
     });
     let stopping = || Refusal::new("STOPPING", "the sidecar is stopping");
     if !host.commands.send(Command::Query(asking)) {
         return Err(stopping());
     }
-    let (found, took) = answered.recv().map_err(|_| stopping())?;
-    host.questions.charge(uid, took, Instant::now());
+    let (found, took) = world::wait_for(&answered, None).map_err(|_| stopping())?;
+    host.questions.charge(uid, took, world::now());
     let (mut body, rows) = found?;
     body["ok"] = json!(true);
     let Some(rows) = rows else { return Ok(body.into()) };

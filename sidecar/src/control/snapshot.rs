@@ -20,7 +20,7 @@ pub fn ask(grant: &Grant, host: &Host) -> Result<Value, Refusal> {
     if !host.commands.send(Command::Snapshot(answer)) {
         return Err(stopping());
     }
-    let wanted = answered.recv().map_err(|_| stopping())?;
+    let wanted = crate::world::wait_for(&answered, None).map_err(|_| stopping())?;
     let wanted =
         wanted.ok_or_else(|| Refusal::new("BAD_VALUE", "this sidecar keeps no journal, so there is nothing to write beside it"))?;
     let news = &host.snapshots;

@@ -6,7 +6,6 @@ use std::io::Error;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytemuck::Zeroable;
@@ -17,6 +16,7 @@ use ringlane_layout::record::RecordBytes;
 
 use super::segment::Segment;
 use super::{FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, FrameKind, PAYLOAD_BYTES_MAX, SegmentHeader};
+use crate::world::{self, Helper};
 
 /// Called on the commit thread when a commit has ended.
 pub type Waker = Box<dyn Fn() + Send + Sync>;
@@ -71,7 +71,7 @@ pub struct Commit {
     errno: u64,
     durable: Arc<AtomicU64>,
     waker: Arc<OnceLock<Waker>>,
-    thread: JoinHandle<()>,
+    thread: Helper,
     /// Most bytes that gather.
     bytes_max: usize,
 }
@@ -105,17 +105,17 @@ impl Commit {
         let (told, done) = bounded(1);
         let (durable, waker) = (Arc::new(AtomicU64::new(durable)), Arc::new(OnceLock::<Waker>::new()));
         let (watermark, wake) = (Arc::clone(&durable), Arc::clone(&waker));
-        let thread = std::thread::Builder::new()
-            .name("journal-sync".into())
-            .spawn(move || {
-                for blocks in queue {
-                    if told.send(write(blocks, &watermark, flush)).is_err() {
-                        return;
-                    }
-                    wake.get().into_iter().for_each(|wake| wake());
-                }
-            })
-            .map_err(|error| format!("cannot start the journal's commit thread: {error}"))?;
+        let turn = move || {
+            let blocks = match world::take_job(&queue, None) {
+                Ok(blocks) => blocks,
+                Err(error) => return error.is_timeout(),
+            };
+            let heard = told.send(write(blocks, &watermark, flush)).is_ok();
+            wake.get().into_iter().for_each(|wake| wake());
+            heard
+        };
+        let thread =
+            Helper::start("journal-sync", || {}, turn).map_err(|error| format!("cannot start the journal's commit thread: {error}"))?;
         let bytes_max = (segment_bytes as usize / 8).clamp(PAYLOAD_BYTES_MAX + FRAME_HEADER_BYTES, COMMIT_BYTES_MAX);
         let pause = Duration::from_nanos(COMMIT_RETRY_NS_MIN);
         Ok(Self { filling: Vec::new(), jobs, done, under_way: None, failed: None, pause, errno: 0, durable, waker, thread, bytes_max })
@@ -200,9 +200,13 @@ impl Commit {
     /// The same, and waits.
     pub fn wait(&mut self, longest: Duration) -> Ended {
         if self.under_way.is_none() {
+            // What failed waits for its time, and perhaps for a segment.
+            if self.failed.is_some() {
+                world::pause(longest);
+            }
             return Ended::Nothing;
         }
-        match self.done.recv_timeout(longest) {
+        match world::wait_for(&self.done, Some(longest)) {
             Ok(done) => self.take(done),
             Err(RecvTimeoutError::Timeout) => Ended::Nothing,
             Err(RecvTimeoutError::Disconnected) => panic!("the commit thread is gone"),
@@ -217,7 +221,7 @@ impl Commit {
         };
         let upto = self.durable();
         tracing::error!(%error, durable_upto = upto, "the disk failed under the journal; what is not durable goes to another segment");
-        self.failed = Some((blocks, Instant::now() + self.pause));
+        self.failed = Some((blocks, world::now() + self.pause));
         // The first failure is answered soon; a disk that goes on failing is not filled with segments.
         self.errno = errno_of(&error);
         self.pause = (self.pause * 8).min(Duration::from_nanos(COMMIT_RETRY_NS_MAX));
@@ -226,7 +230,7 @@ impl Commit {
 
     /// Whether frames wait to be written again, and may be now.
     pub fn may_try_again(&self) -> bool {
-        self.failed.as_ref().is_some_and(|(_, at)| Instant::now() >= *at)
+        self.failed.as_ref().is_some_and(|(_, at)| world::now() >= *at)
     }
 
     /// What the disk said when it failed last, errno.
@@ -268,9 +272,7 @@ impl Commit {
     /// Ends the thread.
     pub fn stop(self) {
         drop((self.jobs, self.done));
-        if let Err(panic) = self.thread.join() {
-            tracing::error!(?panic, "the journal's commit thread panicked");
-        }
+        self.thread.join();
     }
 }
 
@@ -296,7 +298,11 @@ fn write(mut blocks: Vec<Block>, watermark: &AtomicU64, flush: Flush) -> Done {
         let end = next + blocks[next..].iter().take_while(|block| block.index == index).count();
         let begin = Instant::now();
         let file = &blocks[next].file;
-        let written = blocks[next..end].iter().try_for_each(|block| block.file.write_all_at(block.bytes(), block.offset));
+        let written = blocks[next..end].iter().try_for_each(|block| {
+            block.file.write_all_at(block.bytes(), block.offset)?;
+            // A segment's header is there before any frame: the machine's end never leaves frames without one.
+            if block.offset == 0 { flush(&block.file) } else { Ok(()) }
+        });
         if let Err(error) = written.and_then(|()| flush(file)) {
             return Done { failed: Some((blocks.split_off(next), error)), sync_ns };
         }

@@ -27,6 +27,7 @@
 //! Both are still read.
 
 mod commit;
+mod durable;
 mod first_page;
 mod lock;
 mod reader;
@@ -45,6 +46,7 @@ use ringlane_layout::record::{Record, RecordSchema};
 use ringlane_layout::{codes, record};
 
 pub use commit::{Ended, Waker};
+pub use durable::Tail;
 pub use lock::JournalLock;
 pub use reader::{Frame, JournalEnd, Reader, list_segments};
 pub use retention::{Kept, first_may_go, newest_snapshot_sequence, survey};

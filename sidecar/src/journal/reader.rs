@@ -15,6 +15,7 @@ use super::voids::{VoidRange, voids};
 use super::{
     FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, FrameKind, PAYLOAD_BYTES_MAX, SegmentHeader, frame_crc, schema_hash, segment_name,
 };
+use crate::world;
 
 /// What to do about a damaged recording.
 pub const WAY_OUT: &str =
@@ -106,8 +107,25 @@ pub struct Reader {
 #[derive(Debug)]
 struct OpenSegment {
     path: PathBuf,
-    file: BufReader<File>,
+    file: BufReader<Source>,
     offset: u64,
+}
+
+/// A file that may give less than it is asked for.
+#[derive(Debug)]
+struct Source(File);
+
+impl Read for Source {
+    fn read(&mut self, into: &mut [u8]) -> Result<usize, Error> {
+        let len = world::readable(into.len());
+        self.0.read(&mut into[..len])
+    }
+}
+
+impl Seek for Source {
+    fn seek(&mut self, to: SeekFrom) -> Result<u64, Error> {
+        self.0.seek(to)
+    }
 }
 
 enum Step {
@@ -368,7 +386,7 @@ impl Reader {
             self.goes_on = false;
             (self.is_closed, self.closing_hash) = (false, None);
             self.held_again = self.held_again_behind();
-            let mut file = BufReader::with_capacity(1 << 20, file);
+            let mut file = BufReader::with_capacity(1 << 20, Source(file));
             file.seek(SeekFrom::Start(FRAMES_OFFSET as u64)).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
             self.current = Some(OpenSegment { path, file, offset: FRAMES_OFFSET as u64 });
             return Ok(());
@@ -440,15 +458,15 @@ impl Reader {
                 }
                 Look::Bad(why) => why,
             };
-            let found = search(segment.file.get_ref(), offset + FRAME_HEADER_BYTES as u64, seed, due).map_err(say)?;
+            let found = search(&segment.file.get_ref().0, offset + FRAME_HEADER_BYTES as u64, seed, due).map_err(say)?;
             let mut now = [0; FRAME_HEADER_BYTES];
-            segment.file.get_ref().read_exact_at(&mut now, offset).map_err(say)?;
+            segment.file.get_ref().0.read_exact_at(&mut now, offset).map_err(say)?;
             if now != bytes {
                 // A sidecar is writing this segment, and has finished the frame meanwhile.
                 segment.file.seek(SeekFrom::Start(offset)).map_err(say)?;
                 continue;
             }
-            if !is_still(segment.file.get_ref(), &self.segment_header).map_err(say)? {
+            if !is_still(&segment.file.get_ref().0, &self.segment_header).map_err(say)? {
                 return Err(format!("{at}: the segment was used again while it was read; begin anew with what is there now"));
             }
             // A recycled segment has other bytes behind its last frame, and zeros where the next would begin.
@@ -481,7 +499,7 @@ impl OpenSegment {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 let mut rest = [0; FRAME_HEADER_BYTES];
                 // Frames and segments are multiples of 64 bytes, so part of a header is never an end.
-                let left = self.file.get_ref().read_at(&mut rest, self.offset)?;
+                let left = self.file.get_ref().0.read_at(&mut rest, self.offset)?;
                 return Ok(if left == 0 { Look::FileEnd } else { Look::Cut });
             }
             Err(error) => return Err(error),

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use ringlane_layout::limits::RECORD_BYTES;
 
 use super::{FRAME_HEADER_BYTES, FrameHeader, PAYLOAD_BYTES_MAX, frame_crc};
+use crate::world;
 
 /// Bytes that are looked at together.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -60,7 +61,8 @@ fn is_frame(file: &File, offset: u64, bytes: &[u8], payload: &mut [u8], frame_se
 pub fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> Result<usize, Error> {
     let mut len = 0;
     while len < bytes.len() {
-        match file.read_at(&mut bytes[len..], offset + len as u64)? {
+        let more = len + world::readable(bytes.len() - len);
+        match file.read_at(&mut bytes[len..more], offset + len as u64)? {
             0 => break,
             more => len += more,
         }

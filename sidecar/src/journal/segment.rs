@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
-use nix::fcntl::{FallocateFlags, fallocate};
 use ringlane_layout::shared;
 
 use super::{FORMAT_VERSION, FRAMES_OFFSET, RESERVE_MAGIC, RESERVE_OFFSET, SegmentReserve, reserve_crc, segment_name};
+use crate::world;
 
 /// A file with all its blocks that will be a segment. Its name is not yet one of a segment, so that nobody reads it.
 #[derive(Debug)]
@@ -28,10 +28,10 @@ impl Spare {
     pub fn create(path: PathBuf, len: u64) -> Result<Self, Error> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-        if let Err(error) = fallocate(&file, FallocateFlags::empty(), 0, len as i64) {
+        if let Err(error) = world::reserve(&file, len) {
             // Its blocks are what everybody else on the disk is short of now.
             let _ = std::fs::remove_file(&path);
-            return Err(error.into());
+            return Err(error);
         }
         Ok(Self { file, path, len })
     }
@@ -44,7 +44,7 @@ impl Spare {
             file.set_len(len)?;
         }
         // A segment that was closed gave its tail back. Blocks that are there cost nothing here.
-        fallocate(&file, FallocateFlags::empty(), 0, len as i64)?;
+        world::reserve(&file, len)?;
         Ok(Self { file, path, len })
     }
 
@@ -68,10 +68,20 @@ impl Spare {
         // And zeros where the first frame will be: what was recycled begins with an old one.
         let mut page = [0; FRAMES_OFFSET + 64];
         page[RESERVE_OFFSET..RESERVE_OFFSET + size_of::<SegmentReserve>()].copy_from_slice(bytemuck::bytes_of(&reserve));
-        self.file.write_all_at(&page, 0)?;
         let path = directory.join(segment_name(index));
-        std::fs::rename(&self.path, &path)?;
-        File::open(directory)?.sync_all()?;
+        let named = self.file.write_all_at(&page, 0).and_then(|()| {
+            if map.is_none() {
+                // Else the machine's end could leave the name without the page, or a header without its reserve.
+                world::sync_data(&self.file)?;
+            }
+            std::fs::rename(&self.path, &path)?;
+            world::sync_directory(directory)
+        });
+        if let Err(error) = named {
+            // It is tried again with another file; this one would only take room.
+            let _ = std::fs::remove_file(&self.path);
+            return Err(error);
+        }
         Ok(Segment { index, frame_seed, map, len: self.len as usize, file: Arc::new(self.file), path })
     }
 

@@ -19,6 +19,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::crash;
 use crate::section::{Section, SectionSink};
+use crate::world;
 
 /// Version of the file format that this build writes, and the only one that it reads.
 const FORMAT_VERSION: u32 = 1;
@@ -162,11 +163,11 @@ impl SnapshotWriter {
         let (temporary, path) = (name(ENDING_NEW), name(ENDING));
         let file = self.file.into_inner().map_err(std::io::IntoInnerError::into_error);
         crash::point("snapshot.fsync.before");
-        file.and_then(|file| file.sync_all())
+        file.and_then(|file| world::sync_all(&file))
             .inspect(|()| crash::point("rename.before"))
             .and_then(|()| std::fs::rename(&temporary, &path))
             .inspect(|()| crash::point("rename.after"))
-            .and_then(|()| File::open(&self.directory)?.sync_all())
+            .and_then(|()| world::sync_directory(&self.directory))
             .map_err(|error| format!("cannot finish the snapshot {}: {error}", path.display()))?;
         Ok(bytes)
     }

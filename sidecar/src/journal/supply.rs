@@ -16,6 +16,7 @@ use nix::sys::statvfs::statvfs;
 use super::WriterConfig;
 use super::retention::{Kept, disk_bytes, first_may_go, newest_snapshot_sequence, survey};
 use super::segment::{Pages, Segment, Spare};
+use crate::world;
 
 /// Pages that are faulted in at a time, bytes: little enough that nobody on the helper's core waits long for it.
 pub const POPULATE_STEP_BYTES: usize = 1 << 20;
@@ -131,7 +132,7 @@ impl Supply {
         disk.seconds_left.store(u64::MAX, Relaxed);
         let kept = survey(directory)?;
         let directory = directory.to_owned();
-        let (spares, looked) = (Vec::new(), Instant::now());
+        let (spares, looked) = (Vec::new(), world::now());
         Ok(Self { directory, config, kept, spares, spare_number: 0, disk, wanted: None, looked, appended_bytes: 0, rate: None })
     }
 
@@ -161,35 +162,44 @@ impl Supply {
         }
     }
 
-    /// Works until the writer lets go of its end of `jobs`.
-    pub fn run(mut self, jobs: &Receiver<Job>, made: &Sender<Segment>) {
-        loop {
-            let pause = match (self.wanted, self.has_cold_spare()) {
-                (_, true) => Duration::ZERO,
-                (Some(_), _) => RETRY,
-                _ => TICK,
-            };
-            match jobs.recv_timeout(pause) {
-                Ok(Job::Populate(pages, offset, len)) => pages.populate(offset, len),
-                Ok(Job::Make(index)) => self.wanted = Some(index),
-                Ok(Job::Rolled(old, first_sequence)) => {
-                    drop(old);
-                    self.begun(first_sequence);
-                }
-                Err(RecvTimeoutError::Timeout) => self.warm_up(),
-                Err(RecvTimeoutError::Disconnected) => break,
+    /// One turn of work. False: the writer has let go of its end of `jobs`, and it was the last.
+    pub fn turn(&mut self, jobs: &Receiver<Job>, made: &Sender<Segment>) -> bool {
+        let pause = match (self.wanted, self.has_cold_spare()) {
+            (_, true) => Duration::ZERO,
+            (Some(_), _) => RETRY,
+            _ => TICK,
+        };
+        let is_last = match world::take_job(jobs, Some(pause)) {
+            Ok(job) => {
+                self.take(job);
+                false
             }
-            if let Some(index) = self.wanted
-                && let Some(segment) = self.try_make(index)
-                && made.send(segment).is_err()
-            {
-                break;
+            Err(RecvTimeoutError::Timeout) => {
+                self.warm_up();
+                false
             }
-            if self.looked.elapsed() >= TICK {
-                self.look_at_disk();
+            Err(RecvTimeoutError::Disconnected) => true,
+        };
+        let made = self.wanted.filter(|_| !is_last).and_then(|index| self.try_make(index)).map(|segment| made.send(segment).is_ok());
+        if is_last || made == Some(false) {
+            self.spares.drain(..).for_each(|warm| warm.spare.remove());
+            return false;
+        }
+        if world::now() - self.looked >= TICK {
+            self.look_at_disk();
+        }
+        true
+    }
+
+    fn take(&mut self, job: Job) {
+        match job {
+            Job::Populate(pages, offset, len) => pages.populate(offset, len),
+            Job::Make(index) => self.wanted = Some(index),
+            Job::Rolled(old, first_sequence) => {
+                drop(old);
+                self.begun(first_sequence);
             }
         }
-        self.spares.into_iter().for_each(|warm| warm.spare.remove());
     }
 
     /// Makes the segment that is wanted, or says what is in the way.
@@ -316,8 +326,9 @@ impl Supply {
 
     /// Bytes a second, levelled; the first measurement counts in full.
     fn measure_rate(&mut self) -> f64 {
-        let seconds = self.looked.elapsed().as_secs_f64();
-        self.looked = Instant::now();
+        let now = world::now();
+        let seconds = (now - self.looked).as_secs_f64();
+        self.looked = now;
         let appended = self.disk.appended_bytes.load(Relaxed);
         let now = (appended - self.appended_bytes) as f64 / seconds.max(1e-3);
         self.appended_bytes = appended;

@@ -4,7 +4,6 @@ use std::io::Error;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
@@ -19,6 +18,7 @@ use super::supply::{Disk, Job, POPULATE_STEP_BYTES, Supply};
 use super::voids::VoidRange;
 use super::{FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, FrameKind, SEGMENT_MAGIC, SegmentHeader, frame_crc, segment_crc};
 use crate::crash;
+use crate::world::{self, Helper};
 
 /// What a frame says of its records.
 #[derive(Debug, Clone, Copy)]
@@ -116,7 +116,7 @@ pub struct Writer {
     prefault_bytes: usize,
     segments: Receiver<Segment>,
     jobs: Sender<Job>,
-    helper: JoinHandle<()>,
+    helper: Helper,
     epoch: Epoch,
     void: Option<VoidRange>,
     boot_id: [u8; 16],
@@ -130,7 +130,7 @@ pub struct Writer {
 impl Writer {
     /// Opens a new segment of number `index` behind what the directory holds.
     pub fn open(directory: &Path, index: u64, config: WriterConfig, epoch: Epoch, start: &FrameMeta) -> Result<Self, String> {
-        Self::open_flushed(directory, index, config, epoch, start, std::fs::File::sync_data)
+        Self::open_flushed(directory, index, config, epoch, start, world::sync_data)
     }
 
     /// The same, where `flush` is what makes a file durable that is not mapped.
@@ -151,13 +151,11 @@ impl Writer {
         let segment = supply.make(index).map_err(say)?;
         supply.begun(start.first_sequence);
         supply.look_at_disk();
-        let helper = std::thread::Builder::new()
-            .name("journal-pages".into())
-            .spawn(move || {
-                config.avoid_cpu.into_iter().for_each(leave_core);
-                stand_back();
-                supply.run(&job_queue, &made);
-            })
+        let begin = move || {
+            config.avoid_cpu.into_iter().for_each(leave_core);
+            stand_back();
+        };
+        let helper = Helper::start("journal-pages", begin, move || supply.turn(&job_queue, &made))
             .map_err(|error| format!("cannot start the journal's helper thread: {error}"))?;
         let durable = start.first_sequence.saturating_sub(1);
         let commit = (!config.is_mapped).then(|| Commit::start(durable, config.segment_bytes, flush)).transpose()?;
@@ -293,7 +291,7 @@ impl Writer {
             }
             self.hand_over();
             self.drive(Duration::ZERO);
-            std::thread::sleep(Duration::from_millis(1));
+            world::pause(Duration::from_millis(1));
         }
         Ok(())
     }
@@ -337,6 +335,12 @@ impl Writer {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.commit.as_ref().is_none_or(Commit::is_settled)
+    }
+
+    /// Whether every frame stays where it was appended. Not so while the disk refuses some: they will stand elsewhere.
+    #[must_use]
+    pub fn is_steady(&self) -> bool {
+        self.commit.as_ref().is_none_or(|commit| commit.failed_index().is_none())
     }
 
     /// Begins to make durable what was appended, unless that is under way for frames before. True: it was begun.
@@ -461,10 +465,8 @@ impl Writer {
         }
         drop(self.jobs);
         // Ends the helper's wait to hand over a segment that was made ahead.
-        let unused = self.segments.recv();
-        if let Err(panic) = self.helper.join() {
-            tracing::error!(?panic, "the journal's helper thread panicked");
-        }
+        let unused = world::wait_for(&self.segments, None);
+        self.helper.join();
         if let Ok(unused) = unused {
             unused.close(0);
         }

@@ -16,6 +16,7 @@ use crate::crash;
 use crate::image::LaneImage;
 use crate::journal::{FrameKind, LaneClose, LaneOpen};
 use crate::lanes::{Claim, Kept, Lane};
+use crate::world;
 
 /// A lane without a client.
 pub(super) struct Absent {
@@ -42,7 +43,7 @@ impl Sequencer {
     /// Takes over the lanes that were open in the journal; their clients have this long to come back.
     pub fn expect(&mut self, lanes: Vec<(LaneOpen, Kept)>, grace: Duration) {
         self.grace = grace;
-        let until = Instant::now() + grace;
+        let until = world::now() + grace;
         self.absent = lanes.into_iter().map(|(open, kept)| Absent { open, kept, until }).collect();
     }
 
@@ -111,7 +112,7 @@ impl Sequencer {
         self.board.write_row(&LANE, row, &[(board_lane::LANE, 0)]);
         let Some(open) = self.engine.open_lanes().iter().find(|open| open.lane == lane.number).copied() else { return };
         let kept = lane.kept();
-        self.absent.push(Absent { open, kept, until: Instant::now() });
+        self.absent.push(Absent { open, kept, until: world::now() });
     }
 
     /// Closes the lanes whose clients did not come back.
@@ -119,7 +120,7 @@ impl Sequencer {
         if self.absent.is_empty() || self.is_blocked || self.stopping {
             return;
         }
-        let now = Instant::now();
+        let now = world::now();
         while let Some(index) = self.absent.iter().position(|absent| absent.until <= now) {
             // What orders leave free in a segment is for the lanes that have clients: these ones can wait.
             let meta = meta(&self.engine, FrameKind::Orders, 0, 0, LaneClose::SCHEMA_HASH, self.now_ns);

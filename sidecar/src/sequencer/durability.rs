@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam::channel::Sender;
 use nix::sys::epoll::EpollTimeout;
@@ -16,6 +16,7 @@ use super::{Sequencer, meta};
 use crate::journal::{Ended, FrameKind, Trouble, Writer};
 use crate::kernels::orders::Counters;
 use crate::lanes::Lane;
+use crate::world;
 
 /// How long the sequencer sleeps before it looks again whether a full disk has room, milliseconds.
 const STALLED_SLEEP_MS: u16 = 20;
@@ -211,12 +212,12 @@ impl Sequencer {
     /// Waits until everything decided is durable and visible. False: the disk does not take it.
     #[cold]
     pub(super) fn settle_all(&mut self) -> bool {
-        let since = Instant::now();
+        let since = world::now();
         while !self.is_settled() {
             self.settle_within(SETTLE_STEP);
             self.beat();
             let fails = self.journal.as_ref().is_some_and(|journal| journal.disk().why_unwritable().is_some());
-            if (fails && !self.stopping) || since.elapsed() > Duration::from_nanos(SETTLE_NS_MAX) {
+            if (fails && !self.stopping) || world::now() - since > Duration::from_nanos(SETTLE_NS_MAX) {
                 return self.is_settled();
             }
         }
@@ -227,9 +228,9 @@ impl Sequencer {
     /// died of: the next start finds the record and names it. Nothing more is told to anybody.
     #[cold]
     pub(super) fn save_journal(&mut self) {
-        let since = Instant::now();
+        let since = world::now();
         let Some(journal) = &mut self.journal else { return };
-        while !journal.is_settled() && since.elapsed() < Duration::from_nanos(SETTLE_NS_MAX) {
+        while !journal.is_settled() && world::now() - since < Duration::from_nanos(SETTLE_NS_MAX) {
             journal.hand_over();
             journal.drive(SETTLE_STEP);
         }

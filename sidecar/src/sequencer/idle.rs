@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::world;
+
 /// What the sequencer does while nothing waits: spins at first, then gives its core away at each turn.
 #[derive(Default)]
 pub(super) struct Idle {
@@ -24,7 +26,7 @@ impl Idle {
         if !self.turns.is_multiple_of(Self::CLOCK_TURNS) {
             return false;
         }
-        let now = Instant::now();
+        let now = world::now();
         if now - *self.since.get_or_insert(now) >= spin {
             self.turns -= 1; // from here on the clock and the yield come at every turn
             std::thread::yield_now();

@@ -17,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, bounded};
 use crossbeam::utils::CachePadded;
@@ -37,6 +37,7 @@ use crate::journal::{FrameKind, FrameMeta, Writer};
 use crate::kernels::orders::Outgoing;
 use crate::lanes::Lane;
 use crate::market::Market;
+use crate::world;
 
 use absent::Absent;
 use commands::Wake;
@@ -55,6 +56,14 @@ pub use snapshots::SnapshotNews;
 
 /// Epoll data of the sequencer's own wake-up; lane numbers stay below.
 const WAKE: u64 = u64::MAX;
+
+/// What the sequencer remembers from one turn to the next.
+#[derive(Default)]
+pub struct Pace {
+    /// Work since it last looked around.
+    since_look: u64,
+    idle: Idle,
+}
 
 /// Everything the sequencer owns.
 pub struct Sequencer {
@@ -184,6 +193,68 @@ impl Sequencer {
             self.save_journal();
             resume_unwind(panic);
         }
+        self.finish()
+    }
+
+    /// Takes turns until it is told to stop and every lane has ended.
+    fn go_round(&mut self) {
+        let mut pace = Pace::default();
+        while !self.is_over() {
+            self.turn(&mut pace);
+        }
+    }
+
+    /// The engine, as the turns so far left it.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Whether it was told to stop, and every lane has ended.
+    #[inline]
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.stopping && self.lane_count == 0
+    }
+
+    /// One round over all hot lanes, and what is due beside it.
+    #[inline]
+    pub fn turn(&mut self, pace: &mut Pace) {
+        if self.wake.pending.load(Ordering::Relaxed) && !self.stopping {
+            self.obey();
+        }
+        if self.is_blocked {
+            self.try_unblock();
+        }
+        let mut work = 0;
+        let mut index = 0;
+        while index < self.hot.len() {
+            let row = self.hot[index];
+            work += self.serve(row);
+            // `serve` removes a faulted lane from `hot`.
+            index += usize::from(self.hot.get(index) == Some(&row));
+        }
+        self.watch.end_round(work > 0);
+        self.settle();
+        if work > 0 {
+            pace.since_look += work;
+            pace.idle.end();
+        } else if pace.idle.turn(Duration::from_micros(self.config.spin_us)) {
+            pace.since_look = LOOK_AROUND_WORK;
+        }
+        if pace.since_look >= LOOK_AROUND_WORK {
+            pace.since_look = 0;
+            self.look_around();
+        }
+        if self.hot.is_empty() && !self.stopping {
+            self.sleep();
+            pace.idle.end();
+        }
+    }
+
+    /// The clean end, when it is over; gives the engine back.
+    #[must_use]
+    pub fn finish(mut self) -> Engine {
         if self.settle_all() {
             self.finish_snapshots();
         } else {
@@ -193,44 +264,6 @@ impl Sequencer {
             journal.close(&meta(&self.engine, FrameKind::Stop, 0, 0, 0, wall_clock_ns()));
         }
         self.engine
-    }
-
-    /// Takes turns until it is told to stop and every lane has ended.
-    fn go_round(&mut self) {
-        let mut since_look = 0;
-        let mut idle = Idle::default();
-        while !self.stopping || self.lane_count > 0 {
-            if self.wake.pending.load(Ordering::Relaxed) && !self.stopping {
-                self.obey();
-            }
-            if self.is_blocked {
-                self.try_unblock();
-            }
-            let mut work = 0;
-            let mut index = 0;
-            while index < self.hot.len() {
-                let row = self.hot[index];
-                work += self.serve(row);
-                // `serve` removes a faulted lane from `hot`.
-                index += usize::from(self.hot.get(index) == Some(&row));
-            }
-            self.watch.end_round(work > 0);
-            self.settle();
-            if work > 0 {
-                since_look += work;
-                idle.end();
-            } else if idle.turn(Duration::from_micros(self.config.spin_us)) {
-                since_look = LOOK_AROUND_WORK;
-            }
-            if since_look >= LOOK_AROUND_WORK {
-                since_look = 0;
-                self.look_around();
-            }
-            if self.hot.is_empty() && !self.stopping {
-                self.sleep();
-                idle.end();
-            }
-        }
     }
 
     /// Makes the events of a batch visible; a lane whose `events_read` lies is faulted.
@@ -357,7 +390,7 @@ impl Sequencer {
     fn collect_doorbells(&mut self, timeout: EpollTimeout) {
         let mut events = [EpollEvent::empty(); DOORBELLS_A_LOOK];
         // An interrupted wait is a wait that found nothing.
-        let count = self.epoll.wait(&mut events, timeout).unwrap_or(0);
+        let count = self.epoll.wait(&mut events, world::doze(timeout)).unwrap_or(0);
         for event in &events[..count] {
             if event.data() == WAKE {
                 let _ = self.wake.eventfd.read();
@@ -427,5 +460,5 @@ fn meta(engine: &Engine, kind: FrameKind, lane: u32, first_slot: u64, schema_has
 /// Wall clock, nanoseconds since 1970.
 #[must_use]
 pub fn wall_clock_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+    world::wall_clock_ns()
 }

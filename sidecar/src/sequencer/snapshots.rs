@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
@@ -16,6 +15,7 @@ use crate::engine::ENGINE_VERSION;
 use crate::image::Image;
 use crate::journal::{SnapshotHeader, SnapshotWriter, clean_snapshots, stand_back};
 use crate::kernels::orders::{CopySize, Frozen};
+use crate::world::{self, Helper};
 
 /// What everybody may know of the snapshots.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ pub(super) struct Snapshots {
     jobs: Sender<Job>,
     /// What the helper has done: prepared memory, or written a file (none).
     done: Receiver<Option<Frozen>>,
-    helper: JoinHandle<()>,
+    helper: Helper,
     /// A job is with the helper.
     busy: bool,
     wanted: bool,
@@ -65,26 +65,22 @@ impl Snapshots {
         let (told, done) = bounded(1);
         let kept = config.kept;
         news.sequence.store(sequence, Ordering::Relaxed);
-        let helper = std::thread::Builder::new()
-            .name("snapshots".into())
-            .spawn(move || {
-                stand_back();
-                for job in queue {
-                    let answer = match job {
-                        Job::Prepare(size) => Some(Frozen::prepare(size)),
-                        Job::Write(image, header) => {
-                            write(&directory, &image, header, &news);
-                            clean_snapshots(&directory, kept);
-                            None
-                        }
-                    };
-                    if told.send(answer).is_err() {
-                        return;
-                    }
-                    wake.ring();
+        let turn = move || {
+            let answer = match world::take_job(&queue, None) {
+                Ok(Job::Prepare(size)) => Some(Frozen::prepare(size)),
+                Ok(Job::Write(image, header)) => {
+                    write(&directory, &image, header, &news);
+                    clean_snapshots(&directory, kept);
+                    None
                 }
-            })
-            .map_err(|error| format!("cannot start the snapshots' helper thread: {error}"))?;
+                Err(error) => return error.is_timeout(),
+            };
+            let heard = told.send(answer).is_ok();
+            wake.ring();
+            heard
+        };
+        let helper =
+            Helper::start("snapshots", stand_back, turn).map_err(|error| format!("cannot start the snapshots' helper thread: {error}"))?;
         Ok(Self { config, epoch, jobs, done, helper, busy: false, wanted: false, held: None, last: (sequence, 0) })
     }
 
@@ -137,11 +133,13 @@ impl Sequencer {
     pub(super) fn step_snapshot(&mut self) {
         let (Some(snapshots), Some(journal)) = (&mut self.snapshots, &self.journal) else { return };
         match snapshots.done.try_recv() {
-            Ok(Some(frozen)) => return self.copy_state(frozen),
+            Ok(Some(frozen)) if journal.is_steady() => return self.copy_state(frozen),
+            // It would name a place in the journal at which its frames do not stay.
+            Ok(Some(_)) => (snapshots.busy, snapshots.wanted) = (false, true),
             Ok(None) => snapshots.busy = false,
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
         }
-        if !snapshots.busy && snapshots.due(self.engine.next_sequence() - 1, journal.bytes()) {
+        if !snapshots.busy && journal.is_steady() && snapshots.due(self.engine.next_sequence() - 1, journal.bytes()) {
             let size = self.engine.orders.copy_size();
             snapshots.busy = snapshots.jobs.try_send(Job::Prepare(size)).is_ok();
         }
@@ -194,7 +192,7 @@ impl Sequencer {
     /// At a clean stop: a last snapshot, if anything happened since the one before, and the end of the helper.
     pub(super) fn finish_snapshots(&mut self) {
         let Some(snapshots) = &mut self.snapshots else { return };
-        if snapshots.busy && !matches!(snapshots.done.recv(), Ok(Some(_))) {
+        if snapshots.busy && !matches!(world::wait_for(&snapshots.done, None), Ok(Some(_))) {
             snapshots.busy = false;
         }
         if self.engine.next_sequence() - 1 > snapshots.last.0 {
@@ -203,10 +201,8 @@ impl Sequencer {
         }
         if let Some(Snapshots { jobs, done, helper, .. }) = self.snapshots.take() {
             drop(jobs);
-            while done.recv().is_ok() {}
-            if let Err(panic) = helper.join() {
-                tracing::error!(?panic, "the snapshots' helper thread panicked");
-            }
+            while world::wait_for(&done, None).is_ok() {}
+            helper.join();
         }
     }
 }
