@@ -29,10 +29,10 @@ torture: $(VENV)/ringlane.stamp $(VENV)/test.stamp
 	RINGLANE_CASES=$(CASES) cargo test --release -p ringlane-tests --test order_kernel -- --nocapture
 	RINGLANE_KILLS=$(KILLS) $(PY) -m pytest -q -s -p no:cacheprovider tests/python/test_storm.py
 
-# Every door by which bytes come in, guided by coverage, TIME seconds each; TARGET=orders for one of them.
+# Every door by which bytes come in, guided by coverage, TIME seconds each; TARGET=orders for one of them; KEEP=1 packs what was found.
 TIME := 60
 fuzz:
-	sh tests/fuzz/run.sh $(TIME) $(TARGET)
+	KEEP=$(KEEP) sh tests/fuzz/run.sh $(TIME) $(TARGET)
 
 # The Rust tests under AddressSanitizer; PACKAGE=ringlane-layout for one of them.
 sanitize:

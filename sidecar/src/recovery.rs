@@ -41,7 +41,7 @@ pub fn recover(directory: &Path, hash_seed: u64, snapshots_kept: usize, mut prog
             Ok((engine, lanes, header)) => {
                 tracing::info!(sequence, state_hash = format!("{:016x}", header.state_hash), "snapshot loaded");
                 let kept = |lane: image::LaneImage| {
-                    let mut kept = Kept::new(lane.open.depth_slots, lane.open.event_capacity, lane.slots, lane.events);
+                    let mut kept = Kept::new(lane.open.depth_slots, lane.open.events(), lane.slots, lane.events);
                     (kept.results, kept.last_events) = (lane.results.into(), lane.kept_events.into());
                     (lane.open.lane, kept)
                 };
@@ -96,7 +96,7 @@ fn note(lanes: &mut HashMap<u32, Kept>, frame: &Frame, output: &Output) {
     match frame.kind {
         FrameKind::LaneOpen => lanes.extend(frame.records.iter().map(|record| {
             let open: LaneOpen = bytemuck::cast(*record);
-            (open.lane, Kept::new(open.depth_slots, open.event_capacity, 0, 0))
+            (open.lane, Kept::new(open.depth_slots, open.events(), 0, 0))
         })),
         FrameKind::LaneClose => drop(lanes.remove(&frame.header.lane)),
         FrameKind::Orders => {

@@ -25,6 +25,7 @@ from plain_client import (
     EVENTS_READ,
     EVENTS_WAITING,
     RELEASED,
+    STATUS,
     SUBMITTED,
     U64_MASK,
     WAITING,
@@ -406,11 +407,46 @@ def asks_state(attacker: Attacker) -> None:
         select.select([asker.socket for asker in askers], [], [], 0.01)
 
 
+def digest_lengths(attacker: Attacker) -> None:
+    """Payloads of enormous lengths and offsets, up to the whole arena and far beyond, which change while they are looked at."""
+    edges = (0, 1, 63, 1 << 20, (1 << 20) + 1, 1 << 32, 1 << 63, U64_MASK, U64_MASK - (1 << 20) + 1)
+    parameters = {"algorithm": "sha256", "arena_bytes": 1 << 20}
+    while True:
+        try:
+            client = PlainClient(attacker.address, "hostile")
+            reply, fds = client.ask(op="open", kernel="digests", depth=64, parameters=parameters)
+        except (Refused, Disconnected):  # its quota is full of what is being taken back
+            time.sleep(0.01)
+            continue
+        requests = mmap.mmap(fds[0], reply["requests_bytes"])
+        results = mmap.mmap(fds[1], reply["results_bytes"], prot=mmap.PROT_READ)
+        mine, theirs = memoryview(requests).cast("Q"), memoryview(results).cast("Q")
+        submitted, places = 0, range(RING // 8, RING // 8 + 64 * 8, 8)
+        while theirs[STATUS] == 0 and submitted < 256:
+            for place in places:
+                mine[place], mine[place + 1] = (0, 1 << 20) if submitted < 64 else random.choices(edges, k=2)
+            submitted += 64
+            mine[SUBMITTED] = submitted
+            fence()
+            os.write(fds[2], struct.pack("<Q", 1))
+            deadline = time.monotonic() + 0.05
+            while theirs[COMPLETED] < submitted and theirs[STATUS] == 0 and time.monotonic() < deadline:
+                mine[random.choice(places) + random.randrange(2)] ^= 1 << random.randrange(64)
+            mine[RELEASED] = theirs[COMPLETED]
+            ready()
+        for view in (mine, theirs):
+            view.release()
+        for held in (requests, results, client):
+            held.close()
+        for fd in fds:
+            os.close(fd)
+
+
 KINDS = {
     kind.__name__: kind
     for kind in (
         honest, quiet, flip_records, flip_cursors, jump_cursors, send_fds, long_messages, half_messages, connects,
-        misuse_fds, never_reads, keeps_fds, waits_for_ever, writes_results, asks_state,
+        misuse_fds, never_reads, keeps_fds, waits_for_ever, writes_results, asks_state, digest_lengths,
     )
 }  # fmt: skip
 

@@ -37,3 +37,16 @@ fn seeds() -> Vec<Vec<u8>> {
         [[orders.instruments]]\nname = \"A\"\ntick = 5\n[[orders.accounts]]\nfirst = 1\nlast = 9\nposition_max = 10\n";
     vec![packaged.into(), packaged.replace("# ", "").replace('#', "").into(), all.into()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seeds_are_accepted() {
+        for seed in seeds() {
+            let text = String::from_utf8(seed).expect("text");
+            Config::parse(&text).unwrap_or_else(|words| panic!("{words}\n{text}"));
+        }
+    }
+}
