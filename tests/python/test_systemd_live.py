@@ -25,7 +25,6 @@ from ringlane import RejectCode
 SOCKET = "/run/ringlane/ringlane.sock"
 SERVICE = "ringlane.service"
 TRADERS = 3
-FIRST_ACCOUNT = 50
 
 _missing = booted.missing()
 pytestmark = pytest.mark.skipif(_missing is not None, reason=f"skipped: needs {_missing}")
@@ -53,10 +52,10 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[booted.Machine
 class Traders:
     """Workers under load; use it as a context manager."""
 
-    def __init__(self, machine: booted.Machine, name: str, seed: int) -> None:
+    def __init__(self, machine: booted.Machine, name: str, first_account: int, seed: int) -> None:
         self.machine, self.name = machine, name
         script = [sys.executable, "/srv/live_trader.py", SOCKET]
-        self.accounts = range(FIRST_ACCOUNT, FIRST_ACCOUNT + TRADERS)
+        self.accounts = range(first_account, first_account + TRADERS)
         self.processes = [
             machine.start(*script, str(account), str(seed + account), self.notes(account), self.notes(0), user="alice")
             for account in self.accounts
@@ -191,7 +190,7 @@ def is_serving(machine: booted.Machine) -> bool:
 
 
 def test_workers_notice_nothing_but_time(machine: booted.Machine, seed: int) -> None:
-    with Traders(machine, "restarts", seed) as traders:
+    with Traders(machine, "restarts", 50, seed) as traders:
         traders.go_on("the beginning")
         for _ in range(3):
             count = restarts(machine)
@@ -224,7 +223,7 @@ def test_workers_notice_nothing_but_time(machine: booted.Machine, seed: int) -> 
 
 def test_an_upgrade_serves_the_workers_of_the_build_before(machine: booted.Machine, seed: int) -> None:
     machine.run("systemctl", "reset-failed", SERVICE)
-    with Traders(machine, "upgrade", seed) as traders:
+    with Traders(machine, "upgrade", 60, seed) as traders:
         traders.go_on("the beginning")
         was = pid(machine)
         machine.run("dpkg", "-i", "/srv/later.deb", seconds=120)
