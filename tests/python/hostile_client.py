@@ -1,7 +1,7 @@
 """Clients that mean harm, each a process of its own: `hostile_client.py KIND ADDRESS [UID]` runs until it is killed.
 
 It prints `ready` when its attack is under way, and ends with an error when something succeeds that must not. The kinds
-`honest` and `quiet` do the same work as the others by the rules: what they cost their neighbours is what is compared.
+whose names begin with `honest` do the same work as the others by the rules: what they cost their neighbours is what is compared.
 """
 
 import array
@@ -110,12 +110,32 @@ def honest(attacker: Attacker) -> None:
         ready()
 
 
-def quiet(attacker: Attacker) -> None:
-    """An open lane and nothing else."""
+def honest_pair(attacker: Attacker) -> None:
+    """As `honest`, and a second process that works without end."""
+    if os.fork() == 0:
+        parent = os.getppid()
+        while os.getppid() == parent:
+            attacker.template()
+        os._exit(0)
+    honest(attacker)
+
+
+def honest_comer(attacker: Attacker) -> None:
+    """Comes, opens a lane, trades, closes it and goes, as often as it can."""
     while True:
-        attacker.lane.process([attacker.order()])
+        attacker.ring()[:] = attacker.template()
+        attacker.submit_full()
+        attacker.lane.close()
         ready()
-        time.sleep(0.1)
+        attacker.fresh()
+
+
+def honest_asker(attacker: Attacker) -> None:
+    """Rests as many orders as `asks_state`, and asks for the state again whenever it was answered."""
+    rest_orders(attacker)
+    while True:
+        attacker.client.query("state")
+        ready()
 
 
 def flip_records(attacker: Attacker) -> None:
@@ -382,8 +402,8 @@ def writes_results(attacker: Attacker) -> None:
         ready()
 
 
-def asks_state(attacker: Attacker) -> None:
-    """Rests as many orders as a ring or twenty hold, then asks for the state's hash without end, on many connections."""
+def rest_orders(attacker: Attacker) -> None:
+    """Rests as many orders as a ring or twenty hold."""
     lane = attacker.lane
     for round_ in range(20):
         orders = [
@@ -392,6 +412,11 @@ def asks_state(attacker: Attacker) -> None:
         ]
         attacker.ring()[:] = np.frombuffer(b"".join(lane.request.pack(order) for order in orders), np.uint64)
         attacker.submit_full()
+
+
+def asks_state(attacker: Attacker) -> None:
+    """Rests many orders, then asks for the state's hash without end, on many connections."""
+    rest_orders(attacker)
     askers = [PlainClient(attacker.address, "asker") for _ in range(20)]
     message = b'{"op":"query","what":"state"}'
     for asker in askers:
@@ -445,7 +470,7 @@ def digest_lengths(attacker: Attacker) -> None:
 KINDS = {
     kind.__name__: kind
     for kind in (
-        honest, quiet, flip_records, flip_cursors, jump_cursors, send_fds, long_messages, half_messages, connects,
+        honest, honest_pair, honest_comer, honest_asker, flip_records, flip_cursors, jump_cursors, send_fds, long_messages, half_messages, connects,
         misuse_fds, never_reads, keeps_fds, waits_for_ever, writes_results, asks_state, digest_lengths,
     )
 }  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import shutil
 import signal
@@ -43,10 +44,18 @@ uids = [{os.geteuid()}]
 ORDERS_A_SECOND = 1_000
 WINDOW_ORDERS = 250
 WINDOWS = 4
-# At most three times the p99 beside an honest client. A round above it is repeated twice beside fresh ones of the honest
+# At most three times the p99 beside an honest client of the same load. A round above it is repeated twice beside fresh ones of the honest
 # client, and the median counts: a busy machine adds milliseconds to any round.
 RATIO_MAX = 3
 ROUNDS = 3
+# Whose load is not that of one client that trades as fast as it can: two processes at work, one that comes and goes, questions.
+HONEST = {
+    "flip_records": "honest_pair",
+    "flip_cursors": "honest_comer",
+    "jump_cursors": "honest_comer",
+    "keeps_fds": "honest_comer",
+    "asks_state": "honest_asker",
+}
 # The books' own memory grows up to the configured 65,536 orders, and stays.
 RSS_SLACK_BYTES = 16 << 20
 
@@ -172,21 +181,18 @@ def p99_beside(kind: str, daemon: Daemon, neighbour: Neighbour, fds_alone: int) 
     return p99
 
 
-@pytest.fixture(scope="module")
-def beside_honest(daemon: Daemon, neighbour: Neighbour, fds_alone: int) -> float:
-    """The neighbour's p99 beside a well-behaved client that goes as fast as it can, seconds."""
-    return p99_beside("honest", daemon, neighbour, fds_alone)
+_beside_honest: dict[str, float] = {}
 
 
-@pytest.mark.parametrize("kind", [*(kind for kind in KINDS if kind not in ("honest", "quiet")), "stopped"])
-def test_a_neighbour_is_served_as_ever(
-    kind: str, daemon: Daemon, neighbour: Neighbour, fds_alone: int, beside_honest: float
-) -> None:
-    rounds = [(p99_beside(kind, daemon, neighbour, fds_alone), beside_honest)]
-    while rounds[0][0] > RATIO_MAX * rounds[0][1] and len(rounds) < ROUNDS:
-        rounds.append(tuple(p99_beside(beside, daemon, neighbour, fds_alone) for beside in (kind, "honest")))
-    for p99, honest in rounds:
-        print(f"{kind}: p99 {p99 * 1e6:.0f} us, beside an honest client {honest * 1e6:.0f} us")
+@pytest.mark.parametrize("kind", [*(kind for kind in KINDS if not kind.startswith("honest")), "stopped"])
+def test_a_neighbour_is_served_as_ever(kind: str, daemon: Daemon, neighbour: Neighbour, fds_alone: int) -> None:
+    beside, rounds = HONEST.get(kind, "honest"), []
+    while len(rounds) < ROUNDS and (not rounds or rounds[0][0] > RATIO_MAX * rounds[0][1]):
+        p99 = p99_beside(kind, daemon, neighbour, fds_alone)
+        if rounds or beside not in _beside_honest:
+            _beside_honest[beside] = p99_beside(beside, daemon, neighbour, fds_alone)
+        rounds.append((p99, _beside_honest[beside]))
+        print(f"{kind}: p99 {p99 * 1e6:.0f} us, beside {beside} {rounds[-1][1] * 1e6:.0f} us")
     assert statistics.median(p99 / honest for p99, honest in rounds) <= RATIO_MAX
 
 
@@ -216,6 +222,8 @@ def test_what_a_journal_holds_of_hostile_clients_replays() -> None:
 
 
 def test_the_log_of_all_that_is_short(daemon: Daemon) -> None:
+    """A few lines a client that said hello, none for the rest of a flood."""
     lines = daemon.words().splitlines()
-    assert len(lines) < 20_000, "a flood of clients floods the log"
+    clients = max(int(number) for line in lines for number in re.findall(r" client=(\d+)", line))
+    assert len(lines) < 1_000 + 5 * clients, "a flood of clients floods the log"
     assert not any("panicked" in line for line in lines)
