@@ -402,6 +402,13 @@ def writes_results(attacker: Attacker) -> None:
         ready()
 
 
+def honest_inquirer(attacker: Attacker) -> None:
+    """Asks for the instruments again whenever it was answered, and reads every answer."""
+    while True:
+        attacker.client.query("instruments")
+        ready()
+
+
 def rest_orders(attacker: Attacker) -> None:
     """Rests as many orders as a ring or twenty hold."""
     lane = attacker.lane
@@ -470,7 +477,7 @@ def digest_lengths(attacker: Attacker) -> None:
 KINDS = {
     kind.__name__: kind
     for kind in (
-        honest, honest_pair, honest_comer, honest_asker, flip_records, flip_cursors, jump_cursors, send_fds, long_messages, half_messages, connects,
+        honest, honest_pair, honest_comer, honest_asker, honest_inquirer, flip_records, flip_cursors, jump_cursors, send_fds, long_messages, half_messages, connects,
         misuse_fds, never_reads, keeps_fds, waits_for_ever, writes_results, asks_state, digest_lengths,
     )
 }  # fmt: skip

@@ -54,6 +54,7 @@ HONEST = {
     "flip_cursors": "honest_comer",
     "jump_cursors": "honest_comer",
     "keeps_fds": "honest_comer",
+    "never_reads": "honest_inquirer",
     "asks_state": "honest_asker",
 }
 # The books' own memory grows up to the configured 65,536 orders, and stays.
