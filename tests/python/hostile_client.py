@@ -439,8 +439,18 @@ def asks_state(attacker: Attacker) -> None:
         select.select([asker.socket for asker in askers], [], [], 0.01)
 
 
+def honest_digester(attacker: Attacker) -> None:
+    """Comes, opens a lane of digests, asks for some of whole arenas, and goes, as often as it can."""
+    digest(attacker, is_honest=True)
+
+
 def digest_lengths(attacker: Attacker) -> None:
     """Payloads of enormous lengths and offsets, up to the whole arena and far beyond, which change while they are looked at."""
+    digest(attacker, is_honest=False)
+
+
+def digest(attacker: Attacker, is_honest: bool) -> None:
+    """Lanes of digests, one behind the other."""
     edges = (0, 1, 63, 1 << 20, (1 << 20) + 1, 1 << 32, 1 << 63, U64_MASK, U64_MASK - (1 << 20) + 1)
     parameters = {"algorithm": "sha256", "arena_bytes": 1 << 20}
     while True:
@@ -456,14 +466,16 @@ def digest_lengths(attacker: Attacker) -> None:
         submitted, places = 0, range(RING // 8, RING // 8 + 64 * 8, 8)
         while theirs[STATUS] == 0 and submitted < 256:
             for place in places:
-                mine[place], mine[place + 1] = (0, 1 << 20) if submitted < 64 else random.choices(edges, k=2)
+                mine[place], mine[place + 1] = (
+                    (0, 1 << 20) if is_honest or submitted < 64 else random.choices(edges, k=2)
+                )
             submitted += 64
             mine[SUBMITTED] = submitted
             fence()
             os.write(fds[2], struct.pack("<Q", 1))
             deadline = time.monotonic() + 0.05
             while theirs[COMPLETED] < submitted and theirs[STATUS] == 0 and time.monotonic() < deadline:
-                mine[random.choice(places) + random.randrange(2)] ^= 1 << random.randrange(64)
+                mine[random.choice(places) + random.randrange(2)] ^= 0 if is_honest else 1 << random.randrange(64)
             mine[RELEASED] = theirs[COMPLETED]
             ready()
         for view in (mine, theirs):
@@ -477,7 +489,7 @@ def digest_lengths(attacker: Attacker) -> None:
 KINDS = {
     kind.__name__: kind
     for kind in (
-        honest, honest_pair, honest_comer, honest_asker, honest_inquirer, flip_records, flip_cursors, jump_cursors, send_fds, long_messages, half_messages, connects,
+        honest, honest_pair, honest_comer, honest_asker, honest_inquirer, honest_digester, flip_records, flip_cursors, jump_cursors, send_fds, long_messages, half_messages, connects,
         misuse_fds, never_reads, keeps_fds, waits_for_ever, writes_results, asks_state, digest_lengths,
     )
 }  # fmt: skip

@@ -48,7 +48,8 @@ WINDOWS = 4
 # client, and the median counts: a busy machine adds milliseconds to any round.
 RATIO_MAX = 3
 ROUNDS = 3
-# Whose load is not that of one client that trades as fast as it can: two processes at work, one that comes and goes, questions.
+# Whose load is not that of one client that trades as fast as it can: two processes at work, one that comes and goes, questions,
+# digests.
 HONEST = {
     "flip_records": "honest_pair",
     "flip_cursors": "honest_comer",
@@ -56,6 +57,7 @@ HONEST = {
     "keeps_fds": "honest_comer",
     "never_reads": "honest_inquirer",
     "asks_state": "honest_asker",
+    "digest_lengths": "honest_digester",
 }
 # The books' own memory grows up to the configured 65,536 orders, and stays.
 RSS_SLACK_BYTES = 16 << 20
