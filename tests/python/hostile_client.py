@@ -440,7 +440,7 @@ def asks_state(attacker: Attacker) -> None:
 
 
 def honest_digester(attacker: Attacker) -> None:
-    """Comes, opens a lane of digests, asks for some of whole arenas, and goes, as often as it can."""
+    """Comes, opens a lane of digests, asks for some, and goes, as often as it can."""
     digest(attacker, is_honest=True)
 
 
@@ -467,7 +467,7 @@ def digest(attacker: Attacker, is_honest: bool) -> None:
         while theirs[STATUS] == 0 and submitted < 256:
             for place in places:
                 mine[place], mine[place + 1] = (
-                    (0, 1 << 20) if is_honest or submitted < 64 else random.choices(edges, k=2)
+                    (0, 1 << 12) if is_honest else (0, 1 << 20) if submitted < 64 else random.choices(edges, k=2)
                 )
             submitted += 64
             mine[SUBMITTED] = submitted
