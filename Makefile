@@ -37,10 +37,10 @@ MINUTES := 10
 soak: $(VENV)/ringlane.stamp $(VENV)/test.stamp
 	@$(PY) tests/python/soak.py --minutes $(MINUTES) $(ARGS)
 
-# Every door by which bytes come in, guided by coverage, TIME seconds each; TARGET=orders for one of them.
+# Every door by which bytes come in, guided by coverage, TIME seconds each; TARGET=orders for one of them; KEEP=1 packs what was found.
 TIME := 60
 fuzz:
-	sh tests/fuzz/run.sh $(TIME) $(TARGET)
+	KEEP=$(KEEP) sh tests/fuzz/run.sh $(TIME) $(TARGET)
 
 # The Rust tests under AddressSanitizer; PACKAGE=ringlane-layout for one of them.
 sanitize:

@@ -306,6 +306,10 @@ mod tests {
                     let mut records: Vec<_> = (first..first + 16).map(marked).collect();
                     writer.stage(&mut records);
                     writer.show();
+                    // Behind two rings a breath, in which also a reader that is far slower (a sanitizer's) gets some whole.
+                    if first % (2 * MARKET_RECORDS_MIN) <= 16 {
+                        std::thread::sleep(std::time::Duration::from_micros(50));
+                    }
                 }
             });
             let (mut into, mut next, mut gaps, mut read) = ([MarketRecord::default(); 64], 1, 0, 0);

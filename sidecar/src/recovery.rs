@@ -118,7 +118,7 @@ fn attempt(directory: &Path, hash_seed: u64, skip: Option<VoidRange>, mut progre
             Ok((engine, lanes, header)) => {
                 tracing::info!(sequence, state_hash = format!("{:016x}", header.state_hash), "snapshot loaded");
                 let kept = |lane: image::LaneImage| {
-                    let mut kept = Kept::new(lane.open.depth_slots, lane.open.event_capacity, lane.slots, lane.events);
+                    let mut kept = Kept::new(lane.open.depth_slots, lane.open.events(), lane.slots, lane.events);
                     (kept.results, kept.last_events) = (lane.results.into(), lane.kept_events.into());
                     (lane.open.lane, kept)
                 };
@@ -190,7 +190,7 @@ fn note(lanes: &mut HashMap<u32, Kept>, frame: &Frame, output: &Output) {
         FrameKind::LaneOpen | FrameKind::LaneClose if frame.has_voids() => {}
         FrameKind::LaneOpen => lanes.extend(frame.records.iter().map(|record| {
             let open: LaneOpen = bytemuck::cast(*record);
-            (open.lane, Kept::new(open.depth_slots, open.event_capacity, 0, 0))
+            (open.lane, Kept::new(open.depth_slots, open.events(), 0, 0))
         })),
         FrameKind::LaneClose => drop(lanes.remove(&frame.header.lane)),
         FrameKind::Orders => {

@@ -87,6 +87,16 @@ class Daemon:
         """How many descriptors it has open."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
+    def fds_settled(self, seconds: float = 0.5) -> int:
+        """How many descriptors it has open when that has not changed for so long: behind a start the journal's next segment
+        is still being made, and the connection that asked whether it is ready is still being ended."""
+        fds, since = self.fds(), time.monotonic()
+        while time.monotonic() - since < seconds:
+            time.sleep(0.01)
+            if self.fds() != fds:
+                fds, since = self.fds(), time.monotonic()
+        return fds
+
     def cpu_seconds(self) -> float:
         """Processor time that it has used."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()

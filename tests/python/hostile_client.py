@@ -1,7 +1,7 @@
 """Clients that mean harm, each a process of its own: `hostile_client.py KIND ADDRESS [UID]` runs until it is killed.
 
 It prints `ready` when its attack is under way, and ends with an error when something succeeds that must not. The kinds
-`honest` and `quiet` do the same work as the others by the rules: what they cost their neighbours is what is compared.
+whose names begin with `honest` do the same work as the others by the rules: what they cost their neighbours is what is compared.
 """
 
 import array
@@ -25,6 +25,7 @@ from plain_client import (
     EVENTS_READ,
     EVENTS_WAITING,
     RELEASED,
+    STATUS,
     SUBMITTED,
     U64_MASK,
     WAITING,
@@ -109,12 +110,32 @@ def honest(attacker: Attacker) -> None:
         ready()
 
 
-def quiet(attacker: Attacker) -> None:
-    """An open lane and nothing else."""
+def honest_pair(attacker: Attacker) -> None:
+    """As `honest`, and a second process that works without end."""
+    if os.fork() == 0:
+        parent = os.getppid()
+        while os.getppid() == parent:
+            attacker.template()
+        os._exit(0)
+    honest(attacker)
+
+
+def honest_comer(attacker: Attacker) -> None:
+    """Comes, opens a lane, trades, closes it and goes, as often as it can."""
     while True:
-        attacker.lane.process([attacker.order()])
+        attacker.ring()[:] = attacker.template()
+        attacker.submit_full()
+        attacker.lane.close()
         ready()
-        time.sleep(0.1)
+        attacker.fresh()
+
+
+def honest_asker(attacker: Attacker) -> None:
+    """Rests as many orders as `asks_state`, and asks for the state again whenever it was answered."""
+    rest_orders(attacker)
+    while True:
+        attacker.client.query("state")
+        ready()
 
 
 def flip_records(attacker: Attacker) -> None:
@@ -381,8 +402,15 @@ def writes_results(attacker: Attacker) -> None:
         ready()
 
 
-def asks_state(attacker: Attacker) -> None:
-    """Rests as many orders as a ring or twenty hold, then asks for the state's hash without end, on many connections."""
+def honest_inquirer(attacker: Attacker) -> None:
+    """Asks for the instruments again whenever it was answered, and reads every answer."""
+    while True:
+        attacker.client.query("instruments")
+        ready()
+
+
+def rest_orders(attacker: Attacker) -> None:
+    """Rests as many orders as a ring or twenty hold."""
     lane = attacker.lane
     for round_ in range(20):
         orders = [
@@ -391,6 +419,11 @@ def asks_state(attacker: Attacker) -> None:
         ]
         attacker.ring()[:] = np.frombuffer(b"".join(lane.request.pack(order) for order in orders), np.uint64)
         attacker.submit_full()
+
+
+def asks_state(attacker: Attacker) -> None:
+    """Rests many orders, then asks for the state's hash without end, on many connections."""
+    rest_orders(attacker)
     askers = [PlainClient(attacker.address, "asker") for _ in range(20)]
     message = b'{"op":"query","what":"state"}'
     for asker in askers:
@@ -406,11 +439,58 @@ def asks_state(attacker: Attacker) -> None:
         select.select([asker.socket for asker in askers], [], [], 0.01)
 
 
+def honest_digester(attacker: Attacker) -> None:
+    """Comes, opens a lane of digests, asks for some, and goes, as often as it can."""
+    digest(attacker, is_honest=True)
+
+
+def digest_lengths(attacker: Attacker) -> None:
+    """Payloads of enormous lengths and offsets, up to the whole arena and far beyond, which change while they are looked at."""
+    digest(attacker, is_honest=False)
+
+
+def digest(attacker: Attacker, is_honest: bool) -> None:
+    """Lanes of digests, one behind the other."""
+    edges = (0, 1, 63, 1 << 20, (1 << 20) + 1, 1 << 32, 1 << 63, U64_MASK, U64_MASK - (1 << 20) + 1)
+    parameters = {"algorithm": "sha256", "arena_bytes": 1 << 20}
+    while True:
+        try:
+            client = PlainClient(attacker.address, "hostile")
+            reply, fds = client.ask(op="open", kernel="digests", depth=64, parameters=parameters)
+        except (Refused, Disconnected):  # its quota is full of what is being taken back
+            time.sleep(0.01)
+            continue
+        requests = mmap.mmap(fds[0], reply["requests_bytes"])
+        results = mmap.mmap(fds[1], reply["results_bytes"], prot=mmap.PROT_READ)
+        mine, theirs = memoryview(requests).cast("Q"), memoryview(results).cast("Q")
+        submitted, places = 0, range(RING // 8, RING // 8 + 64 * 8, 8)
+        while theirs[STATUS] == 0 and submitted < 256:
+            for place in places:
+                mine[place], mine[place + 1] = (
+                    (0, 1 << 12) if is_honest else (0, 1 << 20) if submitted < 64 else random.choices(edges, k=2)
+                )
+            submitted += 64
+            mine[SUBMITTED] = submitted
+            fence()
+            os.write(fds[2], struct.pack("<Q", 1))
+            deadline = time.monotonic() + (10 if is_honest else 0.05)
+            while theirs[COMPLETED] < submitted and theirs[STATUS] == 0 and time.monotonic() < deadline:
+                mine[random.choice(places) + random.randrange(2)] ^= 0 if is_honest else 1 << random.randrange(64)
+            mine[RELEASED] = theirs[COMPLETED]
+            ready()
+        for view in (mine, theirs):
+            view.release()
+        for held in (requests, results, client):
+            held.close()
+        for fd in fds:
+            os.close(fd)
+
+
 KINDS = {
     kind.__name__: kind
     for kind in (
-        honest, quiet, flip_records, flip_cursors, jump_cursors, send_fds, long_messages, half_messages, connects,
-        misuse_fds, never_reads, keeps_fds, waits_for_ever, writes_results, asks_state,
+        honest, honest_pair, honest_comer, honest_asker, honest_inquirer, honest_digester, flip_records, flip_cursors, jump_cursors, send_fds, long_messages, half_messages, connects,
+        misuse_fds, never_reads, keeps_fds, waits_for_ever, writes_results, asks_state, digest_lengths,
     )
 }  # fmt: skip
 

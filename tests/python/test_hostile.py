@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import shutil
 import signal
@@ -43,9 +44,21 @@ uids = [{os.geteuid()}]
 ORDERS_A_SECOND = 1_000
 WINDOW_ORDERS = 250
 WINDOWS = 4
-# At most three times the p99 beside an honest client; and what a busy machine of two cores may add at any time to any of them.
+# At most three times the p99 beside an honest client of the same load. A round above it is repeated twice beside fresh ones of the honest
+# client, and the median counts: a busy machine adds milliseconds to any round.
 RATIO_MAX = 3
-SLACK_SECONDS = 0.010
+ROUNDS = 3
+# Whose load is not that of one client that trades as fast as it can: two processes at work, one that comes and goes, questions,
+# digests.
+HONEST = {
+    "flip_records": "honest_pair",
+    "flip_cursors": "honest_comer",
+    "jump_cursors": "honest_comer",
+    "keeps_fds": "honest_comer",
+    "never_reads": "honest_inquirer",
+    "asks_state": "honest_asker",
+    "digest_lengths": "honest_digester",
+}
 # The books' own memory grows up to the configured 65,536 orders, and stays.
 RSS_SLACK_BYTES = 16 << 20
 
@@ -148,20 +161,7 @@ class Other:
 @pytest.fixture(scope="module")
 def fds_alone(daemon: Daemon, neighbour: Neighbour) -> int:
     """Descriptors of the sidecar when the neighbour is its only client, and nothing of others is left for 1.5 s."""
-    fds, since = daemon.fds(), time.monotonic()
-    while time.monotonic() - since < 1.5:
-        if daemon.fds() != fds:
-            fds, since = daemon.fds(), time.monotonic()
-        time.sleep(0.01)
-    return fds
-
-
-@pytest.fixture(scope="module")
-def beside_honest(daemon: Daemon, neighbour: Neighbour, fds_alone: int) -> float:
-    """The neighbour's p99 beside a well-behaved client that goes as fast as it can, seconds."""
-    with Other("honest", daemon):
-        neighbour.trade(100)
-        return neighbour.p99()
+    return daemon.fds_settled(1.5)
 
 
 def is_alone(daemon: Daemon, fds: int) -> bool:
@@ -169,21 +169,34 @@ def is_alone(daemon: Daemon, fds: int) -> bool:
     return daemon.fds() == fds and status["clients"] == 1 and len(status["lanes"]) == 1
 
 
-@pytest.mark.parametrize("kind", [*(kind for kind in KINDS if kind not in ("honest", "quiet")), "stopped"])
-def test_a_neighbour_is_served_as_ever(
-    kind: str, daemon: Daemon, neighbour: Neighbour, fds_alone: int, beside_honest: float
-) -> None:
+def p99_beside(kind: str, daemon: Daemon, neighbour: Neighbour, fds_alone: int) -> float:
+    """The neighbour's p99 beside a client of that kind, seconds; nothing of it is left behind."""
     until(lambda: is_alone(daemon, fds_alone), 10, "the end of the last one")
     rss = daemon.rss_bytes()
     with Other("honest" if kind == "stopped" else kind, daemon) as other:
         if kind == "stopped":
             os.killpg(other.process.pid, signal.SIGSTOP)
+        neighbour.trade(WINDOW_ORDERS)
         p99 = neighbour.p99()
-    print(f"{kind}: p99 {p99 * 1e6:.0f} us, beside an honest client {beside_honest * 1e6:.0f} us")
-    assert p99 <= RATIO_MAX * beside_honest + SLACK_SECONDS
     assert daemon.process.poll() is None
     until(lambda: is_alone(daemon, fds_alone), 10, "the return of its descriptors")
     assert daemon.rss_bytes() <= rss + RSS_SLACK_BYTES
+    return p99
+
+
+_beside_honest: dict[str, float] = {}
+
+
+@pytest.mark.parametrize("kind", [*(kind for kind in KINDS if not kind.startswith("honest")), "stopped"])
+def test_a_neighbour_is_served_as_ever(kind: str, daemon: Daemon, neighbour: Neighbour, fds_alone: int) -> None:
+    beside, rounds = HONEST.get(kind, "honest"), []
+    while len(rounds) < ROUNDS and (not rounds or rounds[0][0] > RATIO_MAX * rounds[0][1]):
+        p99 = p99_beside(kind, daemon, neighbour, fds_alone)
+        if rounds or beside not in _beside_honest:
+            _beside_honest[beside] = p99_beside(beside, daemon, neighbour, fds_alone)
+        rounds.append((p99, _beside_honest[beside]))
+        print(f"{kind}: p99 {p99 * 1e6:.0f} us, beside {beside} {rounds[-1][1] * 1e6:.0f} us")
+    assert statistics.median(p99 / honest for p99, honest in rounds) <= RATIO_MAX
 
 
 def test_what_a_journal_holds_of_hostile_clients_replays() -> None:
@@ -212,6 +225,8 @@ def test_what_a_journal_holds_of_hostile_clients_replays() -> None:
 
 
 def test_the_log_of_all_that_is_short(daemon: Daemon) -> None:
+    """A few lines a client that said hello, none for the rest of a flood."""
     lines = daemon.words().splitlines()
-    assert len(lines) < 20_000, "a flood of clients floods the log"
+    clients = max(int(number) for line in lines for number in re.findall(r" client=(\d+)", line))
+    assert len(lines) < 1_000 + 5 * clients, "a flood of clients floods the log"
     assert not any("panicked" in line for line in lines)

@@ -10,13 +10,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ringlane
-from daemon import Daemon
+from daemon import Daemon, until
 from plain_client import PlainClient
 from test_access import as_user, code, needs_root
 
 DIGESTER, TRADER = 4301, 4302
+#: One for each way out of the corpus directory: a user has one log line a second.
+LOADERS = range(4310, 4320)
 SHA256 = {"algorithm": "sha256", "arena_bytes": 4096}
 RULES = f"""
 [access]
@@ -35,8 +38,16 @@ kernels = ["orders"]
 accounts = [[1, 9]]
 
 [[access.rules]]
+uids = {list(LOADERS)}
+kernels = ["vectors"]
+corpora = ["news*"]
+
+[[access.rules]]
 uids = [{os.geteuid()}]
 administer = true
+
+[vectors]
+corpus_directory = "DIRECTORY/corpora"
 """
 
 
@@ -44,7 +55,8 @@ administer = true
 def daemon() -> Iterator[Daemon]:
     directory = Path(tempfile.mkdtemp(prefix="ringlane-rights-"))
     directory.chmod(0o711)
-    running = Daemon(directory, journal=False, config=RULES)
+    (directory / "corpora/inside").mkdir(parents=True)
+    running = Daemon(directory, journal=False, config=RULES.replace("DIRECTORY", str(directory)))
     yield running.ready()
     assert running.stop() == 0
     shutil.rmtree(directory)
@@ -137,3 +149,52 @@ def test_who_asks_too_much_waits_and_is_answered(daemon: Daemon) -> None:
     while daemon.status()["clients"]:
         assert time.monotonic() < deadline, "its connections are still there"
         time.sleep(0.02)
+
+
+@needs_root
+def test_corpora_come_from_their_directory_only(daemon: Daemon) -> None:
+    """Every other path is refused with a code, counted, and told with uid and pid; what may be loaded, is."""
+    allowed = daemon.directory / "corpora"
+    vectors = np.arange(12, dtype=np.float32).reshape(3, 4)
+    for path in (allowed / "good.npy", allowed / "inside/good.npy", daemon.directory / "outside.npy"):
+        np.save(path, vectors)
+    (allowed / "link.npy").symlink_to("good.npy")
+    (allowed / "way_out.npy").symlink_to(daemon.directory / "outside.npy")
+    (allowed / "door").symlink_to(daemon.directory)
+    os.mkfifo(allowed / "pipe.npy")
+    (allowed / "directory.npy").mkdir()
+    ways = [
+        ("news", "../outside.npy", "BAD_VALUE"),
+        ("news", "inside/../../outside.npy", "BAD_VALUE"),
+        ("news", str(allowed / "good.npy"), "BAD_VALUE"),
+        ("news", "link.npy", "BAD_VALUE"),
+        ("news", "way_out.npy", "BAD_VALUE"),
+        ("news", "door/outside.npy", "BAD_VALUE"),
+        ("news", "pipe.npy", "BAD_VALUE"),
+        ("news", "directory.npy", "BAD_VALUE"),
+        ("news", "/proc/self/root/etc/passwd.npy", "BAD_VALUE"),
+        ("prices", "good.npy", "NOT_PERMITTED"),
+    ]
+
+    def load(name: str, path: str, **more: str) -> list:
+        client = PlainClient(daemon.address)
+        asked = code(lambda: client.ask(op="corpus", what="load", name=name, path=path, metric="ip", **more))
+        return [asked, os.getpid()]
+
+    before = daemon.status()["refused"]
+    for uid, (name, path, expected) in zip(LOADERS, ways, strict=True):
+        refused, pid = as_user(uid, lambda name=name, path=path: load(name, path))
+        assert refused == expected, path
+        told = [line for line in daemon.words().splitlines() if f"uid={uid} pid={pid} " in line and "refused: " in line]
+        assert len(told) == 1, path
+    until(lambda: daemon.status()["refused"] == before + len(ways), what="the count of each")
+    # The file of ids has no other way either.
+    assert as_user(LOADERS[0], lambda: load("news", "good.npy", ids="../outside.npy"))[0] == "BAD_VALUE"
+
+    def loads() -> list:
+        client = PlainClient(daemon.address)
+        for path in ("good.npy", "inside/good.npy"):
+            client.ask(op="corpus", what="load", name=f"news-{path[0]}", path=path, metric="ip")
+        return [corpus["name"] for corpus in client.ask(op="corpus", what="list")[0]["corpora"]]
+
+    assert as_user(LOADERS[0], loads) == ["news-g", "news-i"]

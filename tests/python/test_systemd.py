@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import booted
+import packages
 import pytest
 
-ROOT = Path(__file__).parents[2]
 SOCKET = "/run/ringlane/ringlane.sock"
 UNITS = ["ringlane.service", "ringlane.socket"]
 
@@ -22,21 +20,8 @@ pytestmark = pytest.mark.skipif(_missing is not None, reason=f"skipped: needs {_
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package of this tree's binary, and a second one of a later version."""
-    subprocess.run(["make", "--silent", "deb"], cwd=ROOT, check=True, capture_output=True, text=True, timeout=900)
-    built = max((ROOT / "target/debian").glob("ringlane_*.deb"), key=lambda path: path.stat().st_mtime)
-    files = tmp_path_factory.mktemp("machine")
-    shutil.copy(built, files / "ringlane.deb")
-    later = tmp_path_factory.mktemp("later")
-    subprocess.run(["dpkg-deb", "-R", str(built), str(later)], check=True, timeout=60)
-    control = later / "DEBIAN/control"
-    control.write_text(re.sub(r"(?m)^Version: .*$", "Version: 99.0.0-1", control.read_text()))
-    subprocess.run(
-        ["dpkg-deb", "-b", "--root-owner-group", "-Znone", str(later), str(files / "later.deb")], check=True, timeout=60
-    )
-    for source in (ROOT / "tests/systemd/trader.py", ROOT / "tests/python/plain_client.py"):
-        shutil.copy(source, files / source.name)
-    return files
+    """The package of this tree's binary, a second one of a later version, and the trader."""
+    return packages.make(tmp_path_factory.mktemp("machine"))
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,14 @@
 """Runs each COPY and RUN line of the Dockerfile once, without a Docker engine: a stage is a chroot that debootstrap made.
 
-`make docker-steps`; needs root, debootstrap and the network. What a chroot cannot try: the engine's own FROM, USER, VOLUME,
+`make docker-steps`; needs root, debootstrap and the network. `docker_steps.py DIRECTORY` keeps its chroots there, and goes on
+behind the last step that succeeded. What a chroot cannot try: the engine's own FROM, USER, VOLUME,
 HEALTHCHECK and ENTRYPOINT, and compose. A base image's toolchain is stood in for by this machine's Rust, and by Debian's
 Python in a virtual environment.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -34,6 +36,17 @@ class Stage:
     def __init__(self, base: str, directory: Path) -> None:
         self.root, self.workdir, self.path = directory, "/", "/usr/local/bin:/usr/bin:/usr/sbin:/bin"
         kind = base.split(":")[0]
+        if kind == "python":
+            self.path = "/opt/python/bin:" + self.path
+        made = directory.with_suffix(".made")
+        if not made.exists():
+            shutil.rmtree(directory, ignore_errors=True)
+            self.make(kind, directory)
+            made.touch()
+
+    @staticmethod
+    def make(kind: str, directory: Path) -> None:
+        """What the engine would fetch as an image."""
         include = ",".join(BASES[kind])
         sh(
             "debootstrap",
@@ -57,7 +70,6 @@ class Stage:
             sh("cp", "-a", f"{sysroot}/.", str(directory / "usr/local"))
         if kind == "python":
             sh("chroot", str(directory), "python3", "-m", "venv", "/opt/python")
-            self.path = "/opt/python/bin:" + self.path
 
     def copy(self, words: list[str], stages: dict[str, Stage]) -> None:
         source_root = ROOT
@@ -78,34 +90,55 @@ class Stage:
         environment = {"PATH": self.path, "HOME": "/root", "PIP_CERT": "/etc/ssl/certs/ca-certificates.crt"}
         # Compilers look at /proc; the mount ends with its namespace.
         inside = f'mount -t proc proc "$0/proc" && exec chroot "$0" sh -c "cd {self.workdir} && $1"'
-        sh("unshare", "-fpm", "sh", "-c", inside, str(self.root), command, env=environment, timeout=1800)
+        sh(
+            "unshare",
+            "-fpm",
+            "--kill-child=KILL",
+            "sh",
+            "-c",
+            inside,
+            str(self.root),
+            command,
+            env=environment,
+            timeout=1800,
+        )
 
 
 def main() -> int:
     if shutil.which("debootstrap") is None:
         print("skipped: needs debootstrap")
         return 0
-    stages: dict[str, Stage] = {}
-    stage = None
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
-        for line in DOCKERFILE.read_text().splitlines():
-            word, _, rest = line.partition(" ")
-            if word == "FROM":
-                base, _, name = rest.partition(" AS ")
-                stage = stages[name] = Stage(base, Path(directory, name))
-            elif stage is None or word in ("#", "", "USER", "ENV", "VOLUME", "HEALTHCHECK", "ENTRYPOINT", "CMD"):
-                continue
-            elif word == "WORKDIR":
-                stage.workdir = rest
-                (stage.root / rest.lstrip("/")).mkdir(parents=True, exist_ok=True)
-            elif word == "COPY":
-                stage.copy(rest.split(), stages)
-            elif word == "RUN":
-                stage.run(rest)
-            else:
-                raise SystemExit(f"docker-steps does not know {word}")
+    with contextlib.ExitStack() as ends:
+        kept = sys.argv[1:] or [ends.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp"))]
+        steps(Path(kept[0]))
     print("every COPY and RUN line succeeded")
     return 0
+
+
+def steps(directory: Path) -> None:
+    """The lines of the Dockerfile, but for those that were done in this directory before."""
+    stages: dict[str, Stage] = {}
+    stage = None
+    log = directory / "done"
+    done = set(log.read_text().splitlines()) if log.exists() else set()
+    for number, line in enumerate(DOCKERFILE.read_text().splitlines(), 1):
+        word, _, rest = line.partition(" ")
+        if word == "FROM":
+            base, _, name = rest.partition(" AS ")
+            stage = stages[name] = Stage(base, directory / name)
+        elif stage is None or word in ("#", "", "USER", "ENV", "VOLUME", "HEALTHCHECK", "ENTRYPOINT", "CMD"):
+            continue
+        elif word == "WORKDIR":
+            stage.workdir = rest
+            (stage.root / rest.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        elif word in ("COPY", "RUN"):
+            step = f"{number} {line}"
+            if step not in done:
+                stage.copy(rest.split(), stages) if word == "COPY" else stage.run(rest)
+                with log.open("a") as file:
+                    file.write(step + "\n")
+        else:
+            raise SystemExit(f"docker-steps does not know {word}")
 
 
 if __name__ == "__main__":

@@ -4,26 +4,15 @@
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ringlane_tests::fuzz::mutate::{Random, mutate};
-use ringlane_tests::fuzz::{Target, clean, target};
+use ringlane_tests::fuzz::{clean, corpus, target};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Longest input of a run.
 const INPUT_BYTES_MAX: usize = 16_384;
-
-fn corpus(target: &Target) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target.name)
-}
-
-fn kept(directory: &Path) -> Vec<Vec<u8>> {
-    let files = fs::read_dir(directory).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-    let mut paths: Vec<PathBuf> = files.filter(|path| path.is_file()).collect();
-    paths.sort_unstable();
-    paths.iter().map(|path| fs::read(path).expect("a corpus file can be read")).collect()
-}
 
 /// Runs one input; one that fails is written into `directory`.
 fn judge(run: fn(&[u8]), input: &[u8], seed: u64, directory: &Path) {
@@ -35,10 +24,9 @@ fn judge(run: fn(&[u8]), input: &[u8], seed: u64, directory: &Path) {
     }
 }
 
-fn fuzz(run: fn(&[u8]), mut inputs: Vec<Vec<u8>>, directory: &Path, duration: Duration) -> u64 {
+fn fuzz(run: fn(&[u8]), inputs: Vec<Vec<u8>>, directory: &Path, duration: Duration) -> u64 {
     let seed = std::env::var("RINGLANE_SEED").map_or_else(|_| RandomState::new().hash_one(0), |seed| seed.parse().expect("a seed"));
     println!("RINGLANE_SEED={seed}");
-    inputs.extend(kept(directory));
     inputs.iter().for_each(|input| judge(run, input, seed, directory));
     let (mut random, start, mut runs) = (Random(seed), Instant::now(), 0);
     // A few at least, however slow the machine is.
@@ -52,7 +40,7 @@ fn fuzz(run: fn(&[u8]), mut inputs: Vec<Vec<u8>>, directory: &Path, duration: Du
 fn short(name: &str) {
     let seconds = std::env::var("RINGLANE_FUZZ_SECONDS").map_or(1.0, |seconds| seconds.parse().expect("seconds"));
     let target = target(name);
-    let runs = fuzz(target.run, (target.seeds)(), &corpus(target), Duration::from_secs_f64(seconds));
+    let runs = fuzz(target.run, corpus::inputs(target), &corpus::failures(name), Duration::from_secs_f64(seconds));
     println!("{name}: {runs} inputs");
     clean(name);
 }
@@ -80,6 +68,6 @@ fn a_planted_panic_is_found() {
     let directory = tempfile::tempdir().expect("a directory");
     let search = || fuzz(planted, vec![vec![0; 80], vec![0x41; 100]], directory.path(), Duration::from_secs(30));
     assert!(catch_unwind(AssertUnwindSafe(search)).is_err(), "nothing was found in 30 seconds");
-    let found = kept(directory.path());
+    let found = corpus::files(directory.path());
     assert_eq!((found.len(), found[0][64]), (1, 0x40));
 }

@@ -55,7 +55,7 @@ impl Session {
         // What an administrator took away since is not given back.
         self.grant.kernel("orders")?;
         self.grant.accounts(open.account_first, open.account_last)?;
-        let geometry = LaneGeometry::new(open.depth_slots, open.event_capacity).map_err(|words| Refusal::new("BAD_VALUE", words))?;
+        let geometry = LaneGeometry::new(open.depth_slots, open.events()).map_err(|words| Refusal::new("BAD_VALUE", words))?;
         let bytes = (geometry.requests_bytes() + geometry.results_bytes()) as u64;
         let charge = host.ledger.charge_lane(self.peer.uid, bytes, &self.grant)?;
         let made = self.attach_charged(host, back, geometry, open.cancel_on_disconnect != 0);

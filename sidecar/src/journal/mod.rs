@@ -214,7 +214,7 @@ record! {
         depth_slots: u64,
         /// Hash of the lane token: XXH3-64 of the 16 bytes.
         token_hash: u64,
-        /// Places of its event ring.
+        /// Places of its event ring; 0 in frames from before the field was: as many as slots.
         event_capacity: u64,
         /// Zero.
         reserved: [u8; 16],
@@ -337,6 +337,24 @@ pub const fn schema_hash(kind: FrameKind) -> Option<u64> {
     match described(kind) {
         Some((_, hash)) => Some(hash),
         None => None,
+    }
+}
+
+/// Schemas of earlier versions whose records this build reads as its own: what was added since stands where zeros stood, and
+/// zero there means what it was before.
+const EARLIER_SCHEMAS: [(FrameKind, u64); 1] = [(FrameKind::LaneOpen, 0x26b3_45a6_8438_1840)];
+
+/// Whether records of a schema of that hash, in frames of this kind, are read as this build's own.
+#[must_use]
+pub fn is_readable(kind: FrameKind, hash: u64) -> bool {
+    schema_hash(kind).is_none_or(|own| own == hash) || EARLIER_SCHEMAS.contains(&(kind, hash))
+}
+
+impl LaneOpen {
+    /// Places of its event ring, also where the frame is from before they were recorded.
+    #[must_use]
+    pub const fn events(&self) -> u64 {
+        if self.event_capacity == 0 { self.depth_slots } else { self.event_capacity }
     }
 }
 

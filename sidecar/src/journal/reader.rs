@@ -13,7 +13,7 @@ use super::first_page::{FirstPage, first_page, is_still};
 use super::search::{Found, search};
 use super::voids::{VoidRange, voids};
 use super::{
-    FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, FrameKind, PAYLOAD_BYTES_MAX, SegmentHeader, frame_crc, schema_hash, segment_name,
+    FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, FrameKind, PAYLOAD_BYTES_MAX, SegmentHeader, frame_crc, is_readable, segment_name,
 };
 use crate::world;
 
@@ -531,7 +531,7 @@ fn check_frame(header: &FrameHeader, records: usize, due: u64) -> Result<FrameKi
     if header.first_sequence != due || due.checked_add(records as u64).is_none() {
         return Err(format!("a frame begins at sequence {} where {due} was expected; {WAY_OUT}", header.first_sequence));
     }
-    if schema_hash(kind).is_some_and(|hash| hash != header.schema_hash) {
+    if !is_readable(kind, header.schema_hash) {
         return Err("its records have another schema than this build's; read it with the ringlane that wrote it".into());
     }
     Ok(kind)

@@ -35,5 +35,20 @@ fn seeds() -> Vec<Vec<u8>> {
     let packaged = include_str!("../../../systemd/ringlane.toml");
     let all = "[access]\nsocket_mode = \"660\"\n[[access.rules]]\nuids = [1]\naccounts = [[1, 9]]\nkernels = [\"orders\"]\n\
         [[orders.instruments]]\nname = \"A\"\ntick = 5\n[[orders.accounts]]\nfirst = 1\nlast = 9\nposition_max = 10\n";
-    vec![packaged.into(), packaged.replace("# ", "").replace('#', "").into(), all.into()]
+    // The defaults that are told behind a #, as if they were set.
+    let set = packaged.lines().map(|line| if line.contains(" = ") { line.trim_start_matches("# ") } else { line }).collect::<Vec<_>>();
+    vec![packaged.into(), set.join("\n").into(), all.into()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seeds_are_accepted() {
+        for seed in seeds() {
+            let text = String::from_utf8(seed).expect("text");
+            Config::parse(&text).unwrap_or_else(|words| panic!("{words}\n{text}"));
+        }
+    }
 }

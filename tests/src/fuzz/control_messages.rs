@@ -39,3 +39,15 @@ fn seeds() -> Vec<Vec<u8>> {
     ];
     messages.map(|message| message.into()).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seeds_are_messages() {
+        for seed in seeds() {
+            parse(&seed).unwrap_or_else(|refusal| panic!("{}: {}", String::from_utf8_lossy(&seed), refusal.words));
+        }
+    }
+}

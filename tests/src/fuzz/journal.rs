@@ -2,11 +2,11 @@
 //! taken twice: as the file, and as frames to which right checksums are given, so that their contents are reached.
 
 use ringlane_layout::orders::{AccountLimits, Instrument, OrderRequest, Side};
-use ringlane_layout::record::Record;
+use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_sidecar::engine::{ENGINE_VERSION, Engine};
 use ringlane_sidecar::journal::{
-    FORMAT_VERSION, FRAMES_OFFSET, FrameHeader, FrameKind, LaneClose, LaneOpen, Reader, SEGMENT_MAGIC, SegmentHeader, frame_crc,
-    schema_hash, segment_crc,
+    FORMAT_VERSION, FRAMES_OFFSET, Frame, FrameHeader, FrameKind, LaneClose, LaneOpen, RESERVE_MAGIC, RESERVE_OFFSET, Reader,
+    SEGMENT_MAGIC, SegmentHeader, SegmentReserve, frame_crc, reserve_crc, schema_hash, segment_crc,
 };
 use ringlane_sidecar::replay::replay;
 
@@ -18,11 +18,11 @@ pub const TARGET: Target = Target { name: "journal", run, seeds };
 
 const FRAME_SEED: u32 = 7;
 
-/// A segment of frames: each takes a byte for its kind, one for its records, and the records.
-fn sealed(mut bytes: &[u8]) -> Vec<u8> {
+/// A segment's first page of that format.
+fn first_page(format_version: u32) -> Vec<u8> {
     let mut header = SegmentHeader {
         magic: SEGMENT_MAGIC,
-        format_version: FORMAT_VERSION,
+        format_version,
         engine_version: ENGINE_VERSION,
         epoch: 1,
         index: 1,
@@ -32,25 +32,46 @@ fn sealed(mut bytes: &[u8]) -> Vec<u8> {
         ..SegmentHeader::default()
     };
     header.crc32c = segment_crc(&header);
-    let mut file = vec![0; FRAMES_OFFSET];
-    file[..size_of::<SegmentHeader>()].copy_from_slice(bytemuck::bytes_of(&header));
-    let mut first_sequence = 1;
+    let mut page = vec![0; FRAMES_OFFSET];
+    page[..size_of::<SegmentHeader>()].copy_from_slice(bytemuck::bytes_of(&header));
+    if format_version > 1 {
+        let mut reserve =
+            SegmentReserve { magic: RESERVE_MAGIC, format_version, frame_seed: FRAME_SEED, index: 1, ..SegmentReserve::default() };
+        reserve.crc32c = reserve_crc(&reserve);
+        page[RESERVE_OFFSET..][..size_of::<SegmentReserve>()].copy_from_slice(bytemuck::bytes_of(&reserve));
+    }
+    page
+}
+
+/// A segment of frames: each takes a byte for its kind, one for its records, and the records; an engine that goes along gives
+/// each its number and the hash of the outputs before it. The format is told by how many bytes there are.
+fn sealed(mut bytes: &[u8]) -> Vec<u8> {
+    let mut file = first_page(if bytes.len() % 4 == 1 { 1 } else { FORMAT_VERSION });
+    let mut engine = Engine::new(7);
     while let [kind, count, rest @ ..] = bytes {
         let length = (usize::from(count % 4) * 64).min(rest.len() / 64 * 64);
         let (payload, behind) = rest.split_at(length);
         bytes = behind;
         let mut header = FrameHeader {
             payload_bytes: length as u32,
-            first_sequence,
+            first_sequence: engine.next_sequence(),
+            output_hash: engine.output_hash(),
             kind: *kind,
             lane: u32::from(*count) / 64,
             ..FrameHeader::default()
         };
-        header.schema_hash = FrameKind::try_from(*kind).ok().and_then(schema_hash).unwrap_or_default();
+        let known = FrameKind::try_from(*kind);
+        header.schema_hash = known.ok().and_then(schema_hash).unwrap_or_default();
         header.crc32c = frame_crc(FRAME_SEED, &header, payload);
         file.extend_from_slice(bytemuck::bytes_of(&header));
         file.extend_from_slice(payload);
-        first_sequence += (length / 64) as u64;
+        let records: Vec<RecordBytes> = payload.chunks_exact(64).map(bytemuck::pod_read_unaligned).collect();
+        let went = known.map(|kind| engine.apply(&Frame { header, kind, engine_version: ENGINE_VERSION, records: &records }));
+        if !matches!(went, Ok(Ok(()))) {
+            // Nothing behind it is read: the rest as it is.
+            file.extend_from_slice(bytes);
+            break;
+        }
     }
     file
 }
@@ -88,4 +109,26 @@ fn seeds() -> Vec<Vec<u8>> {
         frame(FrameKind::LaneClose, bytemuck::bytes_of(&close)),
     ];
     vec![all.concat(), sealed(&all.concat()), sealed(&[])]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise whatever the input is, it ends at the first page.
+    #[test]
+    fn the_seeds_are_replayed_to_their_end() {
+        let seed = seeds().swap_remove(0);
+        let path = scratch("journal-seeds").join("00000001.ringlane");
+        for (seed, format) in [(seed.clone(), FORMAT_VERSION), ([&seed[..], &[0; 3]].concat(), 1)] {
+            let file = sealed(&seed);
+            let version = bytemuck::pod_read_unaligned::<SegmentHeader>(&file[..size_of::<SegmentHeader>()]).format_version;
+            assert_eq!(version, format, "{} bytes", seed.len());
+            std::fs::write(&path, &file).expect("room for the seed");
+            let mut engine = Engine::new(7);
+            let _ = replay(&path, &mut engine, |_| {});
+            assert_eq!((engine.orders.counters().accepted, engine.orders.counters().trades), (2, 1), "format {format}");
+        }
+        super::super::clean("journal-seeds");
+    }
 }

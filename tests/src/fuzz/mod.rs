@@ -1,9 +1,10 @@
 //! What is done with bytes from outside: one target for each door by which they come in. A target is a function of bytes that
 //! panics when the sidecar would have done wrong. Short seeded runs of all of them are in `tests/fuzz.rs`, long ones guided by
-//! coverage in `tests/fuzz`; both begin with what is kept under `tests/fuzz/corpus`.
+//! coverage in `tests/fuzz`; both begin with what `corpus.rs` gives them.
 
 pub mod config;
 pub mod control_messages;
+pub mod corpus;
 pub mod import;
 pub mod journal;
 pub mod kernels;
