@@ -54,7 +54,8 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     let address = socket_path.to_string_lossy().into_owned();
     let address_lock = AddressLock::take(&address)?;
     let lock = config.journal.directory.as_deref().map(JournalLock::take).transpose()?;
-    let Start { engine, journal, epoch, snapshot, expected } = recover(&config)?;
+    let Start { mut engine, journal, epoch, snapshot, expected } = recover(&config)?;
+    engine.match_in_parallel(config.orders.threads, config.orders.parallel_batch_min)?;
     let lane_last = engine.lane_last();
     clear_leftovers();
     let identity = Identity { address: address.clone(), epoch, started_ns: wall_clock_ns(), config_hash: config.hash() };
