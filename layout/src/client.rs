@@ -2,8 +2,8 @@
 //! who sleeps for what. How memory is mapped, how a thread sleeps and what stands in a slot never enter here.
 
 use crate::limits::RECORD_BYTES;
-use crate::primitive::{Ordering, lock};
-use crate::region::{LaneGeometry, REQUESTS_MAGIC, RESULTS_MAGIC, RING_OFFSET};
+use crate::primitive::{AtomicU64, Ordering, lock};
+use crate::region::{LaneGeometry, LaneStatus, REQUESTS_MAGIC, RESULTS_MAGIC, RING_OFFSET};
 use crate::ring::{self, ClientWords, SidecarWords};
 use crate::shared::{RecordRing, SharedBytes};
 use crate::slots::{Obstacle, Serial, Slots};
@@ -86,6 +86,8 @@ pub struct Client<M> {
     /// How many sleep for each value of `completed`; the smallest one that is not reached is announced.
     sleepers: Mutex<BTreeMap<u64, u32>>,
     events_read: Mutex<u64>,
+    /// A status of this process's own, which counts where the sidecar says nothing: 0, or [`LaneStatus::Closed`].
+    left: AtomicU64,
 }
 
 impl<M: Mapping> Client<M> {
@@ -115,6 +117,7 @@ impl<M: Mapping> Client<M> {
             freed: Condvar::new(),
             sleepers: Mutex::new(BTreeMap::new()),
             events_read: Mutex::new(0),
+            left: AtomicU64::new(0),
         })
     }
 
@@ -145,7 +148,10 @@ impl<M: Mapping> Client<M> {
     #[inline]
     #[must_use]
     pub fn status(&self) -> u64 {
-        ring::status(self.peer())
+        match ring::status(self.peer()) {
+            0 => self.left.load(Ordering::Relaxed),
+            status => status,
+        }
     }
 
     /// The cursors: submitted, completed, released, events published, events read.
@@ -221,15 +227,11 @@ impl<M: Mapping> Client<M> {
         Look { mapping: lock(&self.desk).mapping.clone(), serial: None, first: 0, count, slot_bytes, offset: RING_OFFSET }
     }
 
-    /// A look at the payload arena, or at the output arena, byte by byte, that pins nothing.
-    pub fn look_at_arena(&self, is_output: bool) -> Look<M> {
-        let geometry = self.geometry;
-        let (mapping, offset, count) = if is_output {
-            (&self.results_mapping, geometry.output_offset() + geometry.result_ring_bytes(), geometry.output_bytes)
-        } else {
-            (&self.first_mapping, geometry.arena_offset() + geometry.request_ring_bytes(), geometry.arena_bytes)
-        };
-        Look { mapping: mapping.clone(), serial: None, first: 0, count, slot_bytes: 1, offset }
+    /// A look at the payload arena, byte by byte, that pins nothing.
+    pub fn look_at_arena(&self) -> Look<M> {
+        let (geometry, mapping) = (self.geometry, self.first_mapping.clone());
+        let offset = geometry.arena_offset() + geometry.request_ring_bytes();
+        Look { mapping, serial: None, first: 0, count: geometry.arena_bytes, slot_bytes: 1, offset }
     }
 
     const fn look(&self, mapping: Arc<M>, serial: Serial, first: u64, count: u64) -> Look<M> {
@@ -310,6 +312,12 @@ impl<M: Mapping> Client<M> {
     pub fn close(&self) {
         lock(&self.desk).slots.closed = true;
         self.freed.notify_all();
+    }
+
+    /// Closes a lane that no sidecar serves any more: whoever waits for it hears that it is closed.
+    pub fn leave(&self) {
+        self.close();
+        self.left.store(LaneStatus::Closed as u64, Ordering::Relaxed);
     }
 
     /// Whether this process closed the lane.

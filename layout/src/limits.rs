@@ -7,7 +7,7 @@ pub const LAYOUT_VERSION: u32 = 2;
 pub const RECORD_BYTES: usize = 64;
 /// Largest slot of a lane, bytes.
 pub const SLOT_BYTES_MAX: u64 = 64 * 1024;
-/// Largest payload or output arena of a lane, bytes.
+/// Largest payload arena of a lane, bytes.
 pub const ARENA_BYTES_MAX: u64 = 1 << 32;
 /// Largest region of a lane, bytes.
 pub const REGION_BYTES_MAX: u64 = 1 << 34;
@@ -165,6 +165,8 @@ pub const JOB_LANES_MAX: usize = 256;
 pub const JOB_RUN_NS: u64 = 150_000;
 /// Bytes of requests or of results that one run of slots copies: less than a core's own cache.
 pub const JOB_RUN_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of requests or of results of a group of slots that several threads work on together, which is copied as one.
+pub const JOB_GROUP_BYTES_MAX: usize = 1 << 20;
 /// Bytes of requests or of results of a run that are copied, computed and copied on together, or one slot: so few that both
 /// stay in a core's own cache.
 pub const JOB_PIECE_BYTES: usize = 64 * 1024;
@@ -172,6 +174,8 @@ pub const JOB_PIECE_BYTES: usize = 64 * 1024;
 pub const PAYLOADS_A_RUN: usize = 64;
 /// Bytes of an arena that are copied and worked on at a time.
 pub const TILE_BYTES: usize = 64 * 1024;
+/// How long a recorded lane waits for room in the journal before it ends, nanoseconds.
+pub const JOB_KEEP_NS_MAX: u64 = 500_000_000;
 /// How long a thread of the pool looks for more work of a lane before the lane must ring, nanoseconds.
 pub const JOB_LINGER_NS: u64 = 30_000;
 /// Most bytes of frames that gather while those before them are made durable.

@@ -8,14 +8,14 @@
 //! +24     lane number u64                             +24     lane number u64
 //! +32     schema hash of the request record u64       +32     schema hash of the result record u64
 //! +40     event ring capacity u64 (events)            +40     event ring capacity u64 (events)
-//! +48     payload arena u64 (bytes)                   +48     output arena u64 (bytes)
+//! +48     payload arena u64 (bytes)                   +48     zero
 //! +128    submitted u64                               +128    completed u64
 //! +256    released u64                                +256    asleep u64 (0 or 1)
 //! +384    events_read u64                             +384    status u64 (0 open, else a LaneStatus)
 //! +512    waiting u64 (cursor target, 0 none)         +512    events_published u64
 //! +640    events_waiting u64 (cursor target, 0 none)
 //! +4096   depth request slots                         +4096   depth result slots
-//! behind  payload arena                               behind  event ring, then output arena
+//! behind  payload arena                               behind  event ring
 //! ```
 //! An order lane that is traced has in the place of the payload arena a side table with `SPAN_CONTEXT_BYTES` a slot: the span
 //! that the slot's request belongs to, as [`SpanContext`], or zeros. Its records stay as they are.
@@ -184,8 +184,6 @@ pub struct LaneSizes {
     pub event_capacity: u64,
     /// Size of the payload arena in `requests`, bytes; 0 for none.
     pub arena_bytes: u64,
-    /// Size of the output arena in `results`, bytes; 0 for none.
-    pub output_bytes: u64,
 }
 
 /// The sizes and offsets of one lane.
@@ -201,8 +199,6 @@ pub struct LaneGeometry {
     pub result_slot_bytes: u64,
     /// Size of the payload arena, bytes; a multiple of the page up to `ARENA_BYTES_MAX`.
     pub arena_bytes: u64,
-    /// Size of the output arena, bytes; as `arena_bytes`.
-    pub output_bytes: u64,
 }
 
 impl LaneGeometry {
@@ -212,15 +208,15 @@ impl LaneGeometry {
             return Err(format!("the event ring must hold 1 to {EVENTS_MAX} events, not 0"));
         }
         let slot = RECORD_BYTES as u64;
-        let sizes = LaneSizes { request_slot_bytes: slot, result_slot_bytes: slot, event_capacity, arena_bytes: 0, output_bytes: 0 };
+        let sizes = LaneSizes { request_slot_bytes: slot, result_slot_bytes: slot, event_capacity, arena_bytes: 0 };
         Self::sized(depth_slots, sizes)
     }
 
     /// The same order lane with a side table for the spans of its requests.
     pub fn traced(self) -> Result<Self, String> {
-        let Self { depth_slots, event_capacity, request_slot_bytes, result_slot_bytes, output_bytes, .. } = self;
+        let Self { depth_slots, event_capacity, request_slot_bytes, result_slot_bytes, .. } = self;
         let arena_bytes = depth_slots * SPAN_CONTEXT_BYTES as u64;
-        Self::sized(depth_slots, LaneSizes { request_slot_bytes, result_slot_bytes, event_capacity, arena_bytes, output_bytes })
+        Self::sized(depth_slots, LaneSizes { request_slot_bytes, result_slot_bytes, event_capacity, arena_bytes })
     }
 
     /// Offset of a slot's place in the side table of a traced lane.
@@ -232,7 +228,7 @@ impl LaneGeometry {
 
     /// Rounds depth and events up to powers of two and arenas to pages. An error names the allowed range.
     pub fn sized(depth_slots: u64, sizes: LaneSizes) -> Result<Self, String> {
-        let LaneSizes { request_slot_bytes, result_slot_bytes, event_capacity, arena_bytes, output_bytes } = sizes;
+        let LaneSizes { request_slot_bytes, result_slot_bytes, event_capacity, arena_bytes } = sizes;
         if depth_slots == 0 || depth_slots > DEPTH_SLOTS_MAX {
             return Err(format!("depth must be 1 to {DEPTH_SLOTS_MAX} slots, not {depth_slots}"));
         }
@@ -244,8 +240,8 @@ impl LaneGeometry {
                 return Err(format!("a slot must have a multiple of 64 bytes up to {SLOT_BYTES_MAX}, not {slot_bytes}"));
             }
         }
-        if let Some(bytes) = [arena_bytes, output_bytes].into_iter().find(|bytes| *bytes > ARENA_BYTES_MAX) {
-            return Err(format!("an arena must have at most {ARENA_BYTES_MAX} bytes, not {bytes}"));
+        if arena_bytes > ARENA_BYTES_MAX {
+            return Err(format!("an arena must have at most {ARENA_BYTES_MAX} bytes, not {arena_bytes}"));
         }
         let geometry = Self {
             depth_slots: depth_slots.next_power_of_two().max(DEPTH_SLOTS_MIN),
@@ -253,7 +249,6 @@ impl LaneGeometry {
             request_slot_bytes,
             result_slot_bytes,
             arena_bytes: arena_bytes.next_multiple_of(PAGE_BYTES as u64),
-            output_bytes: output_bytes.next_multiple_of(PAGE_BYTES as u64),
         };
         let largest = geometry.requests_bytes().max(geometry.results_bytes()) as u64;
         if largest > REGION_BYTES_MAX {
@@ -263,12 +258,11 @@ impl LaneGeometry {
     }
 
     /// Sizes that were granted, which are already what [`LaneGeometry::sized`] makes of them: depth, events, bytes of a request
-    /// slot and of a result slot, of the payload arena and of the output arena.
-    pub fn granted(numbers: [u64; 6]) -> Result<Self, String> {
-        let [depth_slots, event_capacity, request_slot_bytes, result_slot_bytes, arena_bytes, output_bytes] = numbers;
-        let made =
-            Self::sized(depth_slots, LaneSizes { request_slot_bytes, result_slot_bytes, event_capacity, arena_bytes, output_bytes })?;
-        let granted = Self { depth_slots, event_capacity, request_slot_bytes, result_slot_bytes, arena_bytes, output_bytes };
+    /// slot and of a result slot, and of the payload arena.
+    pub fn granted(numbers: [u64; 5]) -> Result<Self, String> {
+        let [depth_slots, event_capacity, request_slot_bytes, result_slot_bytes, arena_bytes] = numbers;
+        let made = Self::sized(depth_slots, LaneSizes { request_slot_bytes, result_slot_bytes, event_capacity, arena_bytes })?;
+        let granted = Self { depth_slots, event_capacity, request_slot_bytes, result_slot_bytes, arena_bytes };
         if made == granted {
             return Ok(made);
         }
@@ -319,16 +313,10 @@ impl LaneGeometry {
         RING_OFFSET + self.result_ring_bytes()
     }
 
-    /// Offset of the output arena in `results`, bytes.
-    #[must_use]
-    pub const fn output_offset(&self) -> usize {
-        self.event_ring_offset() + self.event_ring_bytes()
-    }
-
     /// Size of `results`, bytes.
     #[must_use]
     pub const fn results_bytes(&self) -> usize {
-        self.output_offset() + self.output_bytes as usize
+        self.event_ring_offset() + self.event_ring_bytes()
     }
 
     /// Offset of request slot `first` in `requests`. Where the ring is mapped twice in a row, the slots behind it are contiguous.
@@ -361,7 +349,7 @@ impl LaneGeometry {
     pub fn header(&self, magic: u64, lane: u64, schema_hash: u64) -> [u8; HEADER_BYTES] {
         let is_results = magic == RESULTS_MAGIC;
         let slot_bytes = if is_results { self.result_slot_bytes } else { self.request_slot_bytes };
-        let arena_bytes = if is_results { self.output_bytes } else { self.arena_bytes };
+        let arena_bytes = if is_results { 0 } else { self.arena_bytes };
         let mut header = [0; HEADER_BYTES];
         header[0..8].copy_from_slice(&magic.to_le_bytes());
         header[8..12].copy_from_slice(&LAYOUT_VERSION.to_le_bytes());
@@ -383,12 +371,11 @@ mod tests {
         let slot = prop_oneof![4 => (0..=SLOT_BYTES_MAX / 64 + 1).prop_map(|records| records * 64), 1 => any::<u64>()];
         let arena = prop_oneof![4 => 0..=1_u64 << 33, 1 => any::<u64>()];
         let events = prop_oneof![4 => 0..=EVENTS_MAX + 1, 1 => any::<u64>()];
-        (slot.clone(), slot, events, arena.clone(), arena).prop_map(|sizes| LaneSizes {
+        (slot.clone(), slot, events, arena).prop_map(|sizes| LaneSizes {
             request_slot_bytes: sizes.0,
             result_slot_bytes: sizes.1,
             event_capacity: sizes.2,
             arena_bytes: sizes.3,
-            output_bytes: sizes.4,
         })
     }
 
@@ -398,14 +385,14 @@ mod tests {
             match LaneGeometry::sized(depth, sizes) {
                 Ok(geometry) => {
                     prop_assert!(geometry.depth_slots.is_power_of_two() && geometry.depth_slots >= depth);
-                    prop_assert!(geometry.arena_bytes >= sizes.arena_bytes && geometry.output_bytes >= sizes.output_bytes);
-                    let ends = [geometry.arena_offset(), geometry.requests_bytes(), geometry.event_ring_offset(), geometry.output_offset(), geometry.results_bytes()];
+                    prop_assert!(geometry.arena_bytes >= sizes.arena_bytes);
+                    let ends = [geometry.arena_offset(), geometry.requests_bytes(), geometry.event_ring_offset(), geometry.results_bytes()];
                     prop_assert!(ends.iter().all(|end| end.is_multiple_of(PAGE_BYTES) && *end as u64 <= REGION_BYTES_MAX), "{:?}", ends);
                     let last = geometry.depth_slots - 1;
                     prop_assert_eq!(geometry.request_offset(last) + sizes.request_slot_bytes as usize, geometry.arena_offset());
                     prop_assert_eq!(geometry.result_offset(last) + sizes.result_slot_bytes as usize, geometry.event_ring_offset());
                     let g = geometry;
-                    let numbers = [g.depth_slots, g.event_capacity, g.request_slot_bytes, g.result_slot_bytes, g.arena_bytes, g.output_bytes];
+                    let numbers = [g.depth_slots, g.event_capacity, g.request_slot_bytes, g.result_slot_bytes, g.arena_bytes];
                     prop_assert_eq!(LaneGeometry::granted(numbers), Ok(geometry));
                 }
                 Err(words) => prop_assert!(words.contains("must")),

@@ -32,8 +32,8 @@ class Arena:
     """Gives out pieces of an arena and takes them back. Thread-safe."""
 
     def __init__(self, shim: _shim.Lane, size: int) -> None:
-        self._shim = shim
-        self._lease = shim.arena(False)
+        self.shim = shim
+        self._lease = shim.arena()
         self._address: int = self._lease.__array_interface__["data"][0]
         self.size = size
         self._all: Bytes = np.asarray(_Piece(self._lease, self._address, size))
@@ -92,7 +92,7 @@ class Arena:
         return offset, -(-max(count, 1) // _ALIGN) * _ALIGN
 
     def _collect(self) -> None:
-        completed = self._shim.cursors[1]
+        completed = self.shim.cursors[1]
         while self._in_flight and self._in_flight[0][0] <= completed:
             _, what = self._in_flight.popleft()
             if isinstance(what, tuple):

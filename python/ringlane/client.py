@@ -21,6 +21,7 @@ from .batch import Instrument, Instruments
 from .corpora import Corpora
 from .digests import DigestLane
 from .enums import Side
+from .jobs import JobLane
 from .lane import Lane
 from .market import MarketFeed
 from .queries import Book, OpenOrders, Positions, Rows, State
@@ -37,7 +38,7 @@ from .wire import ControlSocket, close_all
 SYSTEM_SOCKET = "/run/ringlane/ringlane.sock"
 """Where the host's own sidecar listens."""
 
-_KINDS: dict[str, type[Lane]] = {"digests": DigestLane, "vectors": VectorLane}
+_KINDS: dict[str, type[JobLane]] = {"digests": DigestLane, "vectors": VectorLane}
 _ACCOUNT_MAX = (1 << 24) - 1
 _SYMBOLS_MAX = 1 << 16
 _LEVELS_MAX = 4_000_000
@@ -105,6 +106,7 @@ class Client:
         arena_bytes: int = ...,
         max_concurrent: int | None = None,
         timeout: float | None = None,
+        record: bool = False,
     ) -> DigestLane: ...
 
     @overload
@@ -119,6 +121,7 @@ class Client:
         corpus: str | None = None,
         k: int | None = None,
         timeout: float | None = None,
+        record: bool = False,
     ) -> VectorLane: ...
 
     @overload
@@ -131,6 +134,7 @@ class Client:
         accounts: int | tuple[int, int] | None = None,
         timeout: float | None = None,
         trace: bool = False,
+        record: bool = False,
         **parameters: Any,
     ) -> Lane: ...
 
@@ -143,6 +147,7 @@ class Client:
         accounts: int | tuple[int, int] | None = None,
         timeout: float | None = None,
         trace: bool = False,
+        record: bool = False,
         **parameters: Any,
     ) -> Lane:
         """Opens a lane to a kernel; one a client for orders, and one for each other kernel and its parameters.
@@ -154,7 +159,8 @@ class Client:
         restricts the lane to one account or a range (first, last); with `cancel_on_disconnect` its orders are cancelled when
         it ends. With `trace` the sidecar tells its collector (`[traces]`) what it did with requests that were submitted in a
         sampled OpenTelemetry span; this needs `pip install "ringlane[otel]"`. Other kernels have `parameters` of their own,
-        such as `algorithm` of `DigestLane`.
+        such as `algorithm` of `DigestLane`. With `record`, what such a lane is asked, payloads included, and what it answers
+        stand in the journal before an answer is visible, for `ringlane replay`; lanes of orders always do.
 
         Raises `ValueError` for values out of range, `TypeError` for what the kernel does not take, `RinglaneError` (unknown
         kernel, lane open already), `NotPermitted`, `SidecarUnavailable` (quota, memory), `SidecarLost`, `SchemaMismatch`.
@@ -170,17 +176,22 @@ class Client:
         else:
             if events is not None or cancel_on_disconnect or accounts is not None or trace:
                 raise TypeError("events, cancel_on_disconnect, accounts and trace are for lanes of orders")
+            if record:
+                message["record"] = True
             message["depth"] = _within("depth", 4096 if depth is None else depth, _shim.DEPTH_SLOTS_MAX)
-            message["parameters"] = _KINDS.get(kernel, Lane)._parameters(parameters)
+            message["parameters"] = _KINDS.get(kernel, JobLane)._parameters(parameters)
         nanoseconds(timeout)  # before a lane is open
         reply, files = ask(self, op="open", **message)
         handed_over = iter(files)  # what the shim took is its own to close, also when it fails
         try:
-            lane = _KINDS.get(kernel, Lane)(self, reply, cast(list[int], handed_over), timeout)
+            kind = Lane if kernel == "orders" else _KINDS.get(kernel, JobLane)
+            lane = kind(self, reply, cast(list[int], handed_over), timeout)
         except BaseException:
             close_all(list(handed_over))
             self._end_lane(reply["lane"])
             raise
+        if isinstance(lane, JobLane):
+            lane._opening = message
         self._lanes[lane.number] = lane
         self._reattacher.start()
         return lane

@@ -12,6 +12,7 @@ from . import _shim
 
 if TYPE_CHECKING:
     from .client import Client
+    from .wire import ControlSocket
 
 _LOOK_SECONDS = 0.01
 
@@ -39,6 +40,7 @@ class Corpora:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._loaded: dict[str, dict[str, Any]] = {}  # by name, as it was asked for
 
     def load(
         self,
@@ -72,6 +74,7 @@ class Corpora:
             if corpus.error is not None:
                 raise ValueError(f"the corpus {name!r} could not be loaded: {corpus.error}")
             if not (wait and corpus.loading):
+                self._loaded[name] = message
                 return corpus
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError(f"the corpus {name!r} is still being loaded: {corpus.progress}")
@@ -84,7 +87,24 @@ class Corpora:
 
     def drop(self, name: str) -> None:
         """Takes a corpus away: searches under way end with it, later ones find nothing, status 2. `ValueError` for none."""
+        self._loaded.pop(name, None)
         self._client._control.request(op="corpus", what="drop", name=name)
+
+    def _bring_back(self, control: ControlSocket, name: str) -> None:
+        """Sees to it that a sidecar that was started anew has a corpus: loads it if this client did before.
+
+        Raises `SidecarUnavailable` while it is not there: who loaded it will do so again, so ask again.
+        """
+        reply, _ = control.request(op="corpus", what="list")
+        known = {entry["name"]: entry for entry in reply["corpora"]}
+        entry = known.get(name, {"ready": False, "loading": False, "error": None})
+        if entry["ready"]:
+            return
+        if name in self._loaded and not entry["loading"]:
+            if entry["error"] is not None:
+                raise _shim.RinglaneError(f"the corpus {name!r} could not be loaded again: {entry['error']}")
+            control.request(op="corpus", what="load", **self._loaded[name])
+        raise _shim.SidecarUnavailable(f"the corpus {name!r} is not there yet")
 
     def _one(self, name: str) -> Corpus:
         for corpus in self.list():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import struct
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
@@ -14,8 +15,9 @@ import numpy.typing as npt
 
 from . import _shim
 from .arena import Arena, Bytes
-from .lane import Lane, OnFull, wait_allowed
-from .ticket import Records, Ticket, nanoseconds
+from .jobs import JobLane, JobTicket
+from .lane import OnFull, Words, wait_allowed
+from .ticket import Records, nanoseconds
 
 if TYPE_CHECKING:
     from .client import Client
@@ -29,9 +31,11 @@ _ARENA_BYTES_MAX = 1 << 32
 _CHUNK_BYTES = 256 << 10  # what is filled while the sidecar works on what was filled before
 _JOINED_BYTES_MAX = 16 << 10  # payloads up to this size are copied through one joined piece
 _PAUSE_SECONDS = 0.001
+_DIGEST = struct.Struct("32s")
+_PLAIN = frozenset({bytes, bytearray})  # what has its bytes in a row, and as many as `len` says
 
 
-class DigestTicket(Ticket):
+class DigestTicket(JobTicket):
     """Submitted payloads whose digests are not looked at yet; awaited or asked as any `Ticket`.
 
     Its result is a read-only array of shape (n, 32) and dtype uint8: row i is the digest of payload i.
@@ -42,10 +46,10 @@ class DigestTicket(Ticket):
     def digests(self, timeout: float | None = None) -> list[bytes]:
         """Waits as `result` does; the digests as bytes objects."""
         rows = np.ascontiguousarray(self.result(timeout)).tobytes()
-        return [rows[at : at + 32] for at in range(0, len(rows), 32)]
+        return [digest for (digest,) in _DIGEST.iter_unpack(rows)]
 
 
-class DigestLane(Lane):
+class DigestLane(JobLane):
     """A lane of `client.open("digests", algorithm="sha256" | "blake3", arena_bytes=64 MiB, max_concurrent=None)`.
 
     Payloads are bytes, bytearrays, memoryviews or numpy arrays of any dtype, of 0 bytes up to the arena's size. They are
@@ -102,8 +106,15 @@ class DigestLane(Lane):
         ...     lane.digest(payload) == hashlib.sha256(bytes([7]) * 1000).digest()
         True
         """
-        self._check_size(operator.index(count))
-        return self._arena.array(self._take(operator.index(count), timeout, "block"), operator.index(count))
+        size, deadline = operator.index(count), self._deadline(timeout)
+        self._check_size(size)
+        while True:
+            arena = self._arena
+            try:
+                return arena.array(self._take(arena, size, self._rest(deadline), "block"), size)
+            except _shim.RinglaneError:
+                if not self._has_left(arena.shim):
+                    raise
 
     def submit(  # type: ignore[override]
         self, payloads: Sequence[Payload], timeout: float | None = None, on_full: OnFull = "block"
@@ -124,15 +135,29 @@ class DigestLane(Lane):
         if not 1 <= len(payloads) <= self.depth:
             raise ValueError(f"a batch holds 1 to {self.depth} payloads (the lane's depth), not {len(payloads)}")
         deadline = self._deadline(timeout)
+        while True:
+            arena = self._arena
+            try:
+                return self._submit_in(arena, payloads, deadline, on_full)
+            except _shim.RinglaneError as error:
+                if isinstance(error, _shim.LaneFull) or not self._has_left(arena.shim):
+                    raise
+
+    def _submit_in(
+        self, arena: Arena, payloads: Sequence[Payload], deadline: int | None, on_full: OnFull
+    ) -> DigestTicket:
         requests = np.zeros(len(payloads), self.request_dtype)
-        offset, count, kept = self._place(payloads, requests, deadline, on_full)
+        offset, count, kept = self._place(arena, payloads, requests, deadline, on_full)
         try:
-            ticket = super().submit(requests, self._rest(deadline), on_full)
-        except BaseException:
+            rest = None if deadline is None else max(0, deadline - time.monotonic_ns())
+            ticket = self._send_to(arena.shim, self._words(requests), rest, wait_allowed(on_full))
+        except BaseException as error:
+            if isinstance(error, _shim.LaneFull):
+                self.border.lane_full += 1
             if offset is not None:
-                self._arena.give_back(offset, count)
+                arena.give_back(offset, count)
             raise
-        self._arena.submitted(sum(ticket._slots), offset, count, kept)
+        arena.submitted(sum(ticket._slots), offset, count, kept)
         return cast(DigestTicket, ticket)
 
     def process(  # type: ignore[override]
@@ -229,37 +254,52 @@ class DigestLane(Lane):
 
     # ---- inside ----
 
+    def _renew(self, fresh: _shim.Lane) -> None:
+        self._arena = Arena(fresh, self.arena_bytes)
+
+    def _ask_again(self, old: _shim.Lane, fresh: _shim.Lane, words: Words) -> _shim.Hold:
+        # What arrays of the old arena hold is copied, as any payload is.
+        requests = words.view(self.request_dtype).reshape(-1)
+        before = Arena(old, self.arena_bytes)
+        payloads = [before.bytes_at(int(at), int(size)) for at, size in requests[["offset", "length"]].tolist()]
+        offset, count, _ = self._place(self._arena, payloads, requests, None, "block")
+        hold = super()._ask_again(old, fresh, requests.view(np.uint64).reshape(-1, self._slot_words))
+        assert hold.lease is not None
+        self._arena.submitted(hold.lease.first + hold.lease.count, offset, count, [])
+        return hold
+
     def _looked_at(self, results: Records) -> Any:
         rows: Bytes = results.view(np.uint8).reshape(len(results), -1)
         at = self.result_schema["digest"].offset
         return rows[:, at : at + 32]
 
     def _pieces(self, payloads: list[Payload]) -> Generator[list[Payload], None, None]:
-        begin = size = 0
-        most = min(_CHUNK_BYTES, self.arena_bytes // 4)
-        for index, payload in enumerate(payloads):
-            size += _size(payload)
-            if index > begin and (size > most or index - begin >= self.depth // 4):
-                yield payloads[begin:index]
-                begin, size = index, _size(payload)
-        if begin < len(payloads):
-            yield payloads[begin:]
+        """Cuts a long list, so that what is filled and what is worked on overlap."""
+        most, count = min(_CHUNK_BYTES, self.arena_bytes // 4), len(payloads)
+        ends = np.cumsum(_sizes(payloads))
+        begin = before = 0
+        while begin < count:
+            fit = int(np.searchsorted(ends, before + most, "right"))
+            end = min(max(fit, begin + 1), begin + max(self.depth // 4, 1), count)
+            yield payloads[begin:end]
+            begin, before = end, int(ends[end - 1])
 
     def _place(
-        self, payloads: Sequence[Payload], requests: Records, deadline: int | None, on_full: OnFull
+        self, arena: Arena, payloads: Sequence[Payload], requests: Records, deadline: int | None, on_full: OnFull
     ) -> tuple[int | None, int, list[Bytes]]:
         """Brings payloads into the arena: the piece that was taken for them, and arrays that stood there already."""
-        sizes = [_size(payload) for payload in payloads]
-        places = [self._arena.offset_of(payload) for payload in payloads]
-        kept = [cast(Bytes, p) for p, place in zip(payloads, places, strict=True) if place is not None]
-        copied = [index for index, place in enumerate(places) if place is None]
+        sizes = _sizes(payloads)
         requests["length"] = sizes
-        for index, place in enumerate(places):
-            if place is not None:
-                requests["offset"][index] = place
-        total = sum(sizes[index] for index in copied)
-        for size in sizes:
-            self._check_size(size)
+        self._check_size(int(sizes.max()))
+        copied, kept = payloads, []
+        placed = [] if _PLAIN.issuperset(map(type, payloads)) else [arena.offset_of(payload) for payload in payloads]
+        to_copy: Any = slice(None)
+        if any(place is not None for place in placed):
+            requests["offset"] = [place or 0 for place in placed]
+            kept = [cast(Bytes, p) for p, place in zip(payloads, placed, strict=True) if place is not None]
+            to_copy = [index for index, place in enumerate(placed) if place is None]
+            copied, sizes = [payloads[index] for index in to_copy], sizes[to_copy]
+        total = int(sizes.sum())
         if total > self.arena_bytes:
             raise ValueError(
                 f"the payloads have {total} bytes together and the arena {self.arena_bytes}; "
@@ -267,17 +307,19 @@ class DigestLane(Lane):
             )
         if total == 0:
             return None, 0, kept
-        offset = self._take(total, self._rest(deadline), on_full)
-        ends = np.cumsum([sizes[index] for index in copied])
-        requests["offset"][copied] = offset + ends - [sizes[index] for index in copied]
-        self._fill(offset, [payloads[index] for index in copied], ends)
+        offset = self._take(arena, total, self._rest(deadline), on_full)
+        ends = np.cumsum(sizes)
+        requests["offset"][to_copy] = offset + ends - sizes
+        self._fill(arena, offset, copied, ends)
         return offset, total, kept
 
-    def _fill(self, offset: int, payloads: list[Payload], ends: npt.NDArray[np.int64]) -> None:
+    @staticmethod
+    def _fill(arena: Arena, offset: int, payloads: Sequence[Payload], ends: npt.NDArray[np.int64]) -> None:
         total = int(ends[-1])
-        into = self._arena.bytes_at(offset, total)
+        into = arena.bytes_at(offset, total)
         if total <= _JOINED_BYTES_MAX * len(payloads):
-            into[:] = np.frombuffer(b"".join(map(_flat, payloads)), np.uint8)
+            plain = _PLAIN.issuperset(map(type, payloads))
+            into[:] = np.frombuffer(b"".join(payloads if plain else map(_flat, payloads)), np.uint8)  # type: ignore[arg-type]
             return
         begin = 0
         for payload, end in zip(payloads, ends.tolist(), strict=True):
@@ -285,21 +327,21 @@ class DigestLane(Lane):
                 into[begin:end] = np.frombuffer(_flat(payload), np.uint8)
             begin = end
 
-    def _take(self, count: int, timeout: float | None, on_full: OnFull) -> int:
+    def _take(self, arena: Arena, count: int, timeout: float | None, on_full: OnFull) -> int:
         deadline = self._deadline(timeout)
         waits = wait_allowed(on_full)
         given_up = time.monotonic_ns() + 1_000_000_000
         while True:
-            self._shim.check()
-            offset = self._arena.take(count)
+            arena.shim.check()
+            offset = arena.take(count)
             if offset is not None:
                 return offset
-            oldest = self._arena.oldest()
-            words = f"no {count} bytes in a row are free in the arena of {self.arena_bytes}"
+            oldest = arena.oldest()
+            words = f"no {count} bytes in a row are free in the arena of {arena.size}"
             if not waits:
                 raise _shim.LaneFull(f"{words}: wait for tickets, or drop arrays of lane.arena()")
             if oldest is not None:
-                self._shim.wait(oldest, nanoseconds(self._rest(deadline)))
+                arena.shim.wait(oldest, nanoseconds(self._rest(deadline)))
                 continue
             # Only arrays of this process hold it; another thread may drop one.
             if time.monotonic_ns() > (given_up if deadline is None else deadline):
@@ -328,6 +370,12 @@ def _size(payload: Payload) -> int:
     if isinstance(payload, (memoryview, np.ndarray)):
         return payload.nbytes
     raise TypeError(f"a payload is bytes, a bytearray, a memoryview or a numpy array, not {type(payload).__name__}")
+
+
+def _sizes(payloads: Sequence[Payload]) -> npt.NDArray[np.int64]:
+    """Bytes of each. Raises `TypeError` for what is no payload."""
+    of_one = len if _PLAIN.issuperset(map(type, payloads)) else _size
+    return np.fromiter(map(of_one, payloads), np.int64, len(payloads))  # type: ignore[arg-type]
 
 
 def _flat(payload: Payload) -> bytes | bytearray | memoryview:

@@ -23,16 +23,17 @@ if TYPE_CHECKING:
     from .client import Client
 
 OnFull = Literal["block", "raise"]
+Words = npt.NDArray[np.uint64]
 
 CALL_BYTES = 64
 _EVENTS_TAKEN_MAX = 1 << 20
 _ORDER_DEFAULTS = {"op": Op.NEW, "order_type": OrderType.LIMIT, "time_in_force": TimeInForce.GTC}
 
 
-def granted_sizes(reply: dict[str, Any]) -> tuple[int, int, int, int, int, int]:
+def granted_sizes(reply: dict[str, Any]) -> tuple[int, int, int, int, int]:
     """The sizes of a lane in the order in which the shim wants them."""
     slots = (reply["request"]["size"], reply["result"]["size"])
-    return (reply["depth"], reply["events"], *slots, reply["arena_bytes"], reply["output_bytes"])
+    return (reply["depth"], reply["events"], *slots, reply["arena_bytes"])
 
 
 def wait_allowed(on_full: OnFull) -> bool:
@@ -91,21 +92,8 @@ class Lane:
         self.request_dtype = self.request_schema.dtype
         self.result_dtype = self.result_schema.dtype
         self.event_dtype = self.event_schema.dtype
-        # `call` takes and gives numbers, of one record of 64 bytes; batches may have any fields and sizes.
-        schemas = (self.request_schema, self.result_schema)
-        narrow = all(schema.size == CALL_BYTES and all(field.number for field in schema.visible) for schema in schemas)
-        requests, results, doorbell = files
-        self._shim = _shim.Lane(
-            client._hub,
-            [requests, results, doorbell],
-            lane=self.number,
-            sizes=granted_sizes(reply),
-            hashes=(int(self.request_schema.hash, 16), int(self.result_schema.hash, 16)),
-            fields=(self.request_schema.numbers, self.result_schema.numbers) if narrow else ([], []),
-            request_spans=[(field.offset, field.size) for field in self.request_schema.visible],
-            timeout_ns=self._timeout_ns,
-        )
-        self.call = self._shim.call if narrow else self._wide
+        self._shim = self._map(reply, files)
+        self.call = self._shim.call if self._narrow else self._wide
         self._spans = side_table(self, reply)
         if self._spans is not None:
             self.call = self._spans.call
@@ -113,7 +101,26 @@ class Lane:
         self._events_lock = threading.Lock()
         self._event_number = 0  # of the last event that was taken
         self._ring_number = -1
-        self._ring: npt.NDArray[np.uint64] = np.zeros((0, self._slot_words), np.uint64)
+        self._ring: Words = np.zeros((0, self._slot_words), np.uint64)
+
+    def _map(self, reply: dict[str, Any], files: list[int]) -> _shim.Lane:
+        """The shim's half of a lane that the sidecar opened. Takes the descriptors over."""
+        # `call` takes and gives numbers, of one record of 64 bytes; batches may have any fields and sizes.
+        schemas = (self.request_schema, self.result_schema)
+        self._narrow = all(
+            schema.size == CALL_BYTES and all(field.number for field in schema.visible) for schema in schemas
+        )
+        requests, results, doorbell = files
+        return _shim.Lane(
+            self._client._hub,
+            [requests, results, doorbell],
+            lane=reply["lane"],
+            sizes=granted_sizes(reply),
+            hashes=(int(self.request_schema.hash, 16), int(self.result_schema.hash, 16)),
+            fields=(self.request_schema.numbers, self.result_schema.numbers) if self._narrow else ([], []),
+            request_spans=[(field.offset, field.size) for field in self.request_schema.visible],
+            timeout_ns=self._timeout_ns,
+        )
 
     # ---- building and submitting ----
 
@@ -192,9 +199,11 @@ class Lane:
         ...     ticket.result(timeout=5).shape
         (2,)
         """
-        words = self._words(batch)
         limit = self._timeout_ns if timeout is None else nanoseconds(timeout)
-        hold = _shim.Hold(self._shim, len(words), limit, wait_allowed(on_full))
+        return self._send(self._words(batch), limit, wait_allowed(on_full))
+
+    def _send(self, words: Words, limit_ns: int | None, waits: bool) -> Ticket:
+        hold = _shim.Hold(self._shim, len(words), limit_ns, waits)
         border, begin = self.border, time.monotonic_ns()
         try:
             with hold:
@@ -231,7 +240,10 @@ class Lane:
         if not 1 <= count <= self.depth:
             raise ValueError(f"a reservation holds 1 to {self.depth} slots (the lane's depth), not {count}")
         limit = self._timeout_ns if timeout is None else nanoseconds(timeout)
-        return Reservation(self, count, limit, wait_allowed(on_full))
+        return self._reservation(count, limit, wait_allowed(on_full))
+
+    def _reservation(self, count: int, limit_ns: int | None, waits: bool) -> Reservation:
+        return Reservation(self, count, limit_ns, waits)
 
     def _fillable(self, slots: Records) -> Any:
         """What a reservation of this lane gives to fill."""
@@ -241,7 +253,7 @@ class Lane:
         """What a ticket of this lane gives of its results: an array of shape (n,) and dtype `result_dtype`."""
         return results
 
-    def _words(self, batch: Records) -> npt.NDArray[np.uint64]:
+    def _words(self, batch: Records) -> Words:
         if not isinstance(batch, (np.ndarray, np.void)):
             raise TypeError(
                 f"a batch is a numpy array of lane.request_dtype, not {type(batch).__name__}; lane.batch() makes one"

@@ -12,6 +12,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from . import _shim
+from .jobs import JobLane
 from .sidecar import is_over
 from .wire import ControlSocket, close_all
 
@@ -124,8 +125,6 @@ class Reattacher:
         self._bell.close()
 
     def _mend(self, client: Client, deadline: float) -> bool:
-        if any(lane.kernel != "orders" for lane in client._lanes.values()):
-            return False  # what such lanes were asked is pure, and is asked again in a new connection
         pause = _FIRST_PAUSE_SECONDS
         while not (self._over or client._control.is_closed or is_over(client.address)) and time.monotonic() < deadline:
             try:
@@ -146,7 +145,11 @@ class Reattacher:
             )
             try:
                 for lane in list(client._lanes.values()):
-                    self._attach(lane, control, deadline)
+                    if isinstance(lane, JobLane):
+                        self._reopen(client, lane, control)
+                    else:
+                        self._attach(lane, control, deadline)
+                client._lanes = {lane.number: lane for lane in client._lanes.values()}
                 client._hub.replace(files.pop(0))
             finally:
                 close_all(files)
@@ -160,6 +163,19 @@ class Reattacher:
         before.close()
         control.set_timeout(client._timeout)
         return True
+
+    @staticmethod
+    def _reopen(client: Client, lane: JobLane, control: ControlSocket) -> None:
+        """A lane that the sidecar does not open again ends alone."""
+        try:
+            lane._reopen(control)
+        except _TRY_AGAIN:
+            raise
+        except (_shim.RinglaneError, ValueError) as error:
+            words = f"the lane to {lane.kernel!r} at {client.address} cannot go on: {error}"
+            warnings.warn(words, RuntimeWarning, stacklevel=1)
+            lane._give_up()
+            client._lanes.pop(lane.number, None)
 
     def _attach(self, lane: Lane, control: ControlSocket, deadline: float) -> None:
         # Nobody takes events between what is said of them and the fresh ring.

@@ -45,7 +45,7 @@ class SideTable:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         size = lane.depth * CONTEXT_BYTES
-        self._rows = np.asarray(lane._shim.arena(False)).view(np.uint8)[:size].reshape(lane.depth, CONTEXT_BYTES)
+        self._rows = np.asarray(lane._shim.arena()).view(np.uint8)[:size].reshape(lane.depth, CONTEXT_BYTES)
         # Whether slots may still name spans of requests that are long done.
         self._used = False
         # Values of one record, in the order of `Lane.call`.

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from .lane import Lane, OnFull
-from .ticket import Records, Ticket
+from .jobs import JobLane, JobTicket
+from .lane import OnFull
+from .ticket import Records
 
 if TYPE_CHECKING:
     from .client import Client
+    from .wire import ControlSocket
 
 Array = npt.NDArray[Any]
 
@@ -30,7 +32,7 @@ class Found(NamedTuple):
     scores: Array
 
 
-class VectorTicket(Ticket):
+class VectorTicket(JobTicket):
     """Submitted rows whose results are not looked at yet; awaited or asked as any `Ticket`."""
 
     __slots__ = ()
@@ -50,7 +52,7 @@ class VectorTicket(Ticket):
         return np.asarray(self._lease).view(self._lane.result_dtype)
 
 
-class VectorLane(Lane):
+class VectorLane(JobLane):
     """A lane of `client.open("vectors", dim=384, op=..., dtype="float32" | "int8", corpus=None, k=None)`.
 
     | op | a batch | its result |
@@ -137,6 +139,11 @@ class VectorLane(Lane):
         if self.dtype.kind == "i" and array.size and (array.min() < -128 or array.max() > 127):
             raise ValueError(f"{name} must be -128 to 127")
         return array.astype(self.dtype, copy=False)
+
+    def _reopen(self, control: ControlSocket) -> None:
+        if "corpus" in self._opening["parameters"]:
+            self._client.corpora._bring_back(control, self._opening["parameters"]["corpus"])
+        super()._reopen(control)
 
     def _fillable(self, slots: Records) -> Any:
         return slots[self._inputs[0]] if len(self._inputs) == 1 else slots

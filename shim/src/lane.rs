@@ -107,7 +107,7 @@ impl Lane {
         hub: Py<Hub>,
         files: [i32; 3],
         lane: u64,
-        sizes: [u64; 6],
+        sizes: [u64; 5],
         hashes: (u64, u64),
         fields: (Vec<FieldArgument>, Vec<FieldArgument>),
         request_spans: Vec<(usize, usize)>,
@@ -130,15 +130,14 @@ impl Lane {
         call::bind(slf)
     }
 
-    /// The whole request ring, twice in a row; pins nothing and is only for copies into an open reservation.
-    fn request_ring(slf: Bound<'_, Self>) -> PyResult<Lease> {
-        slf.get().check()?;
-        Ok(Lease { look: slf.get().client.look_at_ring(), lane: slf.unbind() })
+    /// The whole request ring, twice in a row; pins nothing, and is for copies into an open reservation or out of a lane left.
+    fn request_ring(slf: Bound<'_, Self>) -> Lease {
+        Lease { look: slf.get().client.look_at_ring(), lane: slf.unbind() }
     }
 
-    /// The payload arena, or the output arena, byte by byte; pins nothing.
-    fn arena(slf: Bound<'_, Self>, is_output: bool) -> Lease {
-        Lease { look: slf.get().client.look_at_arena(is_output), lane: slf.unbind() }
+    /// The payload arena, byte by byte; pins nothing.
+    fn arena(slf: Bound<'_, Self>) -> Lease {
+        Lease { look: slf.get().client.look_at_arena(), lane: slf.unbind() }
     }
 
     /// Waits until all slots below `target` are completed (0: until an event can be taken).
@@ -219,10 +218,11 @@ impl Lane {
         if self.client.is_closed() { Err(End::Closed.into()) } else { Ok(()) }
     }
 
-    /// Refuses all further work. Arrays over the slots stay readable.
-    fn close(&self) {
+    /// Refuses all further work; `leaves` says that no sidecar serves it. Arrays over the slots stay readable.
+    #[pyo3(signature = (leaves=false))]
+    fn close(&self, leaves: bool) {
         if self.home.is_here() {
-            self.client.close();
+            if leaves { self.client.leave() } else { self.client.close() }
         }
     }
 }

@@ -15,7 +15,7 @@ use nix::sys::stat::Mode;
 use ringlane_layout::limits::{CORPORA_MAX, CORPUS_NAME_BYTES_MAX};
 use serde_json::{Value, json};
 
-use crate::kernels::vectors::{self, Corpus, CorpusBuilder, FileFormat, Isa, Metric, VectorFile};
+use crate::kernels::vectors::{self, Corpus, CorpusBuilder, FileFormat, Isa, Metric, VectorFile, read_ids};
 
 /// Rows that are read between two words about how far it is.
 const ROWS_A_STEP: usize = 1024;
@@ -67,7 +67,7 @@ impl Corpora {
         };
         let format = FileFormat::of_name(path).ok_or_else(|| format!("{path:?} must end in .npy or .fvecs"))?;
         let file = self.open(path)?;
-        let ids = ids.map(|path| self.open(path).and_then(|file| read_ids(file, path))).transpose()?;
+        let ids = ids.map(|path| self.open(path).map(|file| (file, path.to_owned()))).transpose()?;
         let load = Arc::new(Load { rows_done: 0.into(), rows: 0.into(), bytes: 0.into(), outcome: Mutex::new(None) });
         {
             let mut loads = self.loads();
@@ -120,11 +120,12 @@ impl Corpora {
         if is_file { Ok(file) } else { Err(format!("{path:?} is not a regular file")) }
     }
 
-    fn read(&self, file: File, format: FileFormat, metric: Metric, ids: Option<Vec<u64>>, load: &Load) -> Result<Corpus, String> {
+    fn read(&self, file: File, format: FileFormat, metric: Metric, ids: Option<(File, String)>, load: &Load) -> Result<Corpus, String> {
         let length = file.metadata().map_err(|error| error.to_string())?.size();
         let mut vectors = VectorFile::open(BufReader::with_capacity(1 << 20, file), format, length).map_err(|error| error.to_string())?;
         let (dim, rows) = (vectors.dim(), vectors.rows());
-        let bytes = Corpus::bytes_for(dim, rows) as u64;
+        let bytes_of_ids = if ids.is_some() { 8 * rows } else { 0 };
+        let bytes = Corpus::bytes_for(dim, rows) as u64 + bytes_of_ids as u64;
         load.rows.store(rows as u64, Ordering::Relaxed);
         // Charged before it is taken; two loads at once see each other.
         load.bytes.store(bytes, Ordering::SeqCst);
@@ -133,6 +134,7 @@ impl Corpora {
             load.bytes.store(0, Ordering::SeqCst);
             return Err(format!("it needs {bytes} bytes, and all corpora together may have {} (corpus_bytes_max)", self.bytes_max));
         }
+        let ids = ids.map(|(file, path)| read_ids(BufReader::new(file), rows).map_err(|error| format!("{path:?}: {error}"))).transpose()?;
         let isa = Isa::detect();
         let mut builder = CorpusBuilder::new(dim, rows, metric, ids).map_err(|error| error.to_string())?;
         let mut values = vec![0.0; dim * ROWS_A_STEP];
@@ -196,22 +198,4 @@ impl Corpora {
         drop(loads);
         self.shelf.remove(name).is_some()
     }
-}
-
-/// Ids from a file: a .npy of one column, or one dimension, of 64-bit integers.
-fn read_ids(mut file: File, path: &str) -> Result<Vec<u64>, String> {
-    use std::io::Read;
-    let wrong = || format!("{path:?} must be a .npy file of one dimension of int64 or uint64, in C order");
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(|error| format!("cannot read {path:?}: {error}"))?;
-    let header_bytes = bytes.get(8..10).filter(|_| bytes.starts_with(b"\x93NUMPY\x01\x00")).ok_or_else(wrong)?;
-    let begin = 10 + usize::from(u16::from_le_bytes([header_bytes[0], header_bytes[1]]));
-    let header = bytes.get(10..begin).map(String::from_utf8_lossy).ok_or_else(wrong)?;
-    let is_ids = header.contains("'<i8'") || header.contains("'<u8'");
-    let is_line = header.split_once("'shape':").is_some_and(|(_, shape)| shape.split(')').next().unwrap_or("").trim().ends_with(','));
-    let data = &bytes[begin..];
-    if !is_ids || !is_line || !data.len().is_multiple_of(8) {
-        return Err(wrong());
-    }
-    Ok(data.as_chunks::<8>().0.iter().map(|id| u64::from_le_bytes(*id)).collect())
 }

@@ -212,6 +212,11 @@ impl Engine {
         apply(self)
     }
 
+    /// Counts records that change nothing here: what other kernels were asked and answered.
+    pub fn pass(&mut self, records: usize) {
+        self.next_sequence += records as u64;
+    }
+
     /// Applies the opening of a lane.
     pub fn open_lane(&mut self, open: &LaneOpen) {
         self.next_sequence += 1;
@@ -268,6 +273,7 @@ impl Engine {
             }),
             FrameKind::Time => records.try_for_each(|record| self.advance(bytemuck::cast_ref(record)).map(drop))?,
             FrameKind::Admin => records.try_for_each(|record| self.administer(bytemuck::cast_ref(record)).map(drop))?,
+            FrameKind::Job => self.pass(frame.records.len()),
             FrameKind::End | FrameKind::Stop => {}
         }
         Ok(())

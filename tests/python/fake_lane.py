@@ -29,7 +29,7 @@ def shim_lane(
         hub,
         list(files),
         lane=1,
-        sizes=(depth, events, 64, 64, 0, 0),
+        sizes=(depth, events, 64, 64, 0),
         hashes=(int(request.hash, 16), int(result.hash, 16)),
         fields=(request.numbers, result.numbers),
         request_spans=[(field.offset, field.size) for field in request.visible],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import random
@@ -79,8 +80,12 @@ def test_a_batch_agrees_with_the_formula(own: ringlane.Sidecar, seed: int) -> No
         )
 
 
-def test_a_kernel_that_panics_ends_its_lane_alone(own: ringlane.Sidecar) -> None:
-    with ringlane.connect(own.address) as client, ringlane.connect(own.address) as other:
+def test_a_kernel_that_panics_ends_its_lane_alone(
+    example: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RINGLANE_BINARY", example)
+    own = ringlane.Sidecar(journal=tmp_path / "journal")
+    with own, ringlane.connect(own.address) as client, ringlane.connect(own.address) as other:
         orders = other.open("orders", depth=64, timeout=20)
         well = other.open("breaks", depth=64, timeout=20)
         lane = client.open("breaks", depth=64, timeout=20)
@@ -97,5 +102,14 @@ def test_a_kernel_that_panics_ends_its_lane_alone(own: ringlane.Sidecar) -> None
         lane.close()
         again = client.open("breaks", depth=64, timeout=20)
         assert again.process(again.batch(number=1), copy=True)["number"].tolist() == [2]
-        words = own.stderr()
+        state, words = other.state(), own.stderr()
     assert "13 is the number that this kernel breaks at" in words
+    # The journal is whole, and says what the sidecar said.
+    replayed = subprocess.run(
+        [example, "replay", own.journal, "--json"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert replayed.returncode == 0, replayed.stderr
+    found = json.loads(replayed.stdout)
+    assert (found["accepted"], found["state_hash"]) == (1, state.state_hash)
+    checked = subprocess.run([example, "replay", own.journal, "--verify"], capture_output=True, timeout=60, check=False)
+    assert checked.returncode == 0, checked.stderr

@@ -39,6 +39,7 @@ const UNSAFE_FILES: &[&str] = &[
     "sidecar/src/kernels/prefetch.rs",
     "sidecar/src/kernels/vectors/isa/avx2.rs",
     "sidecar/src/kernels/vectors/isa/avx512.rs",
+    "sidecar/src/kernels/vectors/isa/neon.rs",
     "sidecar/src/lanes/region.rs",
     "sidecar/src/metrics/process.rs",
     "sidecar/src/metrics/process.rs",

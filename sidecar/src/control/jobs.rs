@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::ledger::Charge;
 use super::messages::{CorpusRequest, Number, Refusal, kernel_lane_schemas};
 use super::session::{Host, OpenLane, Reply, Session};
-use crate::jobs::Opening;
+use crate::jobs::{Keeper, Opening};
 use crate::kernels::door::OpenKernel;
 use crate::lanes::{JobLane, Owner};
 use crate::sequencer::wall_clock_ns;
@@ -39,7 +39,16 @@ impl Session {
     }
 
     /// Opens a lane of a kernel that runs as jobs.
-    pub(super) fn open_job(&mut self, host: &mut Host, kernel: String, depth: Number, parameters: Value) -> Result<Reply, Refusal> {
+    pub(super) fn open_job(
+        &mut self,
+        host: &mut Host,
+        (kernel, record): (String, bool),
+        depth: Number,
+        parameters: Value,
+    ) -> Result<Reply, Refusal> {
+        if record && host.journal.is_empty() {
+            return Err(Refusal::new("BAD_VALUE", "this sidecar keeps no journal, so nothing can be recorded; start it with one"));
+        }
         self.grant.kernel(&kernel)?;
         if let Some(corpus) = parameters["corpus"].as_str() {
             self.grant.corpus(corpus)?;
@@ -62,7 +71,6 @@ impl Session {
             result_slot_bytes: open.shape.result.size_bytes as u64,
             event_capacity: 0,
             arena_bytes: open.shape.arena_bytes,
-            output_bytes: 0,
         };
         let geometry = LaneGeometry::sized(depth.into(), sizes).map_err(|words| Refusal::new("BAD_VALUE", words))?;
         if geometry.depth_slots > self.grant.depth_max {
@@ -71,7 +79,7 @@ impl Session {
         }
         let bytes = (geometry.requests_bytes() + geometry.results_bytes()) as u64;
         let charge = host.ledger.charge_lane(self.peer.uid, bytes, &self.grant)?;
-        let opened = self.open_job_charged(host, (kernel, parameters), geometry, open, charge);
+        let opened = self.open_job_charged(host, (kernel, parameters, record), geometry, open, charge);
         opened.inspect_err(|_| host.ledger.refund(charge))
     }
 
@@ -79,7 +87,7 @@ impl Session {
     fn open_job_charged(
         &mut self,
         host: &mut Host,
-        (kernel, parameters): (String, Value),
+        (kernel, parameters, record): (String, Value, bool),
         geometry: LaneGeometry,
         open: OpenKernel,
         charge: Charge,
@@ -94,7 +102,9 @@ impl Session {
         let fds = lane.fds().map_err(|error| Refusal::new("MEMORY", format!("no descriptors can be had: {error}")))?;
         let memory = lane.memory();
         let mut body = kernel_lane_schemas(&open.shape);
-        let opening = Opening { lane, cursors, kernel: kernel.clone(), open };
+        let keeper = record.then(|| Keeper::open(host.commands.clone(), (number, &open.shape), &kernel, &parameters)).transpose();
+        let keeper = keeper.map_err(|why| Refusal::new("STOPPING", format!("the lane cannot be recorded: {why:?}")))?;
+        let opening = Opening { lane, cursors, kernel: kernel.clone(), open, keeper };
         let served = host.jobs.open(opening).ok_or_else(|| Refusal::new("STOPPING", "the sidecar is stopping"))?;
         served.map_err(|words| Refusal::new("QUOTA", words))?;
         host.lane_last = number;
@@ -102,7 +112,7 @@ impl Session {
         let granted = json!({
             "ok": true, "lane": number, "kernel": kernel, "depth": geometry.depth_slots, "events": 0, "accounts": null, "token": "",
             "requests_bytes": geometry.requests_bytes(), "results_bytes": geometry.results_bytes(), "ring_offset": RING_OFFSET,
-            "event_ring_offset": geometry.event_ring_offset(), "arena_bytes": geometry.arena_bytes, "output_bytes": geometry.output_bytes,
+            "event_ring_offset": geometry.event_ring_offset(), "arena_bytes": geometry.arena_bytes,
         });
         if let (Some(body), Value::Object(granted)) = (body.as_object_mut(), granted) {
             body.extend(granted);

@@ -109,6 +109,9 @@ pub enum Request {
         /// Whether requests of a lane of orders can belong to spans.
         #[serde(default)]
         trace: bool,
+        /// Whether what a lane of another kernel than orders is asked and answers is recorded.
+        #[serde(default)]
+        record: bool,
         /// What the lane's kernel is told; an object, for kernels other than that of orders.
         #[serde(default)]
         parameters: Value,

@@ -235,7 +235,9 @@ impl Session {
         }
         match request {
             Request::Hello { layout_version, build, name } => self.hello(layout_version, &build, name, host),
-            Request::Open { kernel, depth, parameters, .. } if kernel != "orders" => self.open_job(host, kernel, depth, parameters),
+            Request::Open { kernel, depth, parameters, record, .. } if kernel != "orders" => {
+                self.open_job(host, (kernel, record), depth, parameters)
+            }
             Request::Open { parameters, .. } if !parameters.is_null() => {
                 Err(Refusal::new("BAD_VALUE", "a lane of orders has no parameters"))
             }
@@ -379,7 +381,7 @@ impl Session {
             "ok": true, "lane": number, "kernel": kernel, "depth": geometry.depth_slots, "events": geometry.event_capacity,
             "accounts": [first, last], "token": hex(&token), "requests_bytes": geometry.requests_bytes(),
             "results_bytes": geometry.results_bytes(), "ring_offset": RING_OFFSET, "event_ring_offset": geometry.event_ring_offset(),
-            "arena_bytes": geometry.arena_bytes, "output_bytes": geometry.output_bytes,
+            "arena_bytes": geometry.arena_bytes,
         });
         if let (Some(body), Value::Object(granted)) = (body.as_object_mut(), granted) {
             body.extend(granted);

@@ -8,13 +8,17 @@ use std::time::{Duration, Instant};
 
 use bytemuck::Zeroable;
 use crossbeam::channel::Sender;
-use ringlane_layout::limits::{JOB_LINGER_NS, JOB_PIECE_BYTES, JOB_RUN_BYTES_MAX, JOB_RUN_NS, SLOT_BYTES_MAX, TILE_BYTES};
+use ringlane_layout::limits::{
+    JOB_GROUP_BYTES_MAX, JOB_LINGER_NS, JOB_PIECE_BYTES, JOB_RUN_NS, PAYLOADS_A_RUN, SLOT_BYTES_MAX, TILE_BYTES,
+};
 use ringlane_layout::record::RecordBytes;
 use ringlane_layout::region::LaneStatus;
 
+use super::keeper::{Entry, Keeper, Unkept};
 use super::pool::Pool;
 use super::served::{Claim, Served};
 use crate::kernels::door::{BatchCompute, Compute, Group, GroupCompute, GroupHand, PayloadCompute, Tiles, panic_words};
+use crate::lanes::JobLane;
 
 /// Bytes of an arena after which a hand gives its thread back.
 const TURN_BYTES: usize = 4 * TILE_BYTES;
@@ -36,7 +40,7 @@ pub enum Work {
     /// Nothing yet.
     Next,
     /// Payloads that are not all done.
-    Payloads(PayloadRun),
+    Payloads(Box<PayloadRun>),
     /// A part in a group.
     Group(GroupRun),
 }
@@ -50,12 +54,12 @@ pub struct Scratch {
 
 impl Scratch {
     pub fn new() -> Self {
-        let records = || vec![RecordBytes::zeroed(); JOB_RUN_BYTES_MAX / size_of::<RecordBytes>()].into_boxed_slice();
+        let records = || vec![RecordBytes::zeroed(); JOB_GROUP_BYTES_MAX / size_of::<RecordBytes>()].into_boxed_slice();
         Self { requests: records(), results: records(), tile: vec![0; TILE_BYTES].into() }
     }
 }
 
-const _: () = assert!(JOB_RUN_BYTES_MAX >= SLOT_BYTES_MAX as usize);
+const _: () = assert!(JOB_GROUP_BYTES_MAX >= SLOT_BYTES_MAX as usize && JOB_GROUP_BYTES_MAX >= JOB_PIECE_BYTES);
 
 impl Hand {
     /// One turn. What it gives back waits for its next.
@@ -133,6 +137,16 @@ fn guarded<T>(served: &Served, first: u64, compute: impl FnOnce() -> T) -> Optio
     }
 }
 
+/// Records something, if the lane is recorded. False: it could not be, and the lane ends.
+fn kept(served: &Served, keep: impl FnOnce(&Keeper) -> Result<(), Unkept>) -> bool {
+    let Some(Err(why)) = served.keeper.as_ref().map(keep) else { return true };
+    let status = if matches!(why, Unkept::Stopping) { LaneStatus::ShuttingDown } else { LaneStatus::JournalFailed };
+    let (lane, kernel) = (served.lane.number, served.kernel.as_str());
+    tracing::error!(lane, kernel, ?why, "a lane could not be recorded; it ends");
+    served.fail(status);
+    false
+}
+
 fn nanoseconds(since: Instant) -> u64 {
     since.elapsed().as_nanos() as u64
 }
@@ -150,17 +164,24 @@ fn run(served: &Served, first: u64, count: usize, scratch: &mut Scratch) {
             let (slot, slots) = (first + piece as u64, together.min(count - piece));
             let (requests, results) = (&mut requests[..slots * request_slot], &mut results[..slots * result_slot]);
             served.lane.copy_requests(slot, requests);
+            if !kept(served, |keeper| keeper.asked(slot, slots, requests)) {
+                return false;
+            }
             results.fill(0); // nothing of another lane
             compute.process(requests, results);
+            if !kept(served, |keeper| keeper.answered(slot, slots, results)) {
+                return false;
+            }
             served.lane.write_results(slot, results);
         }
+        true
     });
-    if done.is_some() {
+    if done == Some(true) {
         served.finish(first, count, nanoseconds(begin));
     }
 }
 
-/// Payloads of one hand, done one behind the other.
+/// Payloads of one hand, done one behind the other. A lane keeps such runs and uses them again.
 pub struct PayloadRun {
     first: u64,
     requests: Vec<u8>,
@@ -168,14 +189,39 @@ pub struct PayloadRun {
     places: Vec<(u64, u64)>,
     /// Those that are done.
     done: usize,
-    /// The one that is being read: what it became so far, and its bytes read.
-    open: Option<(Box<dyn Tiles>, u64)>,
+    /// What reads those that are longer than a tile.
+    tiles: Option<Box<dyn Tiles>>,
+    /// Bytes of the one that is being read.
+    read: u64,
+    /// That one on its way to the journal.
+    entry: Option<Entry>,
     spent_ns: u64,
 }
 
 impl PayloadRun {
-    pub fn new(first: u64, requests: Vec<u8>, places: Vec<(u64, u64)>) -> Self {
-        Self { first, requests, places, done: 0, open: None, spent_ns: 0 }
+    pub fn new(slot_bytes: usize) -> Self {
+        let (requests, places) = (vec![0; PAYLOADS_A_RUN * slot_bytes], Vec::with_capacity(PAYLOADS_A_RUN));
+        Self { first: 0, requests, places, done: 0, tiles: None, read: 0, entry: None, spent_ns: 0 }
+    }
+
+    /// Takes as many of the next `count` payloads of a lane as are a tile together, at least one.
+    pub fn take(&mut self, lane: &JobLane, compute: &dyn PayloadCompute, first: u64, count: usize) -> Result<(), LaneStatus> {
+        let slot = lane.geometry.request_slot_bytes as usize;
+        let requests = &mut self.requests[..count * slot];
+        lane.copy_requests(first, requests);
+        (self.first, self.done, self.read, self.spent_ns) = (first, 0, 0, 0);
+        self.places.clear();
+        let mut bytes = 0;
+        for request in requests.chunks(slot) {
+            let place = compute.place(request);
+            lane.check_payload(place)?;
+            bytes += place.1;
+            if !self.places.is_empty() && bytes > TILE_BYTES as u64 {
+                break;
+            }
+            self.places.push(place);
+        }
+        Ok(())
     }
 
     pub fn count(&self) -> usize {
@@ -183,7 +229,7 @@ impl PayloadRun {
     }
 }
 
-fn payloads(served: &Served, mut run: PayloadRun, scratch: &mut Scratch) -> Work {
+fn payloads(served: &Served, mut run: Box<PayloadRun>, scratch: &mut Scratch) -> Work {
     let Compute::Payloads(compute) = &served.compute else { unreachable!("only payloads are claimed as payloads") };
     let (begin, mut left) = (Instant::now(), TURN_BYTES);
     while run.done < run.count() {
@@ -197,6 +243,7 @@ fn payloads(served: &Served, mut run: PayloadRun, scratch: &mut Scratch) -> Work
         }
     }
     served.finish(run.first, run.count(), run.spent_ns + nanoseconds(begin));
+    served.keep(run);
     Work::Next
 }
 
@@ -207,29 +254,46 @@ fn piece(served: &Served, compute: &dyn PayloadCompute, run: &mut PayloadRun, sc
     let slot = run.first + run.done as u64;
     let request = &run.requests[run.done * slot_bytes.0..][..slot_bytes.0];
     let result = &mut bytemuck::cast_slice_mut(&mut scratch.results)[..slot_bytes.1];
-    let read = run.open.as_ref().map_or(0, |(_, read)| *read);
-    let tile = &mut scratch.tile[..(length - read).min(TILE_BYTES as u64) as usize];
-    served.lane.copy_payload(offset + read, tile);
-    if read + tile.len() as u64 == length {
-        result.fill(0);
-        let open = run.open.take();
-        guarded(served, slot, || match open {
-            Some((mut tiles, _)) => {
-                tiles.tile(tile);
-                tiles.finish(result);
-            }
-            None => compute.whole(request, tile, result),
-        })?;
+    let tile = &mut scratch.tile[..(length - run.read).min(TILE_BYTES as u64) as usize];
+    served.lane.copy_payload(offset + run.read, tile);
+    let (is_first, is_last) = (run.read == 0, run.read + tile.len() as u64 == length);
+    let is_kept = kept(served, |keeper| {
+        if is_first {
+            run.entry = Some(keeper.begin(slot, request, length)?);
+        }
+        let Some(mut entry) = run.entry.take() else { return Ok(()) };
+        keeper.add(&mut entry, tile)?;
+        if is_last {
+            return keeper.end(entry);
+        }
+        run.entry = Some(entry);
+        Ok(())
+    });
+    if !is_kept {
+        return None;
+    }
+    let tiles = &mut run.tiles;
+    result.fill(0);
+    guarded(served, slot, || {
+        if is_first && is_last {
+            return compute.whole(request, tile, result);
+        }
+        let tiles = tiles.get_or_insert_with(|| compute.tiles());
+        if is_first {
+            tiles.begin(request);
+        }
+        tiles.tile(tile);
+        if is_last {
+            tiles.finish(result);
+        }
+    })?;
+    run.read += tile.len() as u64;
+    if is_last {
+        if !kept(served, |keeper| keeper.answered(slot, 1, result)) {
+            return None;
+        }
         served.lane.write_results(slot, result);
-        run.done += 1;
-    } else {
-        let open = run.open.take();
-        let tiles = guarded(served, slot, || {
-            let mut tiles = open.map_or_else(|| compute.begin(request), |(tiles, _)| tiles);
-            tiles.tile(tile);
-            tiles
-        })?;
-        run.open = Some((tiles, read + tile.len() as u64));
+        (run.done, run.read) = (run.done + 1, 0);
     }
     Some(tile.len().max(64))
 }
@@ -294,6 +358,10 @@ fn begin_group(served: &Arc<Served>, (first, count): (u64, usize), pool: &Arc<Po
     let bytes = count * served.lane.geometry.request_slot_bytes as usize;
     let requests = &mut bytemuck::cast_slice_mut(&mut scratch.requests)[..bytes];
     served.lane.copy_requests(first, requests);
+    if !kept(served, |keeper| keeper.asked(first, count, requests)) {
+        served.group_over();
+        return Work::Next;
+    }
     let Some((group, pieces)) = guarded(served, first, || {
         let group = compute.begin(requests);
         let pieces = group.pieces().max(1);
@@ -341,7 +409,10 @@ fn leave_group(served: &Served, open: &OpenGroup, scratch: &mut Scratch) -> Work
     let bytes = open.count * served.lane.geometry.result_slot_bytes as usize;
     let results = &mut bytemuck::cast_slice_mut(&mut scratch.results)[..bytes];
     results.fill(0);
-    if !served.has_failed() && guarded(served, open.first, || open.group.finish(results)).is_some() {
+    if !served.has_failed()
+        && guarded(served, open.first, || open.group.finish(results)).is_some()
+        && kept(served, |keeper| keeper.answered(open.first, open.count, results))
+    {
         served.lane.write_results(open.first, results);
         served.finish(open.first, open.count, nanoseconds(open.begun));
     }

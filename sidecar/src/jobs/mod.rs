@@ -2,6 +2,7 @@
 //! itself, cursors included, is done by the threads of a pool, so that nothing here can keep an order waiting.
 
 mod hand;
+mod keeper;
 mod pool;
 mod served;
 
@@ -23,17 +24,19 @@ use crate::board::{Board, BoardRow};
 use crate::kernels::door::OpenKernel;
 use crate::lanes::{JobCursors, JobLane};
 use hand::Hand;
+pub use keeper::Keeper;
 use pool::Pool;
 use served::Served;
 
 /// Epoll data of the thread's own wake-up; lane numbers stay below.
 const WAKE: u64 = u64::MAX;
 
-/// Whether orders need the machine, as the sequencer last knew.
+/// Whether orders need the machine, as the sequencer last knew, and whether jobs wait for its core.
 #[derive(Debug, Default)]
 pub struct Heat {
     hot: AtomicBool,
     orders: AtomicBool,
+    wanted: AtomicBool,
 }
 
 impl Heat {
@@ -47,6 +50,16 @@ impl Heat {
     #[must_use]
     pub fn has_orders(&self) -> bool {
         self.orders.load(Ordering::Relaxed)
+    }
+
+    /// Whether jobs wait for the core on which the sequencer polls quiet lanes, and it is a large part of the machine.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
+    fn set_wanted(&self, wanted: bool) {
+        self.wanted.store(wanted, Ordering::Relaxed);
     }
 
     /// Notes whether the sequencer polls lanes.
@@ -70,6 +83,8 @@ pub struct Opening {
     pub kernel: String,
     /// What it computes with.
     pub open: OpenKernel,
+    /// The way to the journal, for a lane that is recorded.
+    pub keeper: Option<Keeper>,
 }
 
 enum Command {

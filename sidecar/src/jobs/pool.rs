@@ -15,6 +15,9 @@ use ringlane_layout::board::pool;
 use super::Heat;
 use super::hand::{Hand, Scratch};
 
+/// Threads up to which the one that is kept for orders is sorely missed.
+const THREADS_FEW: usize = 4;
+
 /// Work that waits, and who does it.
 pub struct Pool {
     /// At most one entry for each hand of each lane, and two more a lane.
@@ -88,6 +91,8 @@ impl Pool {
             let (pool, behind) = (Arc::clone(self), self.heat.has_orders());
             let threads = if behind { &self.idle } else { &self.plain };
             threads.spawn(move || pool.drain(behind));
+        } else if allowed < self.threads && self.threads <= THREADS_FEW {
+            self.heat.set_wanted(true);
         }
     }
 
@@ -96,7 +101,10 @@ impl Pool {
         thread_local!(static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::new()));
         SCRATCH.with_borrow_mut(|scratch| {
             while self.active.load(Ordering::SeqCst) <= self.allowed() && behind == self.heat.has_orders() {
-                let Some(hand) = self.queue.pop() else { break };
+                let Some(hand) = self.queue.pop() else {
+                    self.heat.set_wanted(false);
+                    break;
+                };
                 let begin = Instant::now();
                 if let Some(again) = hand.turn(&self, scratch) {
                     self.queue.push(again);
@@ -105,6 +113,10 @@ impl Pool {
                 self.busy_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
                 if self.is_busy() {
                     self.staff();
+                }
+                if behind {
+                    // A kernel that preempts lazily looks who wants the core only when a thread enters it, or at its tick.
+                    std::thread::yield_now();
                 }
             }
         });

@@ -1,19 +1,18 @@
 //! One lane in service: which of its slots are handed out, done and told, how many hands work on it, and how it ends.
 //! All of it changes under one lock that only threads of the pool take.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam::channel::Sender;
 use ringlane_layout::board::lane as row;
-use ringlane_layout::limits::{EMPTY_DOORBELLS_MAX, JOB_RUN_BYTES_MAX, JOB_RUN_NS, PAYLOADS_A_RUN, TILE_BYTES};
+use ringlane_layout::limits::{EMPTY_DOORBELLS_MAX, JOB_GROUP_BYTES_MAX, JOB_RUN_BYTES_MAX, JOB_RUN_NS, PAYLOADS_A_RUN};
 use ringlane_layout::region::LaneStatus;
 
-use super::{Opening, Over};
+use super::{Keeper, Opening, Over};
 use crate::board::BoardRow;
 use crate::jobs::hand::{OpenGroup, PayloadRun};
-use crate::kernels::door::{Compute, PayloadCompute};
+use crate::kernels::door::Compute;
 use crate::lanes::{JobCursors, JobLane};
 
 /// Work that is worth the waking of another thread, nanoseconds.
@@ -23,11 +22,16 @@ const COST_NS_AT_FIRST: f32 = 10_000.0;
 /// How much a run of slots counts in what a slot is thought to cost.
 const COST_WEIGHT: f32 = 0.25;
 
+/// Stretches of slots, and runs of payloads, that a lane has memory for from the start.
+const STRETCHES_AT_FIRST: usize = 64;
+
 /// A lane and its kernel.
 pub struct Served {
     pub lane: JobLane,
     pub compute: Compute,
     pub kernel: String,
+    /// Where what it is asked and answers is recorded, if it is.
+    pub keeper: Option<Keeper>,
     /// Which of the job lanes' rows on the board is its own.
     pub row: usize,
     /// Whether a doorbell waits in the queue.
@@ -45,8 +49,12 @@ struct State {
     cursors: JobCursors,
     /// Slots that were handed out.
     claimed: u64,
-    /// Runs that are done before others that stand before them: first slot to last slot + 1.
-    done: BTreeMap<u64, u64>,
+    /// Slots that are done before others that stand before them: first and last + 1 of each stretch, ascending, never touching.
+    /// At most one stretch more than there are hands.
+    done: Vec<(u64, u64)>,
+    /// Runs of payloads that nobody works on.
+    #[expect(clippy::vec_box, reason = "they go from hand to hand as boxes")]
+    spare: Vec<Box<PayloadRun>>,
     /// Threads that work on it, or are sent for it.
     hands: usize,
     /// What a slot costs, by the last runs, nanoseconds.
@@ -76,7 +84,7 @@ struct Closing {
 pub enum Claim {
     /// Slots to compute as one run: first, count.
     Run(u64, usize),
-    Payloads(PayloadRun),
+    Payloads(Box<PayloadRun>),
     /// Slots of a new group: first, count.
     BeginGroup(u64, usize),
     JoinGroup(Arc<OpenGroup>),
@@ -88,12 +96,13 @@ pub enum Claim {
 
 impl Served {
     pub fn new(opening: Opening, (row, board): (usize, Arc<BoardRow>), over: Over) -> Arc<Self> {
-        let Opening { lane, mut cursors, kernel, open } = opening;
+        let Opening { lane, mut cursors, kernel, open, keeper } = opening;
         cursors.parked = true; // until its first turn
         let state = State {
             cursors,
             claimed: 0,
-            done: BTreeMap::new(),
+            done: Vec::with_capacity(STRETCHES_AT_FIRST),
+            spare: Vec::with_capacity(STRETCHES_AT_FIRST),
             hands: 0,
             cost_ns: COST_NS_AT_FIRST,
             group: GroupState::None,
@@ -106,6 +115,7 @@ impl Served {
             lane,
             compute: open.compute,
             kernel,
+            keeper,
             row,
             rung: AtomicBool::new(true),
             hands_max,
@@ -205,41 +215,24 @@ impl Served {
                 state.claimed += count as u64;
                 Claim::Run(first, count)
             }
-            Compute::Payloads(compute) => match self.payloads(&**compute, first, share.clamp(1, PAYLOADS_A_RUN)) {
-                Ok(run) => {
-                    state.claimed += run.count() as u64;
-                    Claim::Payloads(run)
-                }
-                Err(lie) => {
+            Compute::Payloads(compute) => {
+                let fresh = || Box::new(PayloadRun::new(self.lane.geometry.request_slot_bytes as usize));
+                let mut run = state.spare.pop().unwrap_or_else(fresh);
+                if let Err(lie) = run.take(&self.lane, &**compute, first, share.clamp(1, PAYLOADS_A_RUN)) {
                     state.failed = Some(lie);
                     return None;
                 }
-            },
+                state.claimed += run.count() as u64;
+                Claim::Payloads(run)
+            }
         };
         Some(claim)
     }
 
     fn slots_by_bytes(&self) -> u64 {
         let slot = self.lane.geometry.request_slot_bytes.max(self.lane.geometry.result_slot_bytes);
-        (JOB_RUN_BYTES_MAX as u64 / slot).max(1)
-    }
-
-    /// As many of the next payloads as are a tile together, at least one.
-    fn payloads(&self, compute: &dyn PayloadCompute, first: u64, count: usize) -> Result<PayloadRun, LaneStatus> {
-        let slot = self.lane.geometry.request_slot_bytes as usize;
-        let mut requests = vec![0; count * slot];
-        self.lane.copy_requests(first, &mut requests);
-        let (mut places, mut bytes) = (Vec::with_capacity(count), 0);
-        for request in requests.chunks(slot) {
-            let place = compute.place(request);
-            self.lane.check_payload(place)?;
-            bytes += place.1;
-            if !places.is_empty() && bytes > TILE_BYTES as u64 {
-                break;
-            }
-            places.push(place);
-        }
-        Ok(PayloadRun::new(first, requests, places))
+        let most = if matches!(self.compute, Compute::Groups(_)) { JOB_GROUP_BYTES_MAX } else { JOB_RUN_BYTES_MAX };
+        (most as u64 / slot).max(1)
     }
 
     /// A hand found nothing to do. The last one parks the lane or ends it.
@@ -266,17 +259,23 @@ impl Served {
         let state = &mut *state;
         let each = took_ns as f32 / count as f32;
         state.cost_ns = (state.cost_ns + (each - state.cost_ns) * COST_WEIGHT).max(1.0);
-        let mut completed = state.cursors.cursors().1;
-        if completed != first {
-            state.done.insert(first, first + count as u64);
-            return;
+        let end = first + count as u64;
+        if state.cursors.cursors().1 == first {
+            let beside = state.done.first().is_some_and(|stretch| stretch.0 == end);
+            let completed = if beside { state.done.remove(0).1 } else { end };
+            state.cursors.complete(&self.lane, completed);
+            self.publish(state);
+        } else {
+            note(&mut state.done, first, end);
         }
-        completed += count as u64;
-        while let Some(end) = state.done.remove(&completed) {
-            completed = end;
+    }
+
+    /// Nobody works on these payloads any more.
+    pub fn keep(&self, run: Box<PayloadRun>) {
+        let spare = &mut self.state().spare;
+        if spare.len() < spare.capacity() {
+            spare.push(run);
         }
-        state.cursors.complete(&self.lane, completed);
-        self.publish(state);
     }
 
     /// A group was made; so many hands more are sent for it.
@@ -358,5 +357,46 @@ impl Served {
             (row::NOTIFIES, state.cursors.notifies),
         ];
         self.board.write(&words);
+    }
+}
+
+/// Adds the stretch from `first` to `end` to ascending ones, joining those that touch.
+fn note(stretches: &mut Vec<(u64, u64)>, first: u64, end: u64) {
+    let at = stretches.partition_point(|stretch| stretch.0 < first);
+    let joins_before = at > 0 && stretches[at - 1].1 == first;
+    let joins_behind = stretches.get(at).is_some_and(|stretch| stretch.0 == end);
+    match (joins_before, joins_behind) {
+        (true, true) => stretches[at - 1].1 = stretches.remove(at).1,
+        (true, false) => stretches[at - 1].1 = end,
+        (false, true) => stretches[at].0 = first,
+        (false, false) => stretches.insert(at, (first, end)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::note;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// In whatever order runs end, the stretches are those of the set of slots that are done.
+        #[test]
+        fn stretches_are_the_slots_that_are_done(runs in prop::collection::vec(1u64..5, 1..20), keys in prop::collection::vec(any::<u32>(), 20)) {
+            let mut ends: Vec<(u32, u64, u64)> = Vec::new();
+            let mut first = 100;
+            for (count, key) in runs.iter().zip(keys) {
+                ends.push((key, first, first + count));
+                first += count;
+            }
+            ends.sort_unstable();
+            let (mut stretches, mut done) = (Vec::new(), std::collections::BTreeSet::new());
+            for (_, first, end) in ends {
+                note(&mut stretches, first, end);
+                done.extend(first..end);
+                prop_assert_eq!(&stretches.iter().flat_map(|(first, end)| *first..*end).collect::<Vec<_>>(), &done.iter().copied().collect::<Vec<_>>());
+                prop_assert!(stretches.windows(2).all(|two| two[0].1 < two[1].0));
+            }
+            prop_assert_eq!(stretches, vec![(100, first)]);
+        }
     }
 }

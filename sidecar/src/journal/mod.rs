@@ -146,6 +146,7 @@ record! {
         /// Zero.
         reserved: u8,
         /// Slots of the lane that were submitted and waited behind this frame when it was begun; 65,535 for that many or more.
+        /// In a JOB frame 1 where a `JobHead` begins it, else 0.
         waiting_slots: u16,
     }
 }
@@ -173,6 +174,8 @@ codes! {
         Admin ("ADMIN") = 9,
         /// The sidecar ended cleanly: nothing of this epoch is missing; no payload.
         Stop ("STOP") = 16,
+        /// A piece of what a recorded lane of another kernel was asked or answered; see [`JobHead`].
+        Job ("JOB") = 20,
     }
 }
 
@@ -218,6 +221,44 @@ record! {
     }
 }
 
+record! {
+    /// What a recorded lane of a kernel other than orders has: its opening, what it was asked, what it answered. Each is one
+    /// `JobHead` and the bytes that it announces, filled up to whole records, in one JOB frame behind the other, all of which
+    /// name the lane and `first_slot`. Pieces of several slots of a lane, and of several lanes, may stand between each other.
+    pub struct JobHead: 64 {
+        /// What follows; see `JobPart`.
+        part: u32 as JobPart,
+        /// Lane number.
+        lane: u32,
+        /// First slot; 0 for an opening.
+        first_slot: u64,
+        /// Slots.
+        slots: u64,
+        /// Bytes that follow.
+        bytes: u64,
+        /// Hash of the request record's schema.
+        request_schema_hash: u64,
+        /// Hash of the result record's schema.
+        result_schema_hash: u64,
+        /// Bytes of those that follow which are payload, behind the requests; 0 where there is none.
+        payload_bytes: u64,
+        /// Zero.
+        reserved: [u8; 8],
+    }
+}
+
+codes! {
+    /// What follows a `JobHead`.
+    pub enum JobPart: u32 {
+        /// The kernel's name and the lane's parameters, as JSON.
+        Opened ("OPENED") = 1,
+        /// Request slots, then the payload of the one slot where there is one.
+        Asked ("ASKED") = 2,
+        /// Result slots.
+        Answered ("ANSWERED") = 3,
+    }
+}
+
 /// The checksum of a frame in a segment with this `frame_seed`.
 #[must_use]
 pub fn frame_crc(frame_seed: u32, header: &FrameHeader, payload: &[u8]) -> u32 {
@@ -245,6 +286,7 @@ const fn described(kind: FrameKind) -> Option<(&'static RecordSchema, u64)> {
         FrameKind::Admin => of::<AdminAction>(),
         FrameKind::LaneOpen => of::<LaneOpen>(),
         FrameKind::LaneClose => of::<LaneClose>(),
+        FrameKind::Job => of::<JobHead>(),
         FrameKind::End | FrameKind::Stop => None,
     }
 }

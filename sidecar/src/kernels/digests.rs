@@ -110,7 +110,7 @@ impl PayloadCompute for Algorithm {
         answer(self.digest(payload), payload.len() as u64, result);
     }
 
-    fn begin(&self, _request: &[u8]) -> Box<dyn Tiles> {
+    fn tiles(&self) -> Box<dyn Tiles> {
         let hasher = match self {
             Self::Sha256 => Hasher::Sha256(sha2::Sha256::new()),
             Self::Blake3 => Hasher::Blake3(Box::new(blake3::Hasher::new())),
@@ -130,6 +130,14 @@ struct Digesting {
 }
 
 impl Tiles for Digesting {
+    fn begin(&mut self, _request: &[u8]) {
+        self.length = 0;
+        match &mut self.hasher {
+            Hasher::Sha256(hasher) => Digest::reset(hasher),
+            Hasher::Blake3(hasher) => drop(hasher.reset()),
+        }
+    }
+
     fn tile(&mut self, piece: &[u8]) {
         self.length += piece.len() as u64;
         match &mut self.hasher {
@@ -140,9 +148,9 @@ impl Tiles for Digesting {
         }
     }
 
-    fn finish(self: Box<Self>, result: &mut [u8]) {
-        let digest = match self.hasher {
-            Hasher::Sha256(hasher) => hasher.finalize().into(),
+    fn finish(&mut self, result: &mut [u8]) {
+        let digest = match &mut self.hasher {
+            Hasher::Sha256(hasher) => hasher.finalize_reset().into(),
             Hasher::Blake3(hasher) => hasher.finalize().into(),
         };
         answer(digest, self.length, result);
@@ -184,7 +192,10 @@ mod tests {
         #[test]
         fn tiles_and_the_whole_agree(payload in prop::collection::vec(any::<u8>(), 0..5000), cuts in prop::collection::vec(1usize..900, 1..6)) {
             for algorithm in [Algorithm::Sha256, Algorithm::Blake3] {
-                let (mut tiles, mut rest, mut result) = (algorithm.begin(&[]), &payload[..], [0; 64]);
+                let (mut tiles, mut rest, mut result) = (algorithm.tiles(), &payload[..], [0; 64]);
+                tiles.begin(&[]);
+                tiles.tile(b"never finished");
+                tiles.begin(&[]);
                 for cut in cuts.iter().cycle() {
                     if rest.is_empty() { break; }
                     let (piece, more) = rest.split_at((*cut).min(rest.len()));

@@ -110,16 +110,18 @@ pub trait PayloadCompute: Send + Sync {
     fn place(&self, request: &[u8]) -> (u64, u64);
     /// Answers a payload that is there as a whole.
     fn whole(&self, request: &[u8], payload: &[u8], result: &mut [u8]);
-    /// Begins a payload that comes in tiles.
-    fn begin(&self, request: &[u8]) -> Box<dyn Tiles>;
+    /// What takes payloads that come in tiles, one after the other.
+    fn tiles(&self) -> Box<dyn Tiles>;
 }
 
-/// A payload that is being read.
+/// Takes payloads that come in tiles.
 pub trait Tiles: Send {
+    /// Begins a payload; one before that was not finished is forgotten.
+    fn begin(&mut self, request: &[u8]);
     /// Takes the next piece.
     fn tile(&mut self, piece: &[u8]);
     /// Answers it after the last one.
-    fn finish(self: Box<Self>, result: &mut [u8]);
+    fn finish(&mut self, result: &mut [u8]);
 }
 
 /// Computes groups of slots.

@@ -102,10 +102,9 @@ impl JobLane {
     /// Writes result slots from `first` on; they are not visible before [`JobCursors::complete`].
     pub fn write_results(&self, first: u64, from: &[u8]) {
         let (bytes, at, end) = (self.results.bytes(), self.geometry.result_offset(first), self.geometry.event_ring_offset());
-        let before_wrap = from.len().min(end - at);
-        bytes.write_bulk(at, &from[..before_wrap]);
-        if before_wrap < from.len() {
-            bytes.write_bulk(self.geometry.result_offset(0), &from[before_wrap..]);
+        let (head, tail) = from.split_at(from.len().min(end - at));
+        for (at, piece) in [(at, head), (self.geometry.result_offset(0), tail)] {
+            bytes.write_bulk(at, piece);
         }
     }
 

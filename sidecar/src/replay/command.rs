@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::columns::{record_json, record_text};
 use super::filter::Filter;
+use super::jobs::RecordedJobs;
 use super::place::{Place, time_text};
 use super::progress::Progress;
 use super::report;
@@ -19,6 +20,7 @@ use super::series::Series;
 use super::verify::{self, Verdict};
 use super::walk::{Halt, Step, Walk};
 use crate::journal::{FrameKind, schema};
+use crate::kernels::door::Kernels;
 use crate::kernels::orders::Outgoing;
 
 /// Options of `ringlane replay`.
@@ -133,11 +135,16 @@ fn replay_one(arguments: &ReplayArguments, recording: &Path) -> Result<(Value, u
     let begin = Instant::now();
     let from = arguments.filter.from.filter(|_| !arguments.verify);
     let mut walk = Walk::open_at(recording, from, arguments.until)?;
+    let mut jobs = RecordedJobs::new(arguments.verify.then(Kernels::built_in));
     let verdict = if arguments.verify {
-        Some(verify::verify(&mut walk, arguments.against.as_deref(), arguments.until)?)
+        let verdict = verify::verify(&mut walk, arguments.against.as_deref(), arguments.until)?;
+        if verdict.difference.is_none() {
+            verify_jobs(&mut jobs, recording, arguments.until)?;
+        }
+        Some(verdict)
     } else {
         let mut series = arguments.report.as_ref().map(|_| Series::new(arguments.filter.from));
-        tell(arguments, &mut walk, series.as_mut())?;
+        tell(arguments, &mut walk, series.as_mut(), &mut jobs)?;
         if let (Some(series), Some(path)) = (series, &arguments.report) {
             report::write(path, &walk, &series, &summary(&walk, begin.elapsed()))?;
         }
@@ -149,7 +156,20 @@ fn replay_one(arguments: &ReplayArguments, recording: &Path) -> Result<(Value, u
         code = code.max(u8::from(verdict.difference.is_some()));
         summary["verified"] = verdict_json(&verdict);
     }
+    if let Some(found) = jobs.summary() {
+        code = code.max(u8::from(jobs.is_different()));
+        summary["jobs"] = found;
+    }
     Ok((summary, code))
+}
+
+/// Goes through the recording once more and computes anew what lanes of other kernels were asked.
+fn verify_jobs(jobs: &mut RecordedJobs, recording: &Path, until: Option<Place>) -> Result<(), String> {
+    let mut walk = Walk::open(recording, until)?;
+    while let Some(step) = walk.step().map_err(|halt| halt.words(recording))? {
+        jobs.add(&step).map_err(|words| format!("{}: {words}", recording.display()))?;
+    }
+    Ok(())
 }
 
 fn verdict_json(verdict: &Verdict) -> Value {
@@ -157,7 +177,7 @@ fn verdict_json(verdict: &Verdict) -> Value {
 }
 
 /// Walks to the end and prints what is wanted.
-fn tell(arguments: &ReplayArguments, walk: &mut Walk, mut series: Option<&mut Series>) -> Result<(), String> {
+fn tell(arguments: &ReplayArguments, walk: &mut Walk, mut series: Option<&mut Series>, jobs: &mut RecordedJobs) -> Result<(), String> {
     let path = walk.path().to_owned();
     let progress = Progress::new(walk);
     let mut pace = match arguments.speed {
@@ -175,6 +195,7 @@ fn tell(arguments: &ReplayArguments, walk: &mut Walk, mut series: Option<&mut Se
                 if let Some(series) = &mut series {
                     series.add(&step);
                 }
+                jobs.add(&step).map_err(|words| format!("{}: {words}", path.display()))?;
                 if prints {
                     print_frame(arguments, &step, &progress);
                 }
@@ -268,6 +289,14 @@ fn print_summary(summary: &Value, is_one_of_several: bool) {
     );
     let (seconds, rate) = (summary["seconds"].as_f64().unwrap_or(0.0), summary["records_per_s"].as_f64().unwrap_or(0.0));
     println!("replayed     {} records in {seconds:.2} s, {:.2} M/s", summary["records"], rate / 1e6);
+    if let Some(jobs) = summary.get("jobs") {
+        println!("other lanes  {} recorded: {} slots asked, {} answered", jobs["lanes"], jobs["asked"], jobs["answered"]);
+        if let Some(words) = jobs["difference"].as_str() {
+            println!("             {} DIFFERENT: {words}", jobs["different"]);
+        } else if jobs.get("recomputed").is_some() {
+            println!("             {} equal, {} not computed anew", jobs["recomputed"], jobs["not_recomputed"]);
+        }
+    }
     if let Some(verified) = summary.get("verified") {
         let scope = verified["scope"].as_str().unwrap_or("");
         match verified["difference"]["words"].as_str() {

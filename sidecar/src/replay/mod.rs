@@ -10,6 +10,7 @@ pub mod filter;
 pub mod import;
 mod import_csv;
 mod import_lobster;
+mod jobs;
 mod parquet;
 pub mod place;
 mod progress;

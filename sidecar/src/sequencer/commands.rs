@@ -15,6 +15,7 @@ use ringlane_layout::region::LaneStatus;
 use super::absent::Return;
 use super::administration::Administration;
 use super::durability::After;
+use super::keeping::JobPiece;
 use super::turns::Closing;
 use super::{Readers, Sequencer, meta, send_events};
 use crate::engine::Engine;
@@ -40,6 +41,8 @@ pub enum Command {
     Snapshot(Sender<Option<u64>>),
     /// Do what an administrator asks.
     Administer(Administration, Sender<Result<u64, String>>),
+    /// Journal a piece of what a recorded lane of another kernel was asked or answered; the answer is its last sequence number.
+    Keep(JobPiece, Sender<Result<u64, String>>),
     /// Complete what was submitted, tell every client, and return.
     Stop,
 }
@@ -130,6 +133,10 @@ impl Sequencer {
                 Ok(Command::Administer(administration, answer)) => {
                     let done = self.administer(administration);
                     self.answer_after(After::Administered(answer, done));
+                }
+                Ok(Command::Keep(piece, answer)) => {
+                    let (kept, waits) = (self.keep(&piece), piece.is_told_when_durable);
+                    if waits { self.answer_after(After::Administered(answer, kept)) } else { drop(answer.send(kept)) }
                 }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return self.stop(),
                 Err(TryRecvError::Empty) => return,

@@ -7,6 +7,7 @@ mod commands;
 mod counters;
 mod durability;
 mod idle;
+mod keeping;
 mod market;
 mod snapshots;
 mod spans;
@@ -49,6 +50,7 @@ use turns::Turn;
 pub use absent::Return;
 pub use administration::Administration;
 pub use commands::{Command, Commands};
+pub use keeping::JobPiece;
 pub use snapshots::SnapshotNews;
 
 /// Epoll data of the sequencer's own wake-up; lane numbers stay below.
@@ -272,7 +274,9 @@ impl Sequencer {
 
     /// Tells the board of lanes that were busy, and parks those that have become quiet.
     fn survey(&mut self) {
-        let park_after_ns = self.config.park_after_us * 1000;
+        // Jobs that wait for this core are worth a doorbell.
+        let quiet_us = if self.heat.is_wanted() { self.config.spin_us.min(self.config.park_after_us) } else { self.config.park_after_us };
+        let park_after_ns = quiet_us * 1000;
         let mut index = 0;
         while index < self.hot.len() {
             let row = self.hot[index];

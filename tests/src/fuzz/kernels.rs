@@ -92,7 +92,8 @@ fn digests(bytes: &[u8]) {
     assert_eq!((offset.to_le_bytes(), length.to_le_bytes()), (of(request, 0), of(request, 8)));
     let (mut whole, mut tiled) = ([0; 64], [0; 64]);
     compute.whole(request, payload, &mut whole);
-    let mut tiles = compute.begin(request);
+    let mut tiles = compute.tiles();
+    tiles.begin(request);
     payload.chunks(1 + usize::from(*cut)).for_each(|piece| tiles.tile(piece));
     tiles.finish(&mut tiled);
     assert!(whole == tiled, "as a whole and in tiles");

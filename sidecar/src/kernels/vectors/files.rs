@@ -165,6 +165,49 @@ fn fvecs_header(source: &mut impl Read, length_bytes: u64) -> Result<Header, Vec
 }
 
 fn npy_header(source: &mut impl Read) -> Result<Header, VectorFileError> {
+    let (text, header_bytes) = npy_text(source)?;
+    let (descr, shape) = Literal(&text).dictionary()?;
+    let component = match descr {
+        "<f4" => Component::Float32,
+        "|i1" | "<i1" => Component::Int8,
+        other => {
+            return refuse(format!(
+                "the array's type is {other:?}; float32 ('<f4') and int8 ('|i1') can be read: save array.astype('<f4')"
+            ));
+        }
+    };
+    match shape[..] {
+        [rows, dim] => Ok((component, dim, rows, header_bytes)),
+        _ => refuse("the array does not have two dimensions: save one of shape (vectors, components)"),
+    }
+}
+
+/// Reads the ids of `rows` rows from a .npy file: one dimension, or one column, of int64 or uint64, in C order. Nothing beyond
+/// what so many ids need is read.
+pub fn read_ids(mut source: impl Read, rows: usize) -> Result<Vec<u64>, VectorFileError> {
+    let (text, _) = npy_text(&mut source)?;
+    let (descr, shape) = Literal(&text).dictionary()?;
+    if !matches!(descr, "<i8" | "<u8") {
+        return refuse(format!("ids are int64 ('<i8') or uint64 ('<u8'), not {descr:?}: save ids.astype('<u8')"));
+    }
+    match shape[..] {
+        [ids] | [ids, 1] if ids == rows => {}
+        [ids] | [ids, 1] => return refuse(format!("{ids} ids for {rows} rows; give one id a row, or none")),
+        _ => return refuse("ids have one dimension: save an array of shape (rows,)"),
+    }
+    let no_memory = |_| VectorFileError(format!("{} bytes of memory could not be had for the ids", 8 * rows));
+    let mut ids = Vec::new();
+    ids.try_reserve_exact(rows).map_err(no_memory)?;
+    let mut bytes = [0; 8];
+    for _ in 0..rows {
+        fill(&mut source, &mut bytes, "its ids")?;
+        ids.push(u64::from_le_bytes(bytes));
+    }
+    Ok(ids)
+}
+
+/// The dictionary of a .npy file, as text, and how many bytes stand before its data.
+fn npy_text(source: &mut impl Read) -> Result<(String, u64), VectorFileError> {
     let mut start = [0; 8];
     fill(source, &mut start, "the .npy header")?;
     if start[..6] != *b"\x93NUMPY" {
@@ -183,23 +226,25 @@ fn npy_header(source: &mut impl Read) -> Result<Header, VectorFileError> {
     }
     let mut text = vec![0; length];
     fill(source, &mut text, "the .npy header")?;
-    let Ok(text) = std::str::from_utf8(&text) else { return refuse("the .npy header is no text") };
-    let (component, rows, dim) = Literal(text).dictionary()?;
-    Ok((component, dim, rows, (8 + length_bytes + length) as u64))
+    match String::from_utf8(text) {
+        Ok(text) => Ok((text, (8 + length_bytes + length) as u64)),
+        Err(_) => refuse("the .npy header is no text"),
+    }
 }
 
 /// The Python dictionary of a .npy header, as numpy writes it, read from the left.
 struct Literal<'a>(&'a str);
 
 impl<'a> Literal<'a> {
-    fn dictionary(mut self) -> Result<(Component, usize, usize), VectorFileError> {
-        let (mut component, mut fortran, mut shape) = (None, None, None);
+    /// Type and shape.
+    fn dictionary(mut self) -> Result<(&'a str, Vec<usize>), VectorFileError> {
+        let (mut descr, mut fortran, mut shape) = (None, None, None);
         self.expect('{')?;
         while !self.takes('}') {
             let key = self.string()?;
             self.expect(':')?;
             match key {
-                "descr" => component = Some(self.component()?),
+                "descr" => descr = Some(self.descr()?),
                 "fortran_order" => fortran = Some(self.boolean()?),
                 "shape" => shape = Some(self.shape()?),
                 _ => return refuse(format!("the .npy header has an unknown entry {key:?}")),
@@ -212,9 +257,9 @@ impl<'a> Literal<'a> {
         if !self.0.trim().is_empty() {
             return refuse("the .npy header goes on behind its dictionary");
         }
-        match (component, fortran, shape) {
+        match (descr, fortran, shape) {
             (_, Some(true), _) => refuse("the array is in Fortran order; save numpy.ascontiguousarray(array)"),
-            (Some(component), Some(false), Some((rows, dim))) => Ok((component, rows, dim)),
+            (Some(descr), Some(false), Some(shape)) => Ok((descr, shape)),
             _ => refuse("the .npy header lacks descr, fortran_order or shape"),
         }
     }
@@ -250,21 +295,15 @@ impl<'a> Literal<'a> {
         refuse("the .npy header is malformed: fortran_order is neither True nor False")
     }
 
-    fn component(&mut self) -> Result<Component, VectorFileError> {
+    fn descr(&mut self) -> Result<&'a str, VectorFileError> {
         self.0 = self.0.trim_start();
         if self.0.starts_with('[') {
-            return refuse("the array has fields; save plain float32 or int8 of two dimensions");
+            return refuse("the array has fields; save a plain one");
         }
-        match self.string()? {
-            "<f4" => Ok(Component::Float32),
-            "|i1" | "<i1" => Ok(Component::Int8),
-            other => {
-                refuse(format!("the array's type is {other:?}; float32 ('<f4') and int8 ('|i1') can be read: save array.astype('<f4')"))
-            }
-        }
+        self.string()
     }
 
-    fn shape(&mut self) -> Result<(usize, usize), VectorFileError> {
+    fn shape(&mut self) -> Result<Vec<usize>, VectorFileError> {
         self.expect('(')?;
         let mut sizes = Vec::with_capacity(2);
         while !self.takes(')') {
@@ -283,9 +322,6 @@ impl<'a> Literal<'a> {
                 break;
             }
         }
-        match sizes[..] {
-            [rows, dim] => Ok((rows, dim)),
-            _ => refuse("the array does not have two dimensions: save one of shape (vectors, components)"),
-        }
+        Ok(sizes)
     }
 }

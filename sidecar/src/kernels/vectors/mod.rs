@@ -33,7 +33,7 @@ mod shortlist;
 mod tests;
 
 pub use corpus::{Corpus, CorpusBuilder, CorpusError, Metric};
-pub use files::{FileFormat, VectorFile, VectorFileError};
+pub use files::{FileFormat, VectorFile, VectorFileError, read_ids};
 pub use isa::{Isa, PANEL_ROWS};
 pub use lane::{CORPUS_GONE, Corpora, Vectors};
 pub use reduce::LANES;

@@ -455,6 +455,21 @@ fn a_file_that_shrinks_while_it_is_read_is_refused() {
     assert!(file.read(&mut [0.0; 10]).unwrap_err().to_string().contains("cut off or was changed"));
 }
 
+#[test]
+fn ids_are_read_one_a_row_and_never_more() {
+    let data: Vec<u8> = [7u64, u64::MAX].iter().flat_map(|id| id.to_le_bytes()).chain([1, 2, 3]).collect();
+    let file = |descr: &str, shape: &str| npy(1, &format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}}}"), &data);
+    let ids = |file: &[u8], rows| read_ids(file, rows).map_err(|error| error.to_string());
+    assert_eq!(ids(&file("<u8", "(2,)"), 2), Ok(vec![7, u64::MAX]));
+    assert_eq!(ids(&file("<i8", "(2, 1)"), 2), Ok(vec![7, u64::MAX]));
+    assert!(ids(&file("<u8", "(3,)"), 2).unwrap_err().contains("3 ids for 2 rows"));
+    assert!(ids(&file("<u8", "(3,)"), 3).unwrap_err().contains("ends within its ids"));
+    assert!(ids(&file("<u8", "(1, 2)"), 2).unwrap_err().contains("one dimension"));
+    assert!(ids(&file("<f8", "(2,)"), 2).unwrap_err().contains("int64"));
+    let many = usize::MAX / 16;
+    assert!(ids(&file("<u8", "(4294967295,)"), many).unwrap_err().contains("4294967295 ids"));
+}
+
 proptest! {
     #[test]
     fn no_header_makes_the_reader_panic(cut in 0..80usize, at in 0..80usize, byte: u8) {

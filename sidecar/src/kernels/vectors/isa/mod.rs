@@ -6,6 +6,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod plain;
 
 use super::reduce::LANES;
@@ -60,6 +62,8 @@ pub struct Isa(Kind);
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Plain(plain::Plain),
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Neon),
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Avx2),
     #[cfg(target_arch = "x86_64")]
@@ -67,7 +71,7 @@ enum Kind {
 }
 
 impl Isa {
-    /// The quickest that the processor has. On aarch64 that is the plain body: NEON belongs to its baseline.
+    /// The quickest that the processor has.
     pub fn detect() -> Self {
         Self::available().pop().unwrap_or(Self::plain())
     }
@@ -81,7 +85,9 @@ impl Isa {
     pub fn available() -> Vec<Self> {
         #[cfg(target_arch = "x86_64")]
         let wider = [avx2::Avx2::detect().map(Kind::Avx2), avx512::Avx512::detect().map(Kind::Avx512)];
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        let wider = [Some(Kind::Neon(neon::Neon))];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let wider: [Option<Kind>; 0] = [];
         std::iter::once(Self::plain()).chain(wider.into_iter().flatten().map(Self)).collect()
     }
@@ -89,7 +95,9 @@ impl Isa {
     /// Its name.
     pub const fn name(self) -> &'static str {
         match self.0 {
-            Kind::Plain(_) => plain::NAME,
+            Kind::Plain(_) => "plain",
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon(_) => "neon",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
@@ -102,6 +110,8 @@ impl Isa {
     pub(super) fn run<W: Work>(self, work: W) -> W::Output {
         match self.0 {
             Kind::Plain(plain) => work.run(plain),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon(neon) => neon.run(work),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2(avx2) => avx2.run(work),
             #[cfg(target_arch = "x86_64")]

@@ -1,11 +1,8 @@
-//! The body as the target's baseline compiles it: SSE2 on x86-64, NEON on aarch64. Nothing here is special to either.
+//! The body as the target's baseline compiles it, without a word about any instruction: the twin of all others.
 
 use crate::kernels::vectors::reduce::LANES;
 
 use super::{GROUP, Group, PANEL_ROWS, QueryGroup, Simd, Tile};
-
-/// What the baseline is called.
-pub(super) const NAME: &str = if cfg!(target_arch = "aarch64") { "neon" } else { "plain" };
 
 /// No instructions beyond the baseline.
 #[derive(Clone, Copy, Debug)]
