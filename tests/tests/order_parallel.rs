@@ -373,7 +373,11 @@ fn an_engine_with_threads_puts_out_what_one_without_does() {
     }
     let mut mix = Mix::new(5, &World { symbols: 9, resting_orders_max: 0, tight: None });
     for count in [1, 63, 64, 300, 4096, 10, 4096] {
-        let records: Vec<RecordBytes> = mix.batch(count, count == 300).iter().map(|request| bytemuck::must_cast(*request)).collect();
+        let mut requests = mix.batch(count, false);
+        if count == 300 {
+            requests[150] = OrderRequest { op: Op::CancelAll as u8, account: 1, ..OrderRequest::default() };
+        }
+        let records: Vec<RecordBytes> = requests.iter().map(|request| bytemuck::must_cast(*request)).collect();
         let expected = plain.process_orders(LANE, &records);
         let (results, events) = (expected.results.to_vec(), expected.events.to_vec());
         let output = shared.process_orders(LANE, &records);

@@ -302,7 +302,7 @@ impl OrderKernel {
                         }
                         shard.answer(entry, request, outcome, result);
                     }
-                    None => self.apply_to_many(entry, request, checked, (result, out, &mut work)),
+                    None => self.apply_to_many(entry, request, checked, (result, &mut *out, &mut work)),
                 }
                 sequence = sequence.wrapping_add(1);
                 work += 1;
