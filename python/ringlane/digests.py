@@ -375,7 +375,7 @@ def _size(payload: Payload) -> int:
 def _sizes(payloads: Sequence[Payload]) -> npt.NDArray[np.int64]:
     """Bytes of each. Raises `TypeError` for what is no payload."""
     of_one = len if _PLAIN.issuperset(map(type, payloads)) else _size
-    return np.fromiter(map(of_one, payloads), np.int64, len(payloads))  # type: ignore[arg-type]
+    return np.fromiter(map(of_one, payloads), np.int64, len(payloads))
 
 
 def _flat(payload: Payload) -> bytes | bytearray | memoryview:

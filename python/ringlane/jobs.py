@@ -236,7 +236,7 @@ class JobLane(Lane):
     def _enrol(self, lease: _shim.Lease) -> Ticket:
         """The ticket of slots that were submitted just now; `_moving` is held."""
         ticket = self._ticket_class(self, lease)
-        self._unanswered.add(ticket)  # type: ignore[arg-type]
+        self._unanswered.add(ticket)
         return ticket
 
     def _reservation(self, count: int, limit_ns: int | None, waits: bool) -> Reservation:

@@ -1,14 +1,19 @@
 //! What is the same in a live sidecar and in a replay: sequence numbers, kernels, and the running hash of their outputs.
 //! No lane, file or clock enters here, so that a journal gives the same bits wherever it is applied.
 
+mod voids;
+
 use ringlane_layout::limits::{BATCH_SLOTS_MAX, RESTING_ORDERS_MAX};
 use ringlane_layout::market::MarketRecord;
 use ringlane_layout::orders::{AccountLimits, AdminAction, BookLimits, Instrument, OrderRequest, OrderResult, TimeRecord};
 use ringlane_layout::record::RecordBytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::crash;
 use crate::journal::{Frame, FrameKind, LaneClose, LaneOpen};
 use crate::kernels::orders::{OrderKernel, Outgoing, Parallel, Sequential};
+
+pub use voids::Broken;
 
 /// Semantic version of the kernels; it changes whenever the same records would give other results.
 pub const ENGINE_VERSION: u32 = 2;
@@ -151,6 +156,10 @@ impl Engine {
             self.results.resize(requests.len(), OrderResult::default());
         }
         self.events.clear();
+        if let Some(at) = crash::poisoned(requests) {
+            self.orders.process(self.next_sequence, lane, &requests[..at], &mut self.results[..at], &mut self.events);
+            panic!("a test poisoned this record");
+        }
         let large = self.parallel.as_ref().is_some_and(|(_, batch_min)| requests.len() >= *batch_min);
         let work = if large { self.match_large(lane, requests) } else { None };
         let results = &mut self.results[..requests.len()];
@@ -212,7 +221,7 @@ impl Engine {
         apply(self)
     }
 
-    /// Counts records that change nothing here: what other kernels were asked and answered.
+    /// Counts records that change nothing here: what other kernels were asked and answered, and what says which records are void.
     pub fn pass(&mut self, records: usize) {
         self.next_sequence += records as u64;
     }
@@ -259,6 +268,10 @@ impl Engine {
             ));
         }
         self.events.clear();
+        if frame.has_voids() {
+            self.apply_void(frame);
+            return Ok(());
+        }
         let mut records = frame.records.iter();
         match frame.kind {
             FrameKind::Orders => {
@@ -273,7 +286,7 @@ impl Engine {
             }),
             FrameKind::Time => records.try_for_each(|record| self.advance(bytemuck::cast_ref(record)).map(drop))?,
             FrameKind::Admin => records.try_for_each(|record| self.administer(bytemuck::cast_ref(record)).map(drop))?,
-            FrameKind::Job => self.pass(frame.records.len()),
+            FrameKind::Void | FrameKind::Job => self.pass(frame.records.len()),
             FrameKind::End | FrameKind::Stop => {}
         }
         Ok(())

@@ -3,9 +3,9 @@
 The same client and lanes without a sidecar: a plain order book, hashlib, numpy, all in this process. For development where
 no sidecar can run, and as an oracle: the tests send one stream to both and compare every result, event and query.
 
-Orders: NEW (limit and market; GTC, IOC, FOK; post-only, reduce-only), CANCEL, REDUCE, REPLACE, TAKE_OVER and CANCEL_ALL, with
-the sidecar's checks, codes and events. Stops, icebergs, DAY and GTD orders, rates, limits in one symbol and self-trade prevention raise
-`NotImplementedError`. Sequence numbers count requests only: a sidecar also numbers time and lanes.
+Orders: NEW (limit, market, stop, stop-limit; GTC, IOC, FOK; post-only, reduce-only, icebergs), CANCEL, REDUCE, REPLACE, TAKE_OVER and CANCEL_ALL, with
+the sidecar's checks, codes and events, self-trade prevention included. DAY and GTD orders, rates and limits in one
+symbol raise `NotImplementedError`. Sequence numbers count requests only: a sidecar also numbers time and lanes.
 
 >>> import ringlane
 >>> with ringlane.connect(backend="python") as client, client.open("orders") as lane:

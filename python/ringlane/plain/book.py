@@ -9,18 +9,26 @@ BUY, SELL = 1, 2
 
 
 class Order:
-    """A live order. Prices are price units, quantities lots of 1."""
+    """A live order. Prices are price units, quantities lots of 1.
+
+    `open` is all that is left of it; `shown` is less than that in an iceberg, which has a `display`. A stop that waits has a
+    `stop_price`; one of type STOP `is_market`, and has its stop price for its price.
+    """
 
     __slots__ = (
         "account",
         "client_order_id",
+        "display",
         "filled",
+        "is_market",
         "lane",
         "open",
         "order_id",
         "price",
         "reduce_only",
+        "shown",
         "side",
+        "stop_price",
         "symbol",
     )
 
@@ -29,7 +37,12 @@ class Order:
     ) -> None:
         self.order_id, self.client_order_id, self.symbol, self.account = order_id, client_order_id, symbol, account
         self.side, self.price, self.reduce_only = side, price, reduce_only
-        self.open = self.filled = self.lane = 0
+        self.open = self.shown = self.display = self.filled = self.lane = self.stop_price = 0
+        self.is_market = False
+
+    def show(self) -> None:
+        """Shows as much as it may."""
+        self.shown = min(self.open, self.display) if self.display else self.open
 
 
 class BookSide:
@@ -96,9 +109,21 @@ class Book:
     def __init__(self, tick: int, lot: int, reference_price: int) -> None:
         self.tick, self.lot = tick, lot
         self.last_price = reference_price
+        self.traded_price = 0  # of the last trade, which triggers stops; the reference price does not
         self.sides = {BUY: BookSide(BUY), SELL: BookSide(SELL)}
         self.orders: dict[tuple[int, int], Order] = {}  # by account and client order id
         self.positions: dict[int, Position] = {}
+        self.stops: list[Order] = []
+
+    def waiting(self, side: int) -> list[Order]:
+        """Stops of one side, first triggered first."""
+        sign = 1 if side == BUY else -1
+        stops = [order for order in self.stops if order.side == side]
+        return sorted(stops, key=lambda order: (sign * order.stop_price, order.order_id))
+
+    def triggers(self, side: int, stop_price: int, price: int) -> bool:
+        """Whether a trade at this price triggers such a stop; there was none at price 0."""
+        return price != 0 and (price >= stop_price if side == BUY else price <= stop_price)
 
     def position(self, account: int) -> Position:
         """The account's, made when it is the first time."""

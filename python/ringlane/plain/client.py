@@ -66,10 +66,14 @@ class PlainClient(Client):
         cancel_on_disconnect: bool = False,
         accounts: int | tuple[int, int] | None = None,
         timeout: float | None = None,
+        trace: bool = False,
+        record: bool = False,
         **parameters: Any,
     ) -> Any:
-        """As `Client.open`, for orders, digests and vectors."""
+        """As `Client.open`, for orders, digests and vectors. Nothing is recorded or traced: `ValueError`."""
         self._check()
+        if trace or record:
+            raise ValueError("the Python backend records and traces nothing; use a sidecar")
         nanoseconds(timeout)
         if kernel not in ("orders", *_KINDS):
             raise _shim.RinglaneError(

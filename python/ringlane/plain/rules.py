@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ..enums import Op, OrderFlag, OrderType, RejectCode, TimeInForce
 
 QUANTITY_MAX = 2**27 - 1
+ICEBERG_PARTS_MAX = 256
 PRICE_MAX = 2**36 - 1
 
 NEW, CANCEL, REDUCE, REPLACE, TAKE_OVER, CANCEL_ALL = (int(op) for op in Op)
@@ -42,21 +43,28 @@ class Request(NamedTuple):
         return self.op == REPLACE or self.time_in_force not in (IOC, FOK)
 
     @property
+    def is_stop(self) -> bool:
+        """Whether it waits for its stop price."""
+        return self.order_type in (STOP, STOP_LIMIT) if self.op == NEW else self.stop_price != 0
+
+    @property
+    def is_market(self) -> bool:
+        """Whether it trades at any price, at once or when it is triggered."""
+        if self.op == NEW:
+            return self.order_type in (MARKET, STOP)
+        return self.stop_price != 0 and self.price == 0
+
+    @property
     def limit(self) -> int | None:
         """The limit price; None for a market order."""
-        return None if self.op == NEW and self.order_type == MARKET else self.price
+        return None if self.is_market else self.price
 
 
 def not_done(request: Request) -> str:
     """What this backend does not do and the request asks for, or ""."""
-    if request.op == NEW:
-        if request.order_type in (STOP, STOP_LIMIT):
-            return "stops"
-        if request.time_in_force in (DAY, GTD):
-            return f"{TimeInForce(request.time_in_force).name} orders"
-        if request.display_quantity:
-            return "icebergs (display_quantity)"
-    return "stops" if request.op == REPLACE and request.stop_price else ""
+    if request.op == NEW and request.time_in_force in (DAY, GTD):
+        return f"{TimeInForce(request.time_in_force).name} orders"
+    return ""
 
 
 def structure(request: Request) -> int:
@@ -77,13 +85,16 @@ def structure(request: Request) -> int:
     if op == NEW:
         bad = (
             (kind == MARKET and (not immediate or request.price != 0 or post_only))
-            or request.stop_price != 0
+            or (request.stop_price != 0 and not request.is_stop)
+            or (request.is_stop and (immediate or post_only))
+            or (kind == STOP and request.price != 0)
             or (post_only and immediate)
             or request.expires_ns != 0
+            or (request.display_quantity != 0 and (kind != LIMIT or immediate))
             or bool(request.flags & THIS_LANE)
         )
     elif op == REPLACE:
-        bad = bool(request.flags & ~POST_ONLY)
+        bad = bool(request.flags & ~POST_ONLY) or (request.stop_price != 0 and post_only)
     elif op == CANCEL_ALL:
         bad = bool(request.flags & ~THIS_LANE)
     return CODE["BAD_COMBINATION"] if bad else 0
@@ -96,6 +107,24 @@ def quantity(request: Request, lot: int) -> int:
     if request.quantity > QUANTITY_MAX:
         return CODE["QUANTITY_TOO_LARGE"]
     return CODE["OFF_LOT"] if request.quantity % lot else 0
+
+
+def stop_price(request: Request, tick: int) -> int:
+    """NEW and REPLACE of a stop."""
+    bad = not 1 <= request.stop_price <= PRICE_MAX or request.stop_price % tick
+    return CODE["BAD_STOP_PRICE"] if request.is_stop and bad else 0
+
+
+def display(request: Request, lot: int) -> int:
+    """NEW of an iceberg."""
+    shown = request.display_quantity
+    bad = shown % lot or shown > request.quantity or too_many_parts(request.quantity, shown)
+    return CODE["BAD_DISPLAY_QUANTITY"] if bad else 0
+
+
+def too_many_parts(quantity: int, shown: int) -> bool:
+    """Whether an iceberg that shows so much at a time shows its quantity in too many parts."""
+    return shown != 0 and quantity > shown * ICEBERG_PARTS_MAX
 
 
 def price(request: Request, tick: int) -> int:

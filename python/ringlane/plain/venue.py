@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,78 +13,14 @@ import numpy.typing as npt
 
 from ..enums import CancelReason, EventKind, OrderState
 from . import rows, rules
-from .book import BUY, SELL, Book, Order
+from .book import BUY, Book, Order
+from .questions import Questions
 from .rules import CODE, Request
+from .stops import Stops, triggered
+from .symbols import SYMBOLS
 
 Rows = npt.NDArray[np.void]
 
-# What a sidecar has that is configured with none; the tests hold them against one.
-SYMBOLS = [
-    "AAPL",
-    "MSFT",
-    "AMZN",
-    "GOOG",
-    "INTC",
-    "NVDA",
-    "META",
-    "TSLA",
-    "AVGO",
-    "COST",
-    "NFLX",
-    "AMD",
-    "ADBE",
-    "CSCO",
-    "PEP",
-    "TMUS",
-    "QCOM",
-    "TXN",
-    "AMGN",
-    "INTU",
-    "CMCSA",
-    "HON",
-    "ISRG",
-    "AMAT",
-    "BKNG",
-    "VRTX",
-    "ADP",
-    "REGN",
-    "MU",
-    "GILD",
-    "LRCX",
-    "PANW",
-    "MDLZ",
-    "ADI",
-    "KLAC",
-    "SNPS",
-    "CDNS",
-    "MELI",
-    "CRWD",
-    "SBUX",
-    "ORLY",
-    "CSX",
-    "MAR",
-    "ABNB",
-    "NXPI",
-    "PYPL",
-    "FTNT",
-    "MRVL",
-    "CTAS",
-    "ROP",
-    "PCAR",
-    "WDAY",
-    "MNST",
-    "CPRT",
-    "ROST",
-    "PAYX",
-    "AEP",
-    "ODFL",
-    "FAST",
-    "KDP",
-    "EA",
-    "EXC",
-    "XEL",
-    "CTSH",
-]
 INSTRUMENT = {"price_decimals": 4, "tick": 1, "lot": 1, "reference_price": 0}
 ACCOUNTS = {
     "first": 1,
@@ -107,7 +43,10 @@ ACCOUNT_MAX = (1 << 24) - 1
 RESTING, FILLED, CANCELLED = int(OrderState.RESTING), int(OrderState.FILLED), int(OrderState.CANCELLED)
 FILL, CANCEL = int(EventKind.FILL), int(EventKind.CANCEL)
 OTHER_LANE, MASS_CANCEL = int(CancelReason.OTHER_LANE), int(CancelReason.MASS_CANCEL)
-BY_REDUCE_ONLY = int(CancelReason.REDUCE_ONLY)
+BY_REDUCE_ONLY, BY_SELF_TRADE = int(CancelReason.REDUCE_ONLY), int(CancelReason.SELF_TRADE)
+TRADE_PREVENTED, TAKER_FILL = int(EventKind.TRADE_PREVENTED), int(EventKind.TAKER_FILL)
+WAITING = int(OrderState.WAITING)
+ALLOW, CANCEL_NEWEST, CANCEL_OLDEST, CANCEL_BOTH = range(4)  # as `self_trade` in the configuration
 
 
 class Limits:
@@ -116,7 +55,7 @@ class Limits:
     def __init__(self, values: Mapping[str, Any]) -> None:
         values = dict(values)
         self.first, self.last = values.pop("first"), values.pop("last")
-        for name in LIMITS:
+        for name in (*LIMITS, "group", "self_trade"):
             setattr(self, name, values.pop(name, 0))
         if wrong := [name for name, value in values.items() if value]:
             raise NotImplementedError(f"accounts with {wrong[0]}: the Python backend does not do them; use a sidecar")
@@ -127,6 +66,8 @@ class Limits:
     order_notional_max: int
     exposure_max: int
     open_orders_max: int
+    group: int
+    self_trade: int
 
 
 class Tally:
@@ -159,17 +100,28 @@ class Case:
 class Answer:
     """What becomes of a request."""
 
-    __slots__ = ("code", "fill_count", "filled", "notional", "order_id", "remaining", "state")
+    __slots__ = (
+        "code",
+        "fill_count",
+        "filled",
+        "first_price",
+        "notional",
+        "order_id",
+        "prevented",
+        "remaining",
+        "state",
+    )
 
     def __init__(self) -> None:
+        self.prevented, self.first_price = False, 0
         self.code = self.state = self.order_id = self.notional = self.filled = self.remaining = self.fill_count = 0
 
 
-class Venue:
+class Venue(Stops, Questions):
     """All books of a process. `config` has the shape of `[orders]` in a sidecar's configuration.
 
     Clients come by `ringlane.connect(venue.address, backend="python")`. Raises `NotImplementedError` for limits that this
-    backend does not know: order_rate_max, group, self_trade, and limits in one symbol.
+    backend does not know: order_rate_max, and limits in one symbol.
     """
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
@@ -230,7 +182,8 @@ class Venue:
             self.rejected += 1
             return (self.sequence, 0, request.client_order_id, 0, 0, 0, 0, answer.code, 0, 0)
         self.accepted += 1
-        done = (answer.notional, answer.filled, answer.remaining, answer.fill_count, 0, answer.state, 0)
+        reason = BY_SELF_TRADE if answer.prevented else 0
+        done = (answer.notional, answer.filled, answer.remaining, answer.fill_count, 0, answer.state, reason)
         return (self.sequence, answer.order_id, request.client_order_id, *done)
 
     def _who(self, case: Case) -> int:
@@ -263,6 +216,10 @@ class Venue:
             code = rules.price(request, book.tick)
             if code:
                 return code
+        if request.op in (rules.NEW, rules.REPLACE) and (code := rules.stop_price(request, book.tick)):
+            return code
+        if request.op == rules.NEW and (code := rules.display(request, book.lot)):
+            return code
         order = book.orders.get((request.account, request.client_order_id))
         if request.op == rules.NEW:
             return CODE["DUPLICATE_ORDER_ID"] if order else self._new(case, book, answer)
@@ -278,7 +235,7 @@ class Venue:
         if quantity > order.open:
             return CODE["OVER_REDUCTION"]
         answer.remaining = order.open - quantity
-        answer.state = RESTING if answer.remaining else CANCELLED
+        answer.state = CANCELLED if not answer.remaining else WAITING if order.stop_price else RESTING
         self._tell_owner(case, order, quantity, answer.remaining)
         if answer.remaining:
             self._change_open(order, -quantity)
@@ -289,46 +246,66 @@ class Venue:
     def _new(self, case: Case, book: Book, answer: Answer) -> int:
         request = case.request
         code = self._risk(request, book, None) or (
-            CODE["BOOK_FULL"] if request.may_rest and self.resting >= self.resting_orders_max else 0
+            CODE["BOOK_FULL"] if request.may_rest and self._is_full(book, request) else 0
         )
         if code := code or self._business(request, book, bool(request.flags & rules.REDUCE_ONLY)):
             return code
         self.last_ids[request.account] = request.client_order_id
-        price, reduce_only = request.limit or 0, bool(request.flags & rules.REDUCE_ONLY)
+        price, reduce_only = request.price or request.stop_price, bool(request.flags & rules.REDUCE_ONLY)
         ids = (request.client_order_id, request.symbol, request.account)
         order = Order(case.sequence, *ids, request.side, price, reduce_only)
-        order.lane, answer.order_id = case.lane, case.sequence
+        order.lane, order.display, answer.order_id = case.lane, request.display_quantity, case.sequence
+        if request.is_stop:
+            if not book.triggers(request.side, request.stop_price, book.traded_price):
+                return self._wait(book, order, request, answer)
+            request = triggered(request)
         self._trade(case, book, request, answer)
         order.filled = answer.filled
         left = request.quantity - answer.filled
-        answer.state = FILLED if not left else RESTING if request.may_rest else CANCELLED
+        answer.state = FILLED if not left else RESTING if request.may_rest and not answer.prevented else CANCELLED
         if answer.state == RESTING:
             answer.remaining = left
             self._enter(book, order, left)
+        self._follow(case, book, answer)
         return 0
 
     def _replace(self, case: Case, book: Book, order: Order, answer: Answer) -> int:
         request, before = case.request, order.open
         if order.side != request.side:
             return CODE["SIDE_MISMATCH"]
+        waits = order.stop_price != 0
+        if waits != request.is_stop or (waits and order.is_market != request.is_market):
+            return CODE["TYPE_MISMATCH"]
         if order.filled + request.quantity > rules.QUANTITY_MAX:
             return CODE["QUANTITY_TOO_LARGE"]
+        if rules.too_many_parts(request.quantity, order.display):
+            return CODE["BAD_DISPLAY_QUANTITY"]
         if code := self._risk(request, book, order) or self._business(request, book, order.reduce_only):
             return code
-        if request.price == order.price and request.quantity <= before:
+        if not waits and request.price == order.price and request.quantity <= before:
             self._change_open(order, request.quantity - before)
             self._tell_owner(case, order, before, request.quantity)
             answer.remaining, answer.state = request.quantity, RESTING
             return 0
         self._leave(order)
-        order.price = request.price
+        order.price = request.price or request.stop_price
+        if waits and not book.triggers(request.side, request.stop_price, book.traded_price):
+            code = self._wait(book, order, request, answer)
+            self._tell_owner(case, order, before, request.quantity)
+            return code
+        is_market = order.is_market
+        if waits:
+            order.stop_price, order.is_market = 0, False
+            request = triggered(request)
         self._trade(case, book, request, answer)
         order.filled += answer.filled
-        answer.remaining = request.quantity - answer.filled
-        answer.state = RESTING if answer.remaining else FILLED
-        self._tell_owner(case, order, before, answer.remaining)
+        left = request.quantity - answer.filled
+        answer.state = FILLED if not left else CANCELLED if answer.prevented or request.limit is None else RESTING
+        answer.remaining = left if answer.state == RESTING else 0
+        self._tell_owner(case, order, before, answer.remaining, 0 if is_market else None)
         if answer.remaining:
             self._enter(book, order, answer.remaining)
+        self._follow(case, book, answer)
         return 0
 
     def _take_over(self, case: Case, answer: Answer) -> int:
@@ -371,7 +348,7 @@ class Venue:
         worst = (net if request.side == BUY else -net) + open_quantity - (old.open if old else 0) + quantity
         if 0 < limits.position_max < worst:
             return CODE["POSITION_LIMIT"]
-        worth = (reference if price is None else price) * quantity
+        worth = (request.price or request.stop_price or reference) * quantity
         if 0 < limits.order_notional_max < worth:
             return CODE["NOTIONAL_LIMIT"]
         if request.may_rest:
@@ -395,6 +372,10 @@ class Venue:
             for order in against.walk():
                 if left <= 0 or (limit is not None and against.sign * (order.price - limit) > 0):
                     break
+                if self._prevents(request.account, order.account):
+                    if self._self_trade(request.account) == CANCEL_OLDEST:
+                        continue
+                    break
                 left -= 0 if order.reduce_only else order.open
             if left > 0:
                 return CODE["NOT_FILLABLE"]
@@ -402,11 +383,35 @@ class Venue:
 
     # ---- trading ----
 
-    def _trade(self, case: Case, book: Book, request: Request, answer: Answer) -> None:
+    def _self_trade(self, account: int) -> int:
+        limits = self._limits(account)
+        return limits.self_trade if limits else ALLOW
+
+    def _prevents(self, taker: int, maker: int) -> bool:
+        """Whether the taker's account does not trade with the maker's."""
+        mine, other = self._limits(taker), self._limits(maker)
+        if mine is None or mine.self_trade == ALLOW:
+            return False
+        return taker == maker or (mine.group != 0 and other is not None and other.group == mine.group)
+
+    def _prevent(self, case: Case, account: int, maker: Order, answer: Answer) -> None:
+        """A trade within a group does not happen: an order, or two, are cancelled for it."""
+        kind = self._self_trade(account)
+        gone, stays = (0, maker.open) if kind == CANCEL_NEWEST else (maker.open, 0)
+        self._tell(case, maker, TRADE_PREVENTED, BY_SELF_TRADE, gone, stays)
+        if gone:
+            self._leave(maker)
+        answer.prevented = kind != CANCEL_OLDEST
+
+    def _trade(self, case: Case, book: Book, request: Request, answer: Answer, stop: Order | None = None) -> None:
+        """Trades a request against the book, or what a `stop` became, whose owner is told."""
         against, limit, left = book.against(request.side), request.limit, request.quantity
-        while left and (maker := against.best(limit)):
+        while left and not answer.prevented and (maker := against.best(limit)):
+            if self._prevents(request.account, maker.account):
+                self._prevent(case, request.account, maker, answer)
+                continue
             position = book.position(maker.account)
-            quantity = min(left, maker.open)
+            quantity = min(left, maker.shown)
             if maker.reduce_only:
                 quantity = min(quantity, position.reducible(maker.side))
             if not quantity:
@@ -418,28 +423,44 @@ class Venue:
             if quantity == maker.open:
                 self._leave(maker)
             else:
+                shown = maker.shown - quantity
                 self._change_open(maker, -quantity)
+                maker.shown = shown
+                if not shown:  # its next part stands behind all others of its price
+                    against.remove(maker)
+                    maker.show()
+                    against.add(maker)
             notional = quantity * maker.price
             position.settle(maker.side, quantity, notional)
-            book.last_price = maker.price
+            book.last_price = book.traded_price = maker.price
             left -= quantity
             answer.filled += quantity
             answer.notional += notional
+            answer.first_price = answer.first_price or maker.price
             answer.fill_count += 1
+            if stop is not None:
+                self._tell(case, stop, TAKER_FILL, 0, quantity, left, maker.price)
         if answer.fill_count:
             book.position(request.account).settle(request.side, answer.filled, answer.notional)
             self.trades += answer.fill_count
 
     def _enter(self, book: Book, order: Order, quantity: int) -> None:
-        book.sides[order.side].add(order)
+        if order.stop_price:
+            book.stops.append(order)
+        else:
+            book.sides[order.side].add(order)
         book.orders[order.account, order.client_order_id] = order
         self.resting += 1
         self.tallies.setdefault(order.account, Tally()).orders += 1
         self._change_open(order, quantity)
+        order.show()
 
     def _leave(self, order: Order) -> None:
         book = self.books[order.symbol - 1]
-        book.sides[order.side].remove(order)
+        if order.stop_price:
+            book.stops.remove(order)
+        else:
+            book.sides[order.side].remove(order)
         del book.orders[order.account, order.client_order_id]
         self.resting -= 1
         self.tallies[order.account].orders -= 1
@@ -447,6 +468,7 @@ class Venue:
 
     def _change_open(self, order: Order, by: int) -> None:
         order.open += by
+        order.shown = min(order.shown, order.open)  # what is hidden goes first
         self.books[order.symbol - 1].position(order.account).open[order.side] += by
         self.tallies[order.account].worth[order.side] += by * order.price
 
@@ -457,65 +479,24 @@ class Venue:
 
     # ---- events ----
 
-    def _tell(self, case: Case, order: Order, kind: int, reason: int, quantity: int, remaining: int) -> None:
+    def _tell(
+        self, case: Case, order: Order, kind: int, reason: int, quantity: int, remaining: int, price: int | None = None
+    ) -> None:
+        if price is None:
+            price = 0 if order.stop_price and order.is_market else order.price
         lane = self.lanes.get(order.lane)
         if lane is not None:
             lane.event_count += 1
             ids = (lane.event_count, case.sequence, order.order_id, order.client_order_id)
-            what = (order.price, quantity, remaining, kind, order.side, reason, case.k, order.symbol, order.account)
+            what = (price, quantity, remaining, kind, order.side, reason, case.k, order.symbol, order.account)
             lane.events.append((*ids, *what))
         case.k += 1
 
-    def _tell_owner(self, case: Case, order: Order, quantity: int, remaining: int) -> None:
+    def _tell_owner(self, case: Case, order: Order, quantity: int, remaining: int, price: int | None = None) -> None:
         if order.lane == case.lane:
             case.k += 1
         else:
-            self._tell(case, order, CANCEL, OTHER_LANE, quantity, remaining)
-
-    # ---- queries ----
-
-    def query(self, what: str, values: Mapping[str, int]) -> tuple[dict[str, Any], Rows]:
-        """Rows of the same records as a sidecar's."""
-        ask: dict[str, Callable[..., Rows]] = {
-            "orders": self._orders,
-            "positions": self._positions,
-            "book": self._levels,
-        }
-        with self.lock:
-            found = self.instruments.copy() if what == "instruments" else ask[what](**values)
-            last = self.last_ids.get(values.get("account", 0), 0)
-            return {"sequence": self.sequence, "last_client_order_id": last}, found
-
-    def _orders(self, account: int) -> Rows:
-        made = []
-        for book in self.books:
-            for side in (BUY, SELL):
-                for o in book.sides[side].walk() if account in book.positions else ():
-                    if o.account == account:
-                        sizes = (o.open, o.open, 0, o.filled)
-                        what = (o.side, rules.LIMIT, rules.GTC, rules.REDUCE_ONLY if o.reduce_only else 0)
-                        names = (o.order_id, o.client_order_id, o.price, 0, 0)
-                        made.append((*names, *sizes, o.symbol, o.account, o.lane, *what))
-        return np.array(made, rows.OPEN_ORDER)
-
-    def _positions(self, account: int) -> Rows:
-        made = []
-        for symbol, book in enumerate(self.books, 1):
-            p = book.positions.get(account)
-            if p and (p.net or p.cash or p.open[BUY] or p.open[SELL]):
-                cash = (p.cash & (2**64 - 1), p.cash >> 64)
-                made.append((account, symbol, p.net, p.open[BUY], p.open[SELL], *cash))
-        return np.array(made, rows.POSITION)
-
-    def _levels(self, symbol: int, levels: int) -> Rows:
-        if symbol > len(self.books):
-            raise ValueError(f"there is no symbol {symbol}: there are {len(self.books)} (BAD_VALUE)")
-        made = []
-        for side, orders in self.books[symbol - 1].sides.items():
-            for key in orders.keys[:levels]:
-                level = orders.levels[key]
-                made.append((abs(key), sum(order.open for order in level), len(level), side))
-        return np.array(made, rows.BOOK_LEVEL)
+            self._tell(case, order, CANCEL, OTHER_LANE, quantity, remaining, price)
 
 
 _numbers = itertools.count(1)

@@ -13,6 +13,7 @@ mod snapshots;
 mod spans;
 mod turns;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -185,6 +186,23 @@ impl Sequencer {
         if let Some(cpu) = self.config.cpu {
             pin(cpu);
         }
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.go_round())) {
+            self.save_journal();
+            resume_unwind(panic);
+        }
+        if self.settle_all() {
+            self.finish_snapshots();
+        } else {
+            self.give_up();
+        }
+        if let Some(journal) = self.journal {
+            journal.close(&meta(&self.engine, FrameKind::Stop, 0, 0, 0, wall_clock_ns()));
+        }
+        self.engine
+    }
+
+    /// Takes turns until it is told to stop and every lane has ended.
+    fn go_round(&mut self) {
         let mut since_look = 0;
         let mut idle = Idle::default();
         while !self.stopping || self.lane_count > 0 {
@@ -219,15 +237,6 @@ impl Sequencer {
                 idle.end();
             }
         }
-        if self.settle_all() {
-            self.finish_snapshots();
-        } else {
-            self.give_up();
-        }
-        if let Some(journal) = self.journal {
-            journal.close(&meta(&self.engine, FrameKind::Stop, 0, 0, 0, wall_clock_ns()));
-        }
-        self.engine
     }
 
     /// Makes the events of a batch visible; a lane whose `events_read` lies is faulted.

@@ -314,9 +314,6 @@ impl<'a> Literal<'a> {
             };
             self.0 = &self.0[digits..];
             sizes.push(size as usize);
-            if sizes.len() > 2 {
-                break;
-            }
             if !self.takes(',') {
                 self.expect(')')?;
                 break;

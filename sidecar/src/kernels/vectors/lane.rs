@@ -10,7 +10,7 @@ use ringlane_layout::schema::SlotSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::rows::{BAD_VALUE, GOOD, Measure, normalize_rows, normalize_rows_i8, pairs, pairs_i8};
+use super::rows::{BAD_VALUE, GOOD, Measure, normalize_rows_i8, normalize_slots, pairs, pairs_i8};
 use super::{Corpus, Isa, Queries, Shortlist, merge, scan, settle};
 use crate::kernels::door::{BatchCompute, Compute, Door, Group, GroupCompute, GroupHand, LaneShape, OpenKernel, read};
 
@@ -177,13 +177,16 @@ struct Normalize {
 impl BatchCompute for Normalize {
     fn process(&self, requests: &[u8], results: &mut [u8]) {
         let bytes = self.dtype.bytes(self.dim);
-        for (request, result) in slots(requests, bytes.next_multiple_of(64), results) {
+        let slot = bytes.next_multiple_of(64);
+        if self.dtype == Numbers::Float32 {
+            let result_slot = results.len() / (requests.len() / slot).max(1);
+            let (input, output) = (bytemuck::cast_slice(requests), bytemuck::cast_slice_mut(results));
+            return normalize_slots(self.isa, (input, slot / 4), (output, result_slot / 4), self.dim);
+        }
+        for (request, result) in slots(requests, slot, results) {
             let (vector, rest) = result.split_at_mut(4 * self.dim);
             let (vector, mut status) = (bytemuck::cast_slice_mut(vector), [GOOD]);
-            match self.dtype {
-                Numbers::Int8 => normalize_rows_i8(self.isa, bytemuck::cast_slice(&request[..bytes]), vector, &mut status, self.dim),
-                Numbers::Float32 => normalize_rows(self.isa, bytemuck::cast_slice(&request[..bytes]), vector, &mut status, self.dim),
-            }
+            normalize_rows_i8(self.isa, bytemuck::cast_slice(&request[..bytes]), vector, &mut status, self.dim);
             rest[..4].copy_from_slice(&status[0].to_le_bytes());
         }
     }
@@ -317,7 +320,7 @@ impl GroupHand for Searcher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::vectors::{Metric, plain_scan};
+    use crate::kernels::vectors::{Metric, normalize_rows, plain_scan};
     use serde_json::json;
 
     fn open(corpora: &Corpora, parameters: &Value) -> Result<OpenKernel, String> {
@@ -349,6 +352,23 @@ mod tests {
         let l2sq = open(&corpora, &json!({"dim": 2, "op": "l2sq"})).unwrap();
         let results = batch(&l2sq, &[vec![1.0, 2.0, 4.0, 6.0], vec![f32::INFINITY, 0.0, 0.0, 0.0]]);
         assert_eq!((results[0], results[1].to_bits(), results[17].to_bits()), (25.0, GOOD, BAD_VALUE));
+    }
+
+    #[test]
+    fn rows_that_are_summed_together_have_the_bits_of_each_alone() {
+        for (dim, count) in [(1, 9), (16, 4), (20, 7), (37, 13), (100, 1)] {
+            let normalize = open(&Corpora::default(), &json!({"dim": dim, "op": "normalize"})).unwrap();
+            let mut rows: Vec<Vec<f32>> =
+                (0..count).map(|row| (0..dim).map(|at| ((row * 7919 + at * 104_729) % 2003) as f32 / 7.0 - 140.0).collect()).collect();
+            (rows[count / 2][dim - 1], rows[count - 1]) = (f32::INFINITY, vec![0.0; dim]);
+            let (results, slot) = (batch(&normalize, &rows), normalize.shape.result.size_bytes / 4);
+            for (row, result) in rows.iter().zip(results.chunks(slot)) {
+                let (mut alone, mut status) = (vec![0.0; dim], [GOOD]);
+                normalize_rows(Isa::plain(), row, &mut alone, &mut status, dim);
+                let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+                assert_eq!((bits(&result[..dim]), result[dim].to_bits()), (bits(&alone), status[0]));
+            }
+        }
     }
 
     fn search(open: &OpenKernel, rows: &[Vec<f32>], hands: usize) -> Vec<u8> {

@@ -62,6 +62,31 @@ pub(super) fn dot_raw<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     )
 }
 
+/// The sums of squares of rows of one length, together, because a row alone waits for each of its steps. The bits are those of
+/// [`dot_raw`] of each row with itself.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)]
+pub(super) fn squares<S: Simd, const ROWS: usize>(simd: S, rows: [&[f32]; ROWS]) -> [f32; ROWS] {
+    // Indices, because iterators over registers are not inlined across instruction sets.
+    let (mut sums, mut totals) = ([simd.load(&[0.0; LANES]); ROWS], [0.0; ROWS]);
+    let whole = rows[0].len() / LANES * LANES;
+    for at in (0..whole).step_by(LANES) {
+        for row in 0..ROWS {
+            let (values, _) = rows[row][at..].as_chunks::<LANES>();
+            let values = simd.load(&values[0]);
+            sums[row] = simd.fused(values, values, sums[row]);
+        }
+    }
+    for row in 0..ROWS {
+        if whole < rows[row].len() {
+            let values = simd.load(&filled(&rows[row][whole..]));
+            sums[row] = simd.fused(values, values, sums[row]);
+        }
+        totals[row] = total(simd.values(sums[row]));
+    }
+    totals
+}
+
 /// The squared distance as f32 gives it; infinite or NaN where a sum overflows or a component is not finite.
 #[inline(always)]
 pub(super) fn l2sq_raw<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {

@@ -1,7 +1,7 @@
 //! Batches of rows: each row is computed alone and gets a status of its own, so one bad row never spoils its batch.
 
 use super::isa::{Isa, Simd, Work};
-use super::reduce::{cosine, dot, dot_i8, dot_raw, dot_wide, is_finite, is_tame, l2sq, l2sq_i8, l2sq_raw};
+use super::reduce::{cosine, dot, dot_i8, dot_raw, dot_wide, is_finite, is_tame, l2sq, l2sq_i8, l2sq_raw, squares};
 
 /// Status of a row that was computed.
 pub const GOOD: u32 = 0;
@@ -20,9 +20,9 @@ pub enum Measure {
 }
 
 /// Gives a row at length 1: each component times the f32 reciprocal of the norm. A zero row and a bad one stay as they are.
+/// `squares` is the f32 sum of its squares.
 #[inline(always)]
-fn normalize<S: Simd>(simd: S, input: &[f32], row: &mut [f32]) -> u32 {
-    let squares = dot_raw(simd, input, input);
+fn normalize(input: &[f32], row: &mut [f32], squares: f32) -> u32 {
     if !is_tame(squares) {
         row.copy_from_slice(input);
         return normalize_wide(row);
@@ -59,11 +59,45 @@ pub fn normalize_rows(isa: Isa, input: &[f32], output: &mut [f32], statuses: &mu
         fn run<S: Simd>(self, simd: S) {
             let Self(input, output, statuses, dim) = self;
             for ((input, row), status) in input.chunks_exact(dim).zip(output.chunks_exact_mut(dim)).zip(statuses) {
-                *status = normalize(simd, input, row);
+                *status = normalize(input, row, dot_raw(simd, input, input));
             }
         }
     }
     isa.run(Rows(input, output, statuses, dim));
+}
+
+/// Normalises vectors of `dim` at the start of each slot of `input` into slots of `output`, and writes each one's status behind
+/// it. Sizes of slots, here in components of 4 bytes, are more than `dim` in the output.
+pub(super) fn normalize_slots(isa: Isa, (input, input_slot): (&[f32], usize), (output, output_slot): (&mut [f32], usize), dim: usize) {
+    /// Rows whose squares are summed together.
+    const TOGETHER: usize = 4;
+    struct Slots<'a>(&'a [f32], usize, &'a mut [f32], usize, usize);
+    impl Work for Slots<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) {
+            let Self(input, input_slot, output, output_slot, dim) = self;
+            let groups = input.chunks(TOGETHER * input_slot).zip(output.chunks_mut(TOGETHER * output_slot));
+            for (input, output) in groups {
+                let count = input.len() / input_slot;
+                let mut sums = [0.0; TOGETHER];
+                if count == TOGETHER {
+                    let [a, b, c, d] = [0, 1, 2, 3].map(|row| &input[row * input_slot..][..dim]);
+                    sums = squares(simd, [a, b, c, d]);
+                } else {
+                    for row in 0..count {
+                        [sums[row]] = squares(simd, [&input[row * input_slot..][..dim]]);
+                    }
+                }
+                for row in 0..count {
+                    let (vector, rest) = output[row * output_slot..][..output_slot].split_at_mut(dim);
+                    rest[0] = f32::from_bits(normalize(&input[row * input_slot..][..dim], vector, sums[row]));
+                }
+            }
+        }
+    }
+    assert!(output_slot > dim && input.len() / input_slot == output.len() / output_slot, "input and output differ in slots");
+    isa.run(Slots(input, input_slot, output, output_slot, dim));
 }
 
 /// Normalises int8 rows of `dim` into f32 rows. The sum of squares is exact, so every row is good. Panics unless all lengths agree.
