@@ -129,6 +129,14 @@ impl Engine {
         &self.matching
     }
 
+    /// Makes places for so many results, if a batch is larger than any before.
+    #[inline]
+    fn make_places(&mut self, requests: usize) {
+        if requests > self.results.len() {
+            self.results.resize(requests, OrderResult::default());
+        }
+    }
+
     /// Matches a large batch in parallel if it qualifies. None: it must go in sequence.
     #[cold]
     #[inline(never)]
@@ -152,9 +160,7 @@ impl Engine {
     #[inline]
     pub fn process_orders(&mut self, lane: u32, requests: &[RecordBytes]) -> Output<'_> {
         let requests: &[OrderRequest] = bytemuck::cast_slice(requests);
-        if requests.len() > self.results.len() {
-            self.results.resize(requests.len(), OrderResult::default());
-        }
+        self.make_places(requests.len());
         self.events.clear();
         if let Some(at) = crash::poisoned(requests) {
             self.orders.process(self.next_sequence, lane, &requests[..at], &mut self.results[..at], &mut self.events);
