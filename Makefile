@@ -13,6 +13,7 @@ test: $(VENV)/ringlane.stamp $(VENV)/test.stamp
 
 test-lobster: $(VENV)/ringlane.stamp $(VENV)/test.stamp
 	@$(PY) tests/python/lobster_proof.py $(ARGS)
+	@$(PY) tests/python/lobster_proof.py --parallel $(ARGS)
 
 bench: $(VENV)/ringlane.stamp $(VENV)/test.stamp
 	cargo build --release -p ringlane-tests --bins

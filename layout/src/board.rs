@@ -199,6 +199,18 @@ pub mod sequencer {
         BATCHES_TIMED = 15: Counter;
         /// Requests for accounts that their lane was not granted.
         NOT_PERMITTED = 16: Counter;
+        /// Batches that were matched by symbol on several threads.
+        BATCHES_PARALLEL = 17: Counter;
+        /// Batches large enough for several threads that went in sequence because of a mass cancel or a take-over.
+        SEQUENTIAL_BARRIER = 18: Counter;
+        /// The same, because the books could have become full.
+        SEQUENTIAL_ROOM = 19: Counter;
+        /// The same, because an account was near its exposure.
+        SEQUENTIAL_EXPOSURE = 20: Counter;
+        /// The same, because an account was near its count of open orders.
+        SEQUENTIAL_OPEN_ORDERS = 21: Counter;
+        /// The same, because an account was near its order rate.
+        SEQUENTIAL_ORDER_RATE = 22: Counter;
     }
 }
 

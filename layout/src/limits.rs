@@ -115,6 +115,10 @@ pub const NPY_HEADER_BYTES_MAX: usize = 64 * 1024;
 pub const SPARE_SEGMENTS_MAX: usize = 64;
 /// Most orders in one batch of the sequencer, slots. One batch is one journal frame.
 pub const BATCH_SLOTS_MAX: usize = 256;
+/// Most orders in a batch that is to be matched by symbol on several threads, slots: what a frame can hold.
+pub const PARALLEL_BATCH_SLOTS_MAX: usize = 4096;
+/// Most threads that match one batch: as many as there are parts of the books.
+pub const ORDER_THREADS_MAX: usize = 8;
 /// Work that a lane may take in one turn while others wait, orders or their equal in work: about 10 microseconds.
 pub const QUANTUM_WORK: i64 = 64;
 /// Work that a lane may take in one turn while nobody else is there, orders or their equal.

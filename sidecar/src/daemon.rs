@@ -100,7 +100,8 @@ pub fn assemble(config: Config, lifetime: Lifetime, kernels: Kernels, signals: S
     let address = socket_path.to_string_lossy().into_owned();
     let address_lock = AddressLock::take(&address)?;
     let lock = config.journal.directory.as_deref().map(JournalLock::take).transpose()?;
-    let Start { engine, journal, epoch, snapshot, expected, told_ns } = recover(&config).inspect_err(|words| tell_start(words))?;
+    let Start { mut engine, journal, epoch, snapshot, expected, told_ns } = recover(&config).inspect_err(|words| tell_start(words))?;
+    engine.match_in_parallel(config.orders.threads, config.orders.parallel_batch_min)?;
     let lane_last = engine.lane_last();
     clear_leftovers();
     let identity = Identity { address: address.clone(), epoch, started_ns: wall_clock_ns(), config_hash: config.hash() };

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::configured::Configured;
 use crate::crash;
 use crate::journal::{Frame, FrameKind, LaneClose, LaneOpen};
-use crate::kernels::orders::{OrderKernel, Outgoing};
+use crate::kernels::orders::{OrderKernel, Outgoing, Parallel, Sequential};
 
 pub use voids::Broken;
 
@@ -29,12 +29,25 @@ pub struct Engine {
     next_sequence: u64,
     /// Running XXH3-64 of all outputs so far: results, then events, batch by batch.
     output_hash: u64,
-    results: Box<[OrderResult]>,
+    /// As many as the largest batch so far had, or an ordinary one may have.
+    results: Vec<OrderResult>,
     events: Vec<Outgoing>,
+    /// Threads for large batches, and from how many orders on a batch is one.
+    parallel: Option<(Parallel, usize)>,
+    matching: Matching,
     /// Highest lane number that was opened.
     lane_last: u32,
     /// Lanes that are open, as they were opened.
     open_lanes: Vec<LaneOpen>,
+}
+
+/// How large batches were matched since the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Matching {
+    /// By symbol on several threads.
+    pub parallel: u64,
+    /// In sequence, by the reason's number in `Sequential`.
+    pub sequential: [u64; Sequential::ALL.len()],
 }
 
 /// What one batch gave.
@@ -58,7 +71,9 @@ impl Engine {
             configured: Configured::default(),
             next_sequence: 1,
             output_hash: 0,
-            results: vec![OrderResult::default(); BATCH_SLOTS_MAX].into(),
+            results: vec![OrderResult::default(); BATCH_SLOTS_MAX],
+            parallel: None,
+            matching: Matching::default(),
             events: Vec::with_capacity(4096),
             lane_last: 0,
             open_lanes: Vec::new(),
@@ -99,17 +114,66 @@ impl Engine {
         self.open_lanes.push(open);
     }
 
-    /// Applies a batch of order requests, at most `BATCH_SLOTS_MAX`.
+    /// From now on batches of `batch_min` orders and more are matched by symbol on `threads` threads, the caller's own among
+    /// them, where that is proven to change nothing. One thread: never.
+    pub fn match_in_parallel(&mut self, threads: usize, batch_min: usize) -> Result<(), String> {
+        self.parallel = if threads > 1 { Some((Parallel::new(threads, batch_min)?, batch_min)) } else { None };
+        Ok(())
+    }
+
+    /// From how many orders on a batch may be matched on several threads. None: never.
+    #[must_use]
+    pub fn parallel_from(&self) -> Option<usize> {
+        self.parallel.as_ref().map(|(_, batch_min)| *batch_min)
+    }
+
+    /// How large batches were matched.
+    #[must_use]
+    pub const fn matching(&self) -> &Matching {
+        &self.matching
+    }
+
+    /// Makes places for so many results, if a batch is larger than any before.
+    #[inline]
+    fn make_places(&mut self, requests: usize) {
+        if requests > self.results.len() {
+            self.results.resize(requests, OrderResult::default());
+        }
+    }
+
+    /// Matches a large batch in parallel if it qualifies. None: it must go in sequence.
+    #[cold]
+    #[inline(never)]
+    fn match_large(&mut self, lane: u32, requests: &[OrderRequest]) -> Option<u64> {
+        let (parallel, _) = self.parallel.as_mut()?;
+        let results = &mut self.results[..requests.len()];
+        match parallel.process(&mut self.orders, (self.next_sequence, lane), requests, results, &mut self.events) {
+            Ok(work) => {
+                self.matching.parallel += 1;
+                Some(work)
+            }
+            Err(reason) => {
+                self.matching.sequential[reason as usize] += 1;
+                None
+            }
+        }
+    }
+
+    /// Applies a batch of order requests, at most `BATCH_SLOTS_MAX`, or `PARALLEL_BATCH_SLOTS_MAX` where batches may be matched in
+    /// parallel, or once were.
     #[inline]
     pub fn process_orders(&mut self, lane: u32, requests: &[RecordBytes]) -> Output<'_> {
         let requests: &[OrderRequest] = bytemuck::cast_slice(requests);
-        let results = &mut self.results[..requests.len()];
+        self.make_places(requests.len());
         self.events.clear();
         if let Some(at) = crash::poisoned(requests) {
-            self.orders.process(self.next_sequence, lane, &requests[..at], &mut results[..at], &mut self.events);
+            self.orders.process(self.next_sequence, lane, &requests[..at], &mut self.results[..at], &mut self.events);
             panic!("a test poisoned this record");
         }
-        let work = self.orders.process(self.next_sequence, lane, requests, results, &mut self.events);
+        let large = self.parallel.as_ref().is_some_and(|(_, batch_min)| requests.len() >= *batch_min);
+        let work = if large { self.match_large(lane, requests) } else { None };
+        let results = &mut self.results[..requests.len()];
+        let work = work.unwrap_or_else(|| self.orders.process(self.next_sequence, lane, requests, results, &mut self.events));
         self.next_sequence += requests.len() as u64;
         self.output_hash = xxh3_64_with_seed(bytemuck::cast_slice(results), self.output_hash);
         self.hash_events();

@@ -3,10 +3,15 @@
 Reads the zips of `RINGLANE_LOBSTER_DIR` (default `../shared/data/lobster` beside the checkout): per message for every
 file, and grouped from 5 levels up. Prints one line a file and mode, and exits with 1 if anything differed. Without the
 data it plays small files that it makes itself.
+
+`--parallel` sends every order through the parallel path. A day has one symbol and one order under way at a time, so this
+proves that path's own checks, notes and merging on real orders; several threads at once are proven by
+`tests/tests/order_parallel.rs`.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tempfile
@@ -15,9 +20,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from ringlane import Sidecar, connect
 from ringlane.lobster import LobsterDay, LobsterError, read_day
-from ringlane.lobster_lane import play_in_sidecar
-from ringlane.lobster_player import LobsterReport
+from ringlane.lobster_lane import LaneVenue, day_config, play_in_sidecar
+from ringlane.lobster_player import LobsterReport, play
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: From this many levels up a day is also played grouped.
@@ -47,6 +53,23 @@ def sidecar_play(day: LobsterDay, grouped: bool) -> LobsterReport:
     """Play through a sidecar of its own, with a journal like any other's."""
     with tempfile.TemporaryDirectory(prefix="ringlane-lobster-") as journal:
         return play_in_sidecar(day, grouped, journal=Path(journal) / "journal")[0]
+
+
+def parallel_play(day: LobsterDay, grouped: bool) -> LobsterReport:
+    """The same where every batch, however small, goes through the parallel path; fails if one did not."""
+    config = day_config(day)
+    config["orders"] |= {"threads": 2, "parallel_batch_min": 1}
+    with tempfile.TemporaryDirectory(prefix="ringlane-lobster-") as journal:
+        sidecar = Sidecar(journal=Path(journal) / "journal", config=config)
+        with sidecar, connect(sidecar.address) as client:
+            venue = LaneVenue(client, day.ticker)
+            report = play(day, venue, grouped)
+            venue.close()
+            row = client.stats()["sequencer"]
+    in_sequence = {name: count for name, count in row.items() if name.startswith("sequential_") and count}
+    if not row["batches_parallel"] or in_sequence:
+        raise RuntimeError(f"{row['batches_parallel']} batches were matched in parallel, in sequence {in_sequence}")
+    return report
 
 
 def faults(day: LobsterDay, report: LobsterReport) -> list[str]:
@@ -122,4 +145,6 @@ def main(play_day: Play = sidecar_play) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parallel", action="store_true", help="send every order through the parallel path")
+    sys.exit(main(parallel_play if parser.parse_args().parallel else sidecar_play))

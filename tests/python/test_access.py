@@ -138,6 +138,8 @@ def test_config_check_names_line_and_nearest_key(tmp_path: Path) -> None:
         ),
         ("[journal]\nsegment_bytes = 5000\n", ":2: journal.segment_bytes: it must be"),
         ("[lanes]\nbytes_max = 'much'\n", ":2: "),
+        ("[orders]\nthreads = 9\n", ":2: orders.threads: it must be 1 to 8"),
+        ("[orders]\nparallel_batch_min = 0\n", ":2: orders.parallel_batch_min: it must be 1 to 4096"),
         ("[[access.rules]]\nusers = ['no-such-user-here']\n", ":2: access.rules.0.users: there is no user"),
         ('[access]\nsocket_mode = "999"\n', ":2: access.socket_mode: it must be three octal digits"),
     ]:

@@ -3,7 +3,7 @@
 use ringlane_layout::orders::{
     AccountLimits, AdminAction, Instrument, Op, OrderEvent, OrderRequest, OrderResult, OrderType, Side, TimeInForce, TimeRecord,
 };
-use ringlane_sidecar::kernels::orders::{Frozen, OrderKernel, Outgoing};
+use ringlane_sidecar::kernels::orders::{Frozen, OrderKernel, Outgoing, Parallel, Sequential};
 use ringlane_sidecar::section::{Section, SectionSink};
 
 use crate::coverage::Coverage;
@@ -51,6 +51,35 @@ impl SectionSink for Sections {
     }
 }
 
+/// Every byte of a kernel's snapshot.
+#[must_use]
+pub fn snapshot_bytes(kernel: &OrderKernel) -> Vec<u8> {
+    let mut frozen = Frozen::prepare(kernel.copy_size());
+    kernel.freeze(&mut frozen);
+    let mut sections = Sections::default();
+    frozen.write(&mut sections).expect("memory takes everything");
+    sections
+        .0
+        .into_iter()
+        .flat_map(|(kind, version, _, bytes)| [kind.to_le_bytes().to_vec(), version.to_le_bytes().to_vec(), bytes].concat())
+        .collect()
+}
+
+/// Applies a batch in parallel, or in sequence where that must be.
+pub fn process_in_parallel(
+    (parallel, kernel): (&mut Parallel, &mut OrderKernel),
+    numbers: (u64, u32),
+    requests: &[OrderRequest],
+    results: &mut [OrderResult],
+    out: &mut Vec<Outgoing>,
+) -> Result<u64, Sequential> {
+    let outcome = parallel.process(kernel, numbers, requests, results, out);
+    if outcome.is_err() {
+        kernel.process(numbers.0, numbers.1, requests, results, out);
+    }
+    outcome
+}
+
 /// The kernel as a snapshot of it gives it back.
 #[must_use]
 pub fn through_snapshot(kernel: &OrderKernel, hash_seed: u64) -> OrderKernel {
@@ -81,6 +110,9 @@ pub struct Pair {
     pub coverage: Coverage,
     /// Another one, which takes every request as a batch of its own, and goes through a snapshot at each comparison.
     one_by_one: OrderKernel,
+    /// A third one, which takes the batches of the first, by symbol on two threads where that may be.
+    in_parallel: OrderKernel,
+    parallel: Parallel,
     /// The twin.
     pub twin: Twin,
     sequence: u64,
@@ -99,6 +131,8 @@ impl Pair {
             reader: MarketReader::default(),
             coverage: Coverage::default(),
             one_by_one,
+            in_parallel: OrderKernel::with_hash_seed(resting_orders_max, 77),
+            parallel: Parallel::new(2, 1).expect("there is a thread"),
             twin: Twin::new(resting_orders_max),
             sequence: 0,
             symbols: 0,
@@ -111,6 +145,7 @@ impl Pair {
         self.kernel.watch_new_symbols();
         self.kernel.add_instrument(record).expect("the record is right");
         self.one_by_one.add_instrument(record).expect("the record is right");
+        self.in_parallel.add_instrument(record).expect("the record is right");
         self.twin.add_instrument(record);
         self.symbols += 1;
     }
@@ -119,6 +154,7 @@ impl Pair {
     pub fn set_accounts(&mut self, record: &AccountLimits) {
         self.kernel.set_accounts(record).expect("the record is right");
         self.one_by_one.set_accounts(record).expect("the record is right");
+        self.in_parallel.set_accounts(record).expect("the record is right");
         self.twin.set_accounts(record);
         self.accounts = self.accounts.max(record.account_last.min(64));
     }
@@ -127,6 +163,7 @@ impl Pair {
     pub fn open_lane(&mut self, lane: u32, first: u32, last: u32) {
         self.kernel.open_lane(lane, first, last);
         self.one_by_one.open_lane(lane, first, last);
+        self.in_parallel.open_lane(lane, first, last);
         self.twin.open_lane(lane, first, last);
     }
 
@@ -136,6 +173,7 @@ impl Pair {
         self.kernel.close_lane(lane, cancel_orders);
         self.reader.read(&mut self.kernel, self.sequence, None, &[]);
         self.one_by_one.close_lane(lane, cancel_orders);
+        self.in_parallel.close_lane(lane, cancel_orders);
         self.twin.close_lane(lane, cancel_orders);
     }
 
@@ -147,6 +185,7 @@ impl Pair {
         self.kernel.advance(self.sequence, &time, &mut out).expect("time does not go back");
         self.reader.read(&mut self.kernel, self.sequence, None, &out);
         self.one_by_one.advance(self.sequence, &time, &mut out_single).expect("time does not go back");
+        self.in_parallel.advance(self.sequence, &time, &mut Vec::new()).expect("time does not go back");
         self.twin.advance(self.sequence, &time, &mut expected);
         self.told(out, &out_single, expected)
     }
@@ -158,6 +197,7 @@ impl Pair {
         let (count, _) = self.kernel.administer(self.sequence, action, &mut out).expect("the record is right");
         self.reader.read(&mut self.kernel, self.sequence, None, &out);
         self.one_by_one.administer(self.sequence, action, &mut out_single).expect("the record is right");
+        self.in_parallel.administer(self.sequence, action, &mut Vec::new()).expect("the record is right");
         assert_eq!(count, self.twin.administer(self.sequence, action, &mut expected));
         self.told(out, &out_single, expected)
     }
@@ -172,6 +212,15 @@ impl Pair {
             let told = out.len();
             let work = self.kernel.process(next, lane, requests, results, &mut out);
             assert!(work >= requests.len() as u64);
+            let (mut same_results, mut same_out) = (results.to_vec(), Vec::new());
+            let both = (&mut self.parallel, &mut self.in_parallel);
+            if let Ok(same_work) = process_in_parallel(both, (next, lane), requests, &mut same_results, &mut same_out) {
+                assert_eq!(same_work, work, "work in parallel");
+            }
+            assert_eq!(same_results, results, "results in parallel");
+            // Nobody watches there, so what orphans trade is not told.
+            let told_here: Vec<_> = out[told..].iter().filter(|outgoing| outgoing.lane != 0).copied().collect();
+            assert_eq!(same_out, told_here, "events in parallel");
             next += requests.len() as u64;
             self.reader.read(&mut self.kernel, next - 1, Some(requests), &out[told..]);
         }
@@ -216,6 +265,8 @@ impl Pair {
         assert_eq!(counters.resting, self.twin.resting() as u64);
         assert_eq!(self.kernel.state_hash(), self.twin.state_hash(), "state hash");
         assert_eq!(self.one_by_one.state_hash(), self.twin.state_hash(), "state hash of other cuts and another hash seed");
+        assert_eq!(self.in_parallel.state_hash(), self.twin.state_hash(), "state hash of batches matched in parallel");
+        assert_eq!(self.in_parallel.counters(), counters, "counters of batches matched in parallel");
         self.one_by_one = through_snapshot(&self.one_by_one, self.sequence);
     }
 }

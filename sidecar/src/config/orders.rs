@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use ringlane_layout::limits::{ACCOUNT_MAX, ORDER_PRICE_MAX, ORDER_QUANTITY_MAX, PRICE_DECIMALS_MAX, RESTING_ORDERS_MAX, SYMBOLS_MAX};
+use ringlane_layout::limits::{
+    ACCOUNT_MAX, ORDER_PRICE_MAX, ORDER_QUANTITY_MAX, ORDER_THREADS_MAX, PARALLEL_BATCH_SLOTS_MAX, PRICE_DECIMALS_MAX, RESTING_ORDERS_MAX,
+    SYMBOLS_MAX,
+};
 use ringlane_layout::orders::{AccountLimits, Instrument};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +17,10 @@ use super::Wrong;
 pub struct OrdersConfig {
     /// Most resting orders in all books together.
     pub resting_orders_max: usize,
+    /// Threads that share a large batch by symbol, the sequencer's own among them; 1: it matches alone.
+    pub threads: usize,
+    /// Orders of one lane that must wait at once for a batch to be large.
+    pub parallel_batch_min: usize,
     /// Instruments, in the order of their symbol numbers; none: the 64 built-in ones.
     pub instruments: Vec<InstrumentConfig>,
     /// Accounts and their limits; none: 1 to 10,000 with the built-in limits.
@@ -22,7 +29,7 @@ pub struct OrdersConfig {
 
 impl Default for OrdersConfig {
     fn default() -> Self {
-        Self { resting_orders_max: 1 << 20, instruments: Vec::new(), accounts: Vec::new() }
+        Self { resting_orders_max: 1 << 20, threads: 1, parallel_batch_min: 1024, instruments: Vec::new(), accounts: Vec::new() }
     }
 }
 
@@ -162,6 +169,12 @@ impl OrdersConfig {
     pub(super) fn check(&self) -> Result<(), Wrong> {
         if !(1..=RESTING_ORDERS_MAX).contains(&self.resting_orders_max) {
             return Err(Wrong::new("orders.resting_orders_max", format!("it must be 1 to {RESTING_ORDERS_MAX}")));
+        }
+        if !(1..=ORDER_THREADS_MAX).contains(&self.threads) {
+            return Err(Wrong::new("orders.threads", format!("it must be 1 to {ORDER_THREADS_MAX}")));
+        }
+        if !(1..=PARALLEL_BATCH_SLOTS_MAX).contains(&self.parallel_batch_min) {
+            return Err(Wrong::new("orders.parallel_batch_min", format!("it must be 1 to {PARALLEL_BATCH_SLOTS_MAX}")));
         }
         if self.instruments.len() > SYMBOLS_MAX as usize {
             return Err(Wrong::new("orders.instruments", format!("there can be {SYMBOLS_MAX} instruments at most")));

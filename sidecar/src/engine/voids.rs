@@ -72,6 +72,7 @@ impl Engine {
         }
         let (first, lane) = (self.next_sequence, frame.header.lane);
         let requests: &[OrderRequest] = bytemuck::cast_slice::<RecordBytes, _>(frame.records);
+        self.make_places(requests.len());
         let is_void = |at: usize| frame.voids.iter().any(|void| void.holds(first + at as u64));
         let mut at = 0;
         while at < requests.len() {

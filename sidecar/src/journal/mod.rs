@@ -40,7 +40,7 @@ mod supply;
 mod voids;
 mod writer;
 
-use ringlane_layout::limits::{BATCH_SLOTS_MAX, RECORD_BYTES};
+use ringlane_layout::limits::{PARALLEL_BATCH_SLOTS_MAX, RECORD_BYTES};
 use ringlane_layout::orders::{AccountLimits, AdminAction, BookLimits, Instrument, OrderRequest, TimeRecord};
 use ringlane_layout::record::{Record, RecordSchema};
 use ringlane_layout::{codes, record};
@@ -70,7 +70,7 @@ pub const FRAMES_OFFSET: usize = 4096;
 /// Size of a frame's header, bytes.
 pub const FRAME_HEADER_BYTES: usize = size_of::<FrameHeader>();
 /// Largest payload, bytes.
-pub const PAYLOAD_BYTES_MAX: usize = BATCH_SLOTS_MAX * RECORD_BYTES;
+pub const PAYLOAD_BYTES_MAX: usize = PARALLEL_BATCH_SLOTS_MAX * RECORD_BYTES;
 
 record! {
     /// First bytes of a segment.

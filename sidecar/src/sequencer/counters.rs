@@ -11,6 +11,7 @@ use ringlane_layout::region::LaneStatus;
 use super::Sequencer;
 use crate::board::{Board, StageTimes};
 use crate::journal::Writer;
+use crate::kernels::orders::Sequential;
 use crate::lanes::Lane;
 
 /// Row of the order kernel.
@@ -215,6 +216,8 @@ impl Sequencer {
     pub(super) fn publish_totals(&self) {
         let (counters, watch) = (self.shown_counters(), &self.watch);
         let sequence = self.engine.next_sequence() - 1;
+        let matching = self.engine.matching();
+        let sequential = |reason: Sequential| matching.sequential[reason as usize];
         self.board.write_row(
             &SEQUENCER,
             0,
@@ -235,6 +238,12 @@ impl Sequencer {
                 (sequencer::BATCHES, watch.batches),
                 (sequencer::BATCHES_TIMED, watch.batches_timed),
                 (sequencer::NOT_PERMITTED, counters.not_permitted),
+                (sequencer::BATCHES_PARALLEL, matching.parallel),
+                (sequencer::SEQUENTIAL_BARRIER, sequential(Sequential::Barrier)),
+                (sequencer::SEQUENTIAL_ROOM, sequential(Sequential::Room)),
+                (sequencer::SEQUENTIAL_EXPOSURE, sequential(Sequential::Exposure)),
+                (sequencer::SEQUENTIAL_OPEN_ORDERS, sequential(Sequential::OpenOrders)),
+                (sequencer::SEQUENTIAL_ORDER_RATE, sequential(Sequential::OrderRate)),
             ],
         );
         if let Some(writer) = &self.journal {

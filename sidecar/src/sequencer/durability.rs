@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam::channel::Sender;
 use nix::sys::epoll::EpollTimeout;
 use ringlane_layout::board::{JOURNAL, header, journal};
-use ringlane_layout::limits::{BATCH_SLOTS_MAX, SETTLE_NS_MAX};
+use ringlane_layout::limits::SETTLE_NS_MAX;
 use ringlane_layout::orders::OrderRequest;
 use ringlane_layout::record::Record;
 use ringlane_layout::region::LaneStatus;
@@ -259,7 +259,7 @@ impl Sequencer {
     pub(super) fn try_unblock(&mut self) {
         let meta = meta(&self.engine, FrameKind::Orders, 0, 0, OrderRequest::SCHEMA_HASH, self.now_ns);
         let Some(journal) = &mut self.journal else { return };
-        if journal.make_room(&meta, BATCH_SLOTS_MAX) {
+        if journal.make_room(&meta, self.scratch.len()) {
             self.is_blocked = false;
             return self.publish_disk();
         }

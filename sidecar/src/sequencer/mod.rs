@@ -24,7 +24,8 @@ use crossbeam::utils::CachePadded;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use ringlane_layout::limits::{
-    BATCH_SLOTS_MAX, COMMANDS_MAX, DOORBELLS_A_LOOK, EMPTY_DOORBELLS_MAX, LANES_MAX, LOOK_AROUND_WORK, SLEEP_NS_MAX,
+    BATCH_SLOTS_MAX, COMMANDS_MAX, DOORBELLS_A_LOOK, EMPTY_DOORBELLS_MAX, LANES_MAX, LOOK_AROUND_WORK, PARALLEL_BATCH_SLOTS_MAX,
+    SLEEP_NS_MAX,
 };
 use ringlane_layout::record::RecordBytes;
 use ringlane_layout::region::LaneStatus;
@@ -85,6 +86,8 @@ pub struct Sequencer {
     wake: Arc<Wake>,
     /// Private copies of requests when nothing is journaled.
     scratch: Box<[RecordBytes]>,
+    /// From how many waiting slots of a lane that is alone on a batch may be large enough for several threads.
+    parallel_from: u64,
     /// Rows whose events must be published at the end of the batch.
     notified: Vec<u16>,
     /// Wall clock, read now and then, nanoseconds since 1970.
@@ -129,6 +132,7 @@ impl Sequencer {
         let watch = Watch::new(&board, config.counters);
         let day_ends_ns = config.next_day_end_ns(wall_clock_ns());
         let gate = Gate::new(journal.as_ref().is_some_and(Writer::is_gated), engine.orders.counters());
+        let parallel_from = engine.parallel_from();
         let sequencer = Self {
             engine,
             journal,
@@ -142,7 +146,9 @@ impl Sequencer {
             epoll,
             commands,
             wake: Arc::clone(&wake),
-            scratch: vec![bytemuck::Zeroable::zeroed(); BATCH_SLOTS_MAX].into(),
+            scratch: vec![bytemuck::Zeroable::zeroed(); if parallel_from.is_some() { PARALLEL_BATCH_SLOTS_MAX } else { BATCH_SLOTS_MAX }]
+                .into(),
+            parallel_from: parallel_from.map_or(u64::MAX, |slots| slots as u64),
             notified: Vec::with_capacity(LANES_MAX),
             now_ns: wall_clock_ns(),
             gapped: Vec::new(),

@@ -1,7 +1,7 @@
 //! Whose turn it is and how much of it: deficit round-robin by work, in batches that are small where requests are dear.
 
 use crossbeam::channel::Sender;
-use ringlane_layout::limits::{ALONE_WORK, BATCH_SLOTS_MAX, COST_MEMORY_ORDERS, QUANTUM_WORK, TURN_WORK};
+use ringlane_layout::limits::{ALONE_WORK, BATCH_SLOTS_MAX, COST_MEMORY_ORDERS, PARALLEL_BATCH_SLOTS_MAX, QUANTUM_WORK, TURN_WORK};
 use ringlane_layout::orders::OrderRequest;
 use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_layout::region::LaneStatus;
@@ -11,6 +11,9 @@ use super::spans::{Sighted, Tracing};
 use super::{Readers, Sequencer, meta, send_events};
 use crate::crash;
 use crate::journal::{FrameKind, Full};
+
+/// Work that a lane may take in one turn while nobody else is there and several threads share it.
+const PARALLEL_WORK: i64 = 2 * PARALLEL_BATCH_SLOTS_MAX as i64;
 
 /// What the sequencer remembers of a row's lane between its turns.
 pub(super) struct Turn {
@@ -44,11 +47,11 @@ impl Default for Turn {
 }
 
 impl Turn {
-    /// How many of `waiting` orders are expected to be `share` work, at least one.
+    /// How many of `waiting` orders are expected to be `share` work, at least one and at most `slots_max`.
     #[inline]
-    fn batch_slots(&self, waiting: u64, share: i64) -> usize {
+    fn batch_slots(&self, waiting: u64, share: i64, slots_max: usize) -> usize {
         let expected = (share as f32 / self.cost) as u64;
-        expected.clamp(1, BATCH_SLOTS_MAX as u64).min(waiting) as usize
+        expected.clamp(1, slots_max as u64).min(waiting) as usize
     }
 
     /// Learns from a batch.
@@ -69,7 +72,7 @@ impl Sequencer {
     pub(super) fn serve(&mut self, row: usize) -> u64 {
         let alone = self.hot.len() == 1;
         let Some(lane) = self.lanes[row].as_mut().filter(|_| !self.is_blocked) else { return 0 };
-        let deficit = if alone { ALONE_WORK } else { lane.deficit + QUANTUM_WORK };
+        let mut deficit = if alone { ALONE_WORK } else { lane.deficit + QUANTUM_WORK };
         let waiting = match &self.turns[row].closing {
             Some(closing) => closing.left,
             None => match lane.look() {
@@ -86,6 +89,11 @@ impl Sequencer {
         };
         #[cfg(feature = "sentry")]
         crate::reports::serving(row);
+        // Large batches are for several threads, and only where nobody else waits meanwhile.
+        let mut slots_max = BATCH_SLOTS_MAX;
+        if alone && waiting >= self.parallel_from {
+            (deficit, slots_max) = (PARALLEL_WORK, PARALLEL_BATCH_SLOTS_MAX);
+        }
         lane.busy = true;
         lane.empty_doorbells = 0;
         lane.deficit = deficit;
@@ -93,7 +101,7 @@ impl Sequencer {
         let (mut left, mut done) = (waiting, 0);
         // Dear requests come in small batches, so several of them may fit into the share.
         while left > 0 && deficit > done as i64 {
-            let count = self.turns[row].batch_slots(left, deficit - done as i64);
+            let count = self.turns[row].batch_slots(left, deficit - done as i64, slots_max);
             let work = self.batch(row, count, left - count as u64);
             if self.is_blocked {
                 // What of a lane that ends was served before is not served again.

@@ -9,9 +9,11 @@ from typing import Any
 
 from bench.programs import program
 from bench.row import Bench, Measured, at_least, at_most, row
+from bench.rows.throughput import BATCH, flow_rate
 
 REGIMES = ("still", "normal", "slow_swing", "fast_swing", "crash")
 ORDERS, RESTING = 2_000_000, 1_000_000
+SIDECARS: dict[str, dict[str, Any] | None] = {"one_thread": None, "two_threads": {"threads": 2}}
 
 
 def told(name: str, *words: object) -> dict[str, Any]:
@@ -56,6 +58,31 @@ def full(bench: Bench) -> Measured:
     figures = runs(bench, "normal", "--full")
     details = {"per_cpu_second": median(figures, "orders_per_cpu_s"), "runs": figures}
     return Measured(median(figures, "orders_per_s"), details=details)
+
+
+@row("parallel_speedup_2", "x", at_least(1.5, 1.8))
+def parallel(bench: Bench) -> Measured:
+    """How much faster the library is on two threads than in sequence: qualifying batches of 4,096 over 64 symbols.
+
+    The flow has 10,000 accounts with limits of size, position and collar; `full` has every limit and self-trade
+    prevention. Both ways run in one process, segment by segment in turn, and must end in the same state. Beside it the
+    whole sidecar, one writer: there the second core is the client's too.
+    """
+    threads = 2
+    figures = {
+        name: [
+            told("parallel", "--orders", bench.scaled(ORDERS), "--seed", seed, "--threads", threads, *words)
+            for seed in range(1, bench.pairs + 1)
+        ]
+        for name, words in {"plain": (), "full": ("--full",)}.items()
+    }
+    runs = figures["plain"]
+    in_sequence = sum(run["batches_sequential"] for run in runs)
+    if in_sequence:
+        raise RuntimeError(f"{in_sequence} batches of the flow did not qualify")
+    rates = {name: flow_rate(bench, bench.scaled(4_000_000, BATCH * 64), orders) for name, orders in SIDECARS.items()}
+    details = {"runs": figures, "full": median(figures["full"], "speedup"), "sidecar_orders_per_s": rates}
+    return Measured(median(runs, "speedup"), "the sequential path", median(runs, "sequential_per_s"), details=details)
 
 
 @row("state_per_order", "bytes", at_most(128, 80))

@@ -53,9 +53,9 @@ def warm_memory(size_bytes: int) -> None:
     subprocess.run([sys.executable, "-c", touch], check=True)
 
 
-def flow_rate(bench: Bench, count: int) -> float:
+def flow_rate(bench: Bench, count: int, config: dict[str, Any] | None = None) -> float:
     """Orders a second of a fresh sidecar over `count` orders of the flow; the flow begins anew with the books."""
-    with sidecar(bench) as ours, open_lane(ours.address, DEPTH) as lane, steady(bench.client_cpu):
+    with sidecar(bench, orders=config) as ours, open_lane(ours.address, DEPTH) as lane, steady(bench.client_cpu):
         flow = OrderFlow(seed=SEED, worker=0, workers=1)
         pump(lane, flow, lambda orders: orders < BATCH * IN_FLIGHT)
         warm_memory(2 * count * RECORD_BYTES)

@@ -24,11 +24,13 @@ pub(super) struct Accounts {
     pages: Vec<u32>,
     mixed: Vec<[u32; PAGE]>,
     last_ids: Vec<Option<Box<[u64; PAGE]>>>,
+    /// Whether a class was ever made whose limits count over all symbols.
+    any_counted: bool,
 }
 
 impl Accounts {
     pub(super) fn new() -> Self {
-        Self { classes: vec![Limits::NONE], pages: Vec::new(), mixed: Vec::new(), last_ids: Vec::new() }
+        Self { classes: vec![Limits::NONE], pages: Vec::new(), mixed: Vec::new(), last_ids: Vec::new(), any_counted: false }
     }
 
     /// Makes the accounts of a checked range exist with these limits.
@@ -56,6 +58,7 @@ impl Accounts {
         if self.classes.len() >= MIXED as usize {
             return Err(ConfigError::TooManyLimits);
         }
+        self.any_counted |= limits.has_more;
         self.classes.push(limits);
         Ok(self.classes.len() as u32 - 1)
     }
@@ -86,6 +89,11 @@ impl Accounts {
     #[inline(always)]
     pub(super) fn limits(&self, class: u32) -> &Limits {
         &self.classes[class as usize]
+    }
+
+    /// Whether any account may have limits that count over all symbols.
+    pub(super) fn any_counted(&self) -> bool {
+        self.any_counted
     }
 
     /// Heap that the accounts hold, bytes.

@@ -1,15 +1,15 @@
 //! What a window of requests will touch, asked for before the first of them is matched: first the index lines, then what
 //! those name, then what that is linked to. A rejected request names no book, and nothing is asked for. Only hints come of it: requests of the same window may change what is seen here.
 
-use super::book::{Book, slot};
+use super::book::slot;
 use super::check::{Action, Checked};
 use super::matching::opposite;
+use super::shard::Shard;
 use super::slab::NIL;
-use super::store::Store;
 
 /// The lines of the indices.
 #[inline(always)]
-pub(super) fn indices(books: &[Book], store: &Store, checked: &Checked) {
+pub(super) fn indices(Shard { books, store, .. }: &Shard, checked: &Checked) {
     let Some(book) = books.get(checked.book as usize) else { return };
     book.orders.prefetch(store.order_hash(checked.account, checked.client_order_id));
     if let Action::New(_) = checked.action {
@@ -19,7 +19,7 @@ pub(super) fn indices(books: &[Book], store: &Store, checked: &Checked) {
 
 /// The order that a change names, or the position of a new order's account and the order that it may trade with.
 #[inline(always)]
-pub(super) fn entries(books: &[Book], store: &Store, checked: &mut Checked) {
+pub(super) fn entries(Shard { books, store, .. }: &Shard, checked: &mut Checked) {
     let Some(book) = books.get(checked.book as usize) else { return };
     if let Action::New(terms) = &checked.action {
         checked.hint = book.holdings.peek(store.account_hash(checked.account)).unwrap_or(NIL);
@@ -33,7 +33,7 @@ pub(super) fn entries(books: &[Book], store: &Store, checked: &mut Checked) {
 
 /// The position of the order that a change names, and the orders before and behind it.
 #[inline(always)]
-pub(super) fn neighbours(store: &Store, checked: &Checked) {
+pub(super) fn neighbours(Shard { store, .. }: &Shard, checked: &Checked) {
     if checked.hint == NIL || matches!(checked.action, Action::New(_)) {
         return;
     }

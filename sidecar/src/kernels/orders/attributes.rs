@@ -37,8 +37,6 @@ pub(super) struct Rare {
 #[derive(Clone, Default)]
 pub(super) struct Attributes {
     rare: BTreeMap<u32, Rare>,
-    /// Of orders that a snapshot is about to give, by order id.
-    pub(super) expected: BTreeMap<u64, Rare>,
     /// GTD orders: when, order id, slab index.
     expiries: BTreeSet<(u64, u64, u32)>,
     /// Orders with the DAY bit.

@@ -53,6 +53,7 @@ use ringlane_layout::orders::{Op, OrderFlag, OrderRequest, OrderType, RejectCode
 use super::accounts::Accounts;
 use super::book::Book;
 use super::lanes::Grant;
+use super::shard::index_of;
 use super::slab::NIL;
 
 /// A request whose structure is right, and whose symbol, account, price and quantity may stand in a book; or why not.
@@ -60,7 +61,7 @@ use super::slab::NIL;
 pub(super) struct Checked {
     /// Why the request is rejected; nothing else but `book` and `hint` means anything then.
     pub(super) reject: Option<RejectCode>,
-    /// Index of the book; out of range for a TAKE_OVER or CANCEL_ALL of every symbol and for a rejected request.
+    /// Index of the book in its part; out of range for a CANCEL_ALL, a TAKE_OVER of every symbol and a rejected request.
     pub(super) book: u32,
     pub(super) account: u32,
     /// The account's class of limits.
@@ -127,31 +128,30 @@ impl Terms {
     }
 }
 
-/// What requests are checked against, the same for a whole batch.
+/// What requests are checked against beside the books, the same for a whole batch.
 pub(super) struct Rules<'a> {
-    pub(super) books: &'a [Book],
     pub(super) accounts: &'a Accounts,
     pub(super) grant: Grant,
     /// Sequenced time.
     pub(super) now_ns: u64,
 }
 
-/// Checks structure, then what the configuration can answer. Written in its place: a window's answers are not copied.
+/// Checks structure, then what the configuration can answer; `books` are those of the symbol's part. Written in its place: a window's answers are not copied.
 #[inline(always)]
-pub(super) fn check(request: &OrderRequest, rules: &Rules<'_>, checked: &mut Checked) {
+pub(super) fn check(request: &OrderRequest, books: &[Book], rules: &Rules<'_>, checked: &mut Checked) {
     checked.hint = NIL;
-    checked.reject = fill(request, rules, checked).err();
+    checked.reject = fill(request, books, rules, checked).err();
     if checked.reject.is_some() {
         checked.book = u32::MAX;
     }
 }
 
 #[inline(always)]
-fn fill(request: &OrderRequest, rules: &Rules<'_>, checked: &mut Checked) -> Result<(), RejectCode> {
+fn fill(request: &OrderRequest, books: &[Book], rules: &Rules<'_>, checked: &mut Checked) -> Result<(), RejectCode> {
     let shape = Shape::try_from(request)?;
     let account = request.account;
-    let index = request.symbol.wrapping_sub(1);
-    let book = rules.books.get(index as usize);
+    let index = index_of(request.symbol);
+    let book = books.get(index as usize);
     if book.is_none() {
         one_or_all(request.symbol == 0 && matches!(shape.op, Op::TakeOver | Op::CancelAll), RejectCode::UnknownSymbol)?;
     }
@@ -169,7 +169,10 @@ fn fill(request: &OrderRequest, rules: &Rules<'_>, checked: &mut Checked) -> Res
         (Op::Replace, Some(book)) => Action::Replace(shape.terms(request, book, rules.now_ns)?),
         (Op::Reduce, Some(book)) => Action::Reduce(quantity(request, book)?),
         (Op::Cancel, _) => Action::Cancel,
-        (Op::CancelAll, _) => Action::CancelAll(request.flags & OrderFlag::THIS_LANE != 0),
+        (Op::CancelAll, _) => {
+            checked.book = u32::MAX;
+            Action::CancelAll(request.flags & OrderFlag::THIS_LANE != 0)
+        }
         _ => Action::TakeOver,
     };
     Ok(())

@@ -8,6 +8,7 @@ use super::attributes::STOP;
 use super::limits::Limits;
 use super::matching::fill_event;
 use super::store::Store;
+use super::tallies::Tallies;
 
 /// Who asks, and under which number.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +21,8 @@ pub(super) struct Entry {
 pub(super) struct Desk<'a> {
     pub(super) store: &'a mut Store,
     pub(super) accounts: &'a Accounts,
+    /// Counts of accounts in all symbols as they stood before this request; in a batch that is matched in parallel, before the batch.
+    pub(super) tallies: &'a Tallies,
     /// Limits of the account whose order is dealt with.
     pub(super) limits: &'a Limits,
     pub(super) entry: Entry,

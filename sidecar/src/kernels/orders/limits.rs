@@ -117,9 +117,14 @@ impl SymbolLimits {
         self.ranges.range((symbol, 0)..=(symbol, u32::MAX)).next().is_some()
     }
 
-    /// Sets the limits of a range; ranges that it cuts keep their rest.
-    pub(super) fn set(&mut self, symbol: u32, first: u32, last: u32, limits: Limits) -> Result<(), ConfigError> {
-        if self.ranges.len() + 2 > SYMBOL_LIMITS_MAX {
+    /// Ranges that there are.
+    pub(super) fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// Sets the limits of a range, where there are `ranges` in all parts; ranges that it cuts keep their rest.
+    pub(super) fn set(&mut self, symbol: u32, (first, last): (u32, u32), limits: Limits, ranges: usize) -> Result<(), ConfigError> {
+        if ranges + 2 > SYMBOL_LIMITS_MAX {
             return Err(ConfigError::TooManyLimits);
         }
         let overlap = self.ranges.range((symbol, 0)..=(symbol, last)).filter(|(_, (end, _))| *end >= first);

@@ -222,13 +222,12 @@ impl OrderKernel {
     /// the first time.
     pub fn watch(&mut self, symbol: u32) -> u64 {
         self.tell_orphans();
-        let book = symbol.checked_sub(1).and_then(|index| self.books.get_mut(index as usize));
-        book.map_or(0, |book| book.watch(&self.store))
+        self.shards.book_mut(symbol).map_or(0, |(book, store)| book.watch(store))
     }
 
     /// Watches every symbol that is added from now on.
     pub fn watch_new_symbols(&mut self) {
-        self.store.watches_new_books = true;
+        self.watches_new_books = true;
     }
 
     /// Tells what requests changed in watched symbols: `events` are those that they gave, `requests` they themselves (none: any
@@ -236,7 +235,7 @@ impl OrderKernel {
     /// symbol by symbol, levels and the best of both sides.
     pub fn market(&mut self, sequence: u64, requests: Option<&[OrderRequest]>, events: &[Outgoing], sink: &mut impl FnMut(MarketRecord)) {
         for Outgoing { event, .. } in events {
-            if event.kind == EventKind::Fill as u8 && self.books[event.symbol as usize - 1].depth.is_some() {
+            if event.kind == EventKind::Fill as u8 && self.is_watched(event.symbol) {
                 sink(MarketRecord {
                     kind: MarketKind::Trade as u8,
                     side: if event.side == Side::Buy as u8 { Side::Sell as u8 } else { Side::Buy as u8 },
@@ -249,24 +248,28 @@ impl OrderKernel {
                 });
             }
         }
-        let (books, store) = (&mut self.books, &self.store);
+        let symbols = self.instrument_count();
+        let mut tell = |symbol: u32| {
+            if let Some((book, store)) = self.shards.book_mut(symbol) {
+                book.tell_depth(store, sequence, sink);
+            }
+        };
         match requests {
             Some(requests) if requests.iter().all(|request| request.symbol != 0) => {
-                for request in requests {
-                    if let Some(book) = books.get_mut(request.symbol as usize - 1) {
-                        book.tell_depth(store, sequence, sink);
-                    }
-                }
+                requests.iter().for_each(|request| tell(request.symbol))
             }
-            _ => books.iter_mut().for_each(|book| book.tell_depth(store, sequence, sink)),
+            _ => (1..=symbols).for_each(tell),
         }
+    }
+
+    fn is_watched(&self, symbol: u32) -> bool {
+        self.shards.book(symbol).is_some_and(|(book, _)| book.depth.is_some())
     }
 
     /// Adds the whole book of a watched symbol, as it was told last: `CLEAR`, its levels in no order, and `TOP`. Nothing when the
     /// symbol is not watched.
     pub fn market_snapshot(&self, symbol: u32, sequence: u64, number: u64, rows: &mut Vec<MarketRecord>) {
-        let book = symbol.checked_sub(1).and_then(|index| self.books.get(index as usize));
-        let Some(depth) = book.and_then(|book| book.depth.as_deref()) else { return };
+        let Some(depth) = self.shards.book(symbol).and_then(|(book, _)| book.depth.as_deref()) else { return };
         let blank = MarketRecord { symbol, sequence, number, ..MarketRecord::default() };
         rows.push(MarketRecord { kind: MarketKind::Clear as u8, ..blank });
         rows.extend(depth.slots.iter().filter(|level| level.key != 0).map(|level| level.record(&blank)));

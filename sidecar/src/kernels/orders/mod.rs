@@ -1,5 +1,6 @@
 //! The order kernel: checks, risk, one price-time book a symbol, and positions. Pure: the same records give the same
-//! bits, however they are cut into batches. No clock, I/O, thread or shared memory enters this module.
+//! bits, however they are cut into batches. No clock, I/O or shared memory enters this module, and threads only `parallel.rs`,
+//! where no result depends on how many they are.
 //!
 //! A request passes the stages structure, validate, risk, business rules, match and settle; `check.rs` lists every check
 //! in its order. A request that is rejected changes nothing.
@@ -76,9 +77,9 @@
 //! # Ok::<(), ringlane_sidecar::kernels::orders::ConfigError>(())
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ringlane_layout::orders::{CancelReason, OrderEvent, OrderRequest, OrderResult, OrderState, RejectCode};
+use ringlane_layout::orders::{CancelReason, OrderEvent, OrderRequest, OrderResult, OrderState};
 
 mod accounts;
 mod administration;
@@ -96,7 +97,9 @@ mod limits;
 mod market;
 mod matching;
 mod ops;
+mod parallel;
 mod risk;
+mod shard;
 mod side;
 mod slab;
 mod snapshot;
@@ -107,16 +110,21 @@ mod store;
 mod tallies;
 
 pub use config::ConfigError;
+pub use parallel::{Parallel, Sequential};
 pub use snapshot::{CopySize, Frozen};
 
 use accounts::Accounts;
+use attributes::Rare;
 use book::Book;
 use check::{Action, Checked, Rules, check};
 use desk::{Desk, Entry};
 use endings::Selection;
 use lanes::{Grant, Lanes};
 use ops::Answer;
-use store::Store;
+use shard::{Shard, Shards};
+use slab::ENTRIES_MAX;
+use store::{Room, Store};
+use tallies::{Counted, Tallies};
 
 /// Requests that are checked, and whose lines are fetched, before the first of them is matched.
 const WINDOW: usize = 32;
@@ -149,12 +157,18 @@ pub struct Counters {
 
 /// All books, positions, accounts and open lanes. See the module's documentation.
 pub struct OrderKernel {
-    books: Vec<Book>,
-    store: Store,
+    shards: Shards,
     accounts: Accounts,
+    tallies: Tallies,
     lanes: Lanes,
     names: BTreeSet<[u8; 24]>,
-    counters: Counters,
+    /// Sequenced time, nanoseconds since 1970; 0 before the first time record. Every part knows it too.
+    now_ns: u64,
+    resting_orders_max: usize,
+    /// Whether symbols that are added are watched from the start.
+    watches_new_books: bool,
+    /// What few orders have that a snapshot is about to give, by order id.
+    expected: BTreeMap<u64, Rare>,
 }
 
 impl OrderKernel {
@@ -170,29 +184,32 @@ impl OrderKernel {
     #[must_use]
     pub fn with_hash_seed(resting_orders_max: usize, hash_seed: u64) -> Self {
         Self {
-            books: Vec::new(),
-            store: Store::new(resting_orders_max, hash_seed),
+            shards: Shards::new(hash_seed),
             accounts: Accounts::new(),
+            tallies: Tallies::default(),
             lanes: Lanes::new(),
             names: BTreeSet::new(),
-            counters: Counters::default(),
+            now_ns: 0,
+            resting_orders_max: resting_orders_max.min(ENTRIES_MAX),
+            watches_new_books: false,
+            expected: BTreeMap::new(),
         }
     }
 
     /// Lets at most `resting_orders_max` orders rest from now on; orders that rest already stay.
     pub fn set_resting_orders_max(&mut self, resting_orders_max: u64) {
-        self.store.set_resting_orders_max(resting_orders_max);
+        self.resting_orders_max = usize::try_from(resting_orders_max).map_or(ENTRIES_MAX, |max| max.min(ENTRIES_MAX));
     }
 
     /// From now on fills of orders that no lane owns are told too, as events of lane 0: for who must see every trade.
     pub fn tell_orphans(&mut self) {
-        self.store.tells_orphans = true;
+        self.shards.all_mut().iter_mut().for_each(|shard| shard.store.tells_orphans = true);
     }
 
     /// Most orders that may rest.
     #[must_use]
     pub fn resting_orders_max(&self) -> u64 {
-        self.store.resting_orders_max as u64
+        self.resting_orders_max as u64
     }
 
     /// Opens `lane` for the accounts `account_first..=account_last`, or changes the grant of an open one. Lane 0 is nobody
@@ -209,29 +226,33 @@ impl OrderKernel {
         if self.lanes.remove(&lane).is_none() {
             return 0;
         }
-        // Nothing is scanned for a lane without orders, and nothing behind the last one.
-        let (mut left, mut work, mut orphaned) = (self.store.owned(lane), 0, 0);
-        for at in 0..self.store.orders.used() {
-            if left == 0 {
-                break;
-            }
-            work += 1;
-            let order = self.store.orders.get_mut(at);
-            if !order.is_live() || order.lane != lane {
-                continue;
-            }
-            left -= 1;
-            if cancel_orders {
-                let symbol = self.store.holdings.get(order.position).symbol;
-                self.books[symbol as usize - 1].cancel(&mut self.store, at);
+        let mut work = 0;
+        for Shard { books, store, .. } in self.shards.all_mut() {
+            // Nothing is scanned for a lane without orders, and nothing behind the last one.
+            let (mut left, mut orphaned) = (store.owned(lane), 0);
+            for at in 0..store.orders.used() {
+                if left == 0 {
+                    break;
+                }
                 work += 1;
-            } else {
-                order.lane = 0;
-                orphaned += 1;
+                let order = store.orders.get_mut(at);
+                if !order.is_live() || order.lane != lane {
+                    continue;
+                }
+                left -= 1;
+                if cancel_orders {
+                    let symbol = store.holdings.get(order.position).symbol;
+                    books[shard::index_of(symbol) as usize].cancel(store, at);
+                    work += 1;
+                } else {
+                    order.lane = 0;
+                    orphaned += 1;
+                }
             }
+            store.orphans += u64::from(orphaned);
+            store.change_owned(lane, 0, orphaned);
         }
-        self.store.orphans += u64::from(orphaned);
-        self.store.change_owned(lane, 0, orphaned);
+        self.count_all_changes();
         work
     }
 
@@ -248,73 +269,101 @@ impl OrderKernel {
         out: &mut Vec<Outgoing>,
     ) -> u64 {
         assert_eq!(requests.len(), results.len(), "every request has a place for its result");
-        let grant = self.lanes.get(&lane).copied().unwrap_or(Grant::NONE);
+        let grant = self.grant(lane);
+        let has_room = self.has_room(requests.len());
         let mut work = 0;
         let mut sequence = first_sequence;
         let mut window = [Checked::NONE; WINDOW];
         for (requests, results) in requests.chunks(WINDOW).zip(results.chunks_mut(WINDOW)) {
             let window = &mut window[..requests.len()];
-            let rules = Rules { books: &self.books, accounts: &self.accounts, grant, now_ns: self.store.now_ns };
+            let rules = Rules { accounts: &self.accounts, grant, now_ns: self.now_ns };
             for (checked, request) in window.iter_mut().zip(requests) {
-                check(request, &rules, checked);
-                ahead::indices(&self.books, &self.store, checked);
+                let shard = self.shards.of(request.symbol);
+                check(request, &shard.books, &rules, checked);
+                ahead::indices(shard, checked);
             }
-            for checked in window.iter_mut() {
-                ahead::entries(&self.books, &self.store, checked);
+            for (checked, request) in window.iter_mut().zip(requests) {
+                ahead::entries(self.shards.of(request.symbol), checked);
             }
-            for checked in window.iter() {
-                ahead::neighbours(&self.store, checked);
+            for (checked, request) in window.iter().zip(requests) {
+                ahead::neighbours(self.shards.of(request.symbol), checked);
             }
             for ((request, result), checked) in requests.iter().zip(results).zip(window.iter()) {
                 let entry = Entry { sequence, lane };
-                let outcome = match checked.reject {
-                    None => self.apply(entry, request, checked, out, &mut work),
-                    Some(code) => Err(code),
-                };
-                self.answer(entry, request, outcome, result);
+                if !has_room {
+                    self.measure_room(request.symbol);
+                }
+                let register = (&mut self.accounts, &self.tallies);
+                let shard = self.shards.of_mut(request.symbol);
+                match shard.apply(register, entry, request, checked, out, &mut work) {
+                    Some(outcome) => {
+                        if !shard.store.changes.is_empty() {
+                            count_changes(&mut self.tallies, &mut shard.store);
+                        }
+                        shard.answer(entry, request, outcome, result);
+                    }
+                    None => self.apply_to_many(entry, request, checked, (result, &mut *out, &mut work)),
+                }
                 sequence = sequence.wrapping_add(1);
                 work += 1;
             }
         }
+        if !has_room {
+            self.forget_room();
+        }
         work
     }
 
-    /// The stages that need a book: ids, risk, business rules, match, settle.
-    #[inline(always)]
-    fn apply(
+    /// What `lane` may trade.
+    fn grant(&self, lane: u32) -> Grant {
+        self.lanes.get(&lane).copied().unwrap_or(Grant::NONE)
+    }
+
+    /// Applies a checked request that may concern every part: a mass cancel, or a take-over of every symbol.
+    #[cold]
+    #[inline(never)]
+    fn apply_to_many(
         &mut self,
         entry: Entry,
         request: &OrderRequest,
         checked: &Checked,
-        out: &mut Vec<Outgoing>,
-        work: &mut u64,
-    ) -> Result<Answer, RejectCode> {
-        if let Action::CancelAll(this_lane) = checked.action {
-            return Ok(self.cancel_all(entry, request, this_lane, out, work));
+        (result, out, work): (&mut OrderResult, &mut Vec<Outgoing>, &mut u64),
+    ) {
+        let answer = match checked.action {
+            Action::CancelAll(this_lane) => self.cancel_all(entry, request, this_lane, out, work),
+            _ => self.take_over_all(entry.lane, checked.account, work),
+        };
+        self.shards.of_mut(request.symbol).answer(entry, request, Ok(answer), result);
+    }
+
+    /// Orders that rest.
+    fn resting(&self) -> usize {
+        self.shards.all().iter().map(|shard| shard.store.orders.live()).sum()
+    }
+
+    /// Positions that were ever made.
+    fn positions_made(&self) -> usize {
+        self.shards.all().iter().map(|shard| shard.store.holdings.live()).sum()
+    }
+
+    /// Whether there is room for what so many requests may add; each adds an order and a position at most.
+    fn has_room(&self, requests: usize) -> bool {
+        self.resting() + requests <= self.resting_orders_max && self.positions_made() + requests <= ENTRIES_MAX
+    }
+
+    /// Says whether there is room for what one request for this symbol may add.
+    #[cold]
+    #[inline(never)]
+    fn measure_room(&mut self, symbol: u32) {
+        let room = Room { orders: self.resting() < self.resting_orders_max, positions: self.positions_made() < ENTRIES_MAX };
+        self.shards.of_mut(symbol).store.room = room;
+    }
+
+    /// Unless somebody says otherwise, there is room.
+    fn forget_room(&mut self) {
+        for shard in self.shards.all_mut() {
+            shard.store.room = Room { orders: true, positions: true };
         }
-        let Some(book) = self.books.get_mut(checked.book as usize) else {
-            // Only a take-over of every symbol names no book.
-            return Ok(ops::take_over_all(&mut self.store, entry.lane, checked, work));
-        };
-        let limits = self.accounts.limits(checked.class);
-        let mut desk = Desk { store: &mut self.store, accounts: &self.accounts, limits, entry, out, work };
-        let answer = match &checked.action {
-            Action::New(terms) => {
-                let answer = ops::new(book, &mut desk, request, (checked, terms))?;
-                self.counters.trades += entered(book, &mut desk, checked.account, &answer);
-                self.accounts.accepted(checked.account, checked.client_order_id);
-                answer
-            }
-            Action::Cancel => ops::cancel(book, &mut desk, checked)?,
-            Action::Reduce(quantity) => ops::reduce(book, &mut desk, checked, *quantity)?,
-            Action::Replace(terms) => {
-                let answer = ops::replace(book, &mut desk, request, (checked, terms))?;
-                self.counters.trades += entered(book, &mut desk, checked.account, &answer);
-                answer
-            }
-            _ => ops::take_over(book, &mut desk, checked),
-        };
-        Ok(answer)
     }
 
     /// CANCEL_ALL: ends every order that the request names and the lane may trade.
@@ -325,40 +374,38 @@ impl OrderKernel {
             symbol: given(request.symbol),
             account: given(request.account),
             lane: this_lane.then_some(entry.lane),
-            grant: self.lanes.get(&entry.lane).copied().unwrap_or(Grant::NONE),
+            grant: self.grant(entry.lane),
         };
         let count = self.end_selected(entry, &selection, CancelReason::MassCancel, out, work);
         let fills = matching::Fills { count, ..matching::Fills::default() };
         Answer { order_id: 0, fills, remaining: 0, state: OrderState::Cancelled }
     }
 
-    /// Writes the answer in the request's own place.
-    #[inline(always)]
-    fn answer(&mut self, entry: Entry, request: &OrderRequest, outcome: Result<Answer, RejectCode>, result: &mut OrderResult) {
-        *result = OrderResult { sequence: entry.sequence, client_order_id: request.client_order_id, ..OrderResult::default() };
-        match outcome {
-            Ok(Answer { order_id, fills, remaining, state }) => {
-                self.counters.accepted += 1;
-                result.order_id = order_id;
-                result.notional = fills.notional;
-                result.filled_quantity = fills.quantity;
-                result.remaining_quantity = remaining;
-                result.fill_count = fills.count;
-                result.state = state as u8;
-                result.reason = if fills.prevented { CancelReason::SelfTrade as u16 } else { 0 };
-            }
-            Err(code) => {
-                self.counters.rejected += 1;
-                self.counters.not_permitted += u64::from(code == RejectCode::AccountNotPermitted);
-                result.code = code as u16;
-            }
+    /// TAKE_OVER of every symbol.
+    #[cold]
+    fn take_over_all(&mut self, lane: u32, account: u32, work: &mut u64) -> Answer {
+        let taken = self.shards.all_mut().iter_mut().map(|shard| ops::take_over_all(&mut shard.store, lane, account, work)).sum();
+        ops::taken_over(taken)
+    }
+
+    /// Lets the accounts' tallies count what is noted in every part.
+    fn count_all_changes(&mut self) {
+        for shard in self.shards.all_mut() {
+            count_changes(&mut self.tallies, &mut shard.store);
         }
     }
 
     /// Counts since the kernel was made, and the orders that rest now.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        Counters { resting: self.store.orders.live() as u64, ..self.counters }
+        let mut sum = Counters { resting: self.resting() as u64, ..Counters::default() };
+        for Counters { accepted, rejected, not_permitted, trades, resting: _ } in self.shards.all().iter().map(|shard| shard.counters) {
+            sum.accepted += accepted;
+            sum.rejected += rejected;
+            sum.not_permitted += not_permitted;
+            sum.trades += trades;
+        }
+        sum
     }
 }
 
@@ -382,7 +429,21 @@ fn entered(book: &mut Book, desk: &mut Desk, account: u32, answer: &Answer) -> u
 fn count_rate(book: &Book, desk: &mut Desk, account: u32) {
     if desk.limits.order_rate_max != u32::MAX || book.limited {
         let store = &mut *desk.store;
-        let in_symbol = store.symbol_limits.find(book.symbol, account).map(|_| book.symbol);
-        store.tallies.accept(account, in_symbol, store.now_ns);
+        if store.symbol_limits.find(book.symbol, account).is_some() {
+            store.symbol_tallies.of_mut(book.symbol, account).accept(store.now_ns);
+        }
+        store.changes.push(Counted::Accepted(account));
     }
+}
+
+/// Lets the accounts' tallies count what is noted.
+#[inline(never)]
+fn count_changes(tallies: &mut Tallies, store: &mut Store) {
+    for at in 0..store.changes.len() {
+        if let Some(Counted::Open(account, _) | Counted::Accepted(account)) = store.changes.get(at + 8) {
+            tallies.fetch(*account);
+        }
+        tallies.count(store.changes[at], store.now_ns);
+    }
+    store.changes.clear();
 }

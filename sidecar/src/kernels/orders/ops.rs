@@ -332,11 +332,12 @@ pub(super) fn take_over(book: &Book, desk: &mut Desk, checked: &Checked) -> Answ
             *desk.work += 1;
         }
     }
-    taken_over(store, lane, taken)
+    give(store, lane, taken);
+    taken_over(taken)
 }
 
-/// TAKE_OVER in every book.
-pub(super) fn take_over_all(store: &mut Store, lane: u32, checked: &Checked, work: &mut u64) -> Answer {
+/// TAKE_OVER in every book of a part: how many orders it took.
+pub(super) fn take_over_all(store: &mut Store, lane: u32, account: u32, work: &mut u64) -> u32 {
     let (mut taken, mut seen) = (0, 0);
     for at in 0..store.orders.used() {
         if seen == store.orphans {
@@ -344,15 +345,21 @@ pub(super) fn take_over_all(store: &mut Store, lane: u32, checked: &Checked, wor
         }
         let order = store.orders.get_mut(at);
         seen += u64::from(order.is_live() && order.lane == 0);
-        taken += u32::from(order.change_owner(checked.account, lane));
+        taken += u32::from(order.change_owner(account, lane));
         *work += 1;
     }
-    taken_over(store, lane, taken)
+    give(store, lane, taken);
+    taken
 }
 
-fn taken_over(store: &mut Store, lane: u32, taken: u32) -> Answer {
+/// Orders that nobody owned belong to `lane` now.
+fn give(store: &mut Store, lane: u32, taken: u32) {
     store.change_owned(0, lane, taken);
     store.orphans -= u64::from(taken);
+}
+
+/// The answer to a TAKE_OVER of so many orders.
+pub(super) fn taken_over(taken: u32) -> Answer {
     let fills = Fills { count: taken, ..Fills::default() };
     answer(0, OrderState::Resting, 0, fills)
 }

@@ -57,10 +57,10 @@ fn usual(book: &Book, desk: &Desk, limits: &Limits, terms: &Terms, holding: u32,
 #[inline(never)]
 fn more(book: &Book, desk: &Desk, checked: &Checked, terms: &Terms, holding: u32, released: Released) -> Result<(), RejectCode> {
     let (store, account) = (&*desk.store, checked.account);
-    counted(book, desk, desk.limits, &store.tallies.of(account), terms, released)?;
+    counted(book, desk, desk.limits, &desk.tallies.of(account), terms, released)?;
     if let Some(limits) = store.symbol_limits.find(book.symbol, account) {
         usual(book, desk, limits, terms, holding, released.open)?;
-        counted(book, desk, limits, &store.tallies.within(book.symbol, account), terms, released)?;
+        counted(book, desk, limits, &store.symbol_tallies.of(book.symbol, account), terms, released)?;
     }
     Ok(())
 }
@@ -73,8 +73,10 @@ fn counted(book: &Book, desk: &Desk, limits: &Limits, tally: &Tally, terms: &Ter
         return Err(RejectCode::NotionalLimit);
     }
     if terms.is(terms::MAY_REST) {
+        // The tally of a batch that is matched in parallel may not count yet what is released; such a batch has far less open
+        // than it may.
         let open = tally.notional[slot(terms.side)];
-        if limits.exposure_max != i64::MAX && open - released.notional + notional > limits.exposure_max as u128 {
+        if limits.exposure_max != i64::MAX && open.saturating_sub(released.notional) + notional > limits.exposure_max as u128 {
             return Err(RejectCode::ExposureLimit);
         }
         if !released.is_replace && tally.open_orders >= limits.open_orders_max {

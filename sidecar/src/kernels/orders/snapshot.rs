@@ -10,7 +10,7 @@
 //! | 9 | 1 | rates of this second: symbol (0: all), account, accepted orders, 0 (u32 each) |
 //! | 4 | 1 | last accepted client order ids: account (u32), 0 (u32), id (u64) |
 //! | 5 | 1 | open lanes: lane, first account, last account, 0 (u32 each) |
-//! | 6 | 1 | positions, zero ones too: account, symbol (u32), net (i64), open buys, open sells (u64), cash (i128) |
+//! | 6 | 1 | positions, zero ones too, ascending by symbol and account: account, symbol (u32), net (i64), open buys, open sells (u64), cash (i128) |
 //! | 10 | 1 | what few orders have: order id (u64), hidden, display (u32), expiry (u64), stop price (i64), 1 when a market order waits (u64) |
 //! | 7 | 2 | orders, ascending by symbol, bids first, then best first, then waiting stops: order id, client order id, price and quantity word (u64), account, lane, filled and attribute bits, symbol (u32) |
 //!
@@ -20,9 +20,10 @@ use ringlane_layout::orders::{AccountLimits, Instrument, Side};
 
 use super::attributes::{DAY, RARE, Rare, STOP};
 use super::book::slot;
-use super::slab::{NIL, Slab};
+use super::shard::SHARDS;
+use super::slab::{ENTRIES_MAX, NIL, Slab};
 use super::store::{Holding, Order, Store};
-use super::{Counters, OrderKernel};
+use super::{Counters, OrderKernel, count_changes};
 use crate::section::{Section, SectionSink, put_rows};
 
 const KERNEL: u32 = 1;
@@ -39,8 +40,8 @@ const RARE_ORDERS: u32 = 10;
 /// How much memory a copy takes, in chunks of the slabs.
 #[derive(Debug, Clone, Copy)]
 pub struct CopySize {
-    orders: usize,
-    holdings: usize,
+    orders: [usize; SHARDS],
+    holdings: [usize; SHARDS],
 }
 
 /// A copy of the kernel's state that can be hashed and written, and nothing else: it lacks the indices of client order ids
@@ -53,8 +54,10 @@ impl Frozen {
     pub fn prepare(size: CopySize) -> Self {
         let mut kernel = OrderKernel::new(0);
         let more = |chunks: usize| chunks + chunks / 16 + 2;
-        kernel.store.orders = Slab::touched(more(size.orders));
-        kernel.store.holdings = Slab::touched(more(size.holdings));
+        for (part, shard) in kernel.shards.all_mut().iter_mut().enumerate() {
+            shard.store.orders = Slab::touched(more(size.orders[part]));
+            shard.store.holdings = Slab::touched(more(size.holdings[part]));
+        }
         Self(kernel)
     }
 
@@ -73,21 +76,21 @@ impl Frozen {
     /// Writes the sections of the kernel.
     pub fn write(&self, sink: &mut dyn SectionSink) -> Result<(), String> {
         let kernel = &self.0;
-        let Counters { accepted, rejected, trades, resting: _, not_permitted } = kernel.counters;
-        let words = [kernel.resting_orders_max(), accepted, rejected, trades, not_permitted, kernel.store.now_ns];
+        let Counters { accepted, rejected, trades, resting: _, not_permitted } = kernel.counters();
+        let words = [kernel.resting_orders_max(), accepted, rejected, trades, not_permitted, kernel.now_ns];
         put_rows::<48>(sink, (KERNEL, 2), 1, std::iter::once(bytemuck::cast(words)))?;
-        let books = kernel.books.iter().map(|book| {
+        let books = kernel.shards.books().map(|(book, _)| {
             let mut row = [0; 88];
             row[..64].copy_from_slice(bytemuck::bytes_of(&book.instrument));
             row[64..].copy_from_slice(bytemuck::bytes_of(&[book.last_price, book.collar_price, book.halted.into()]));
             row
         });
-        put_rows(sink, (BOOKS, 2), kernel.books.len(), books)?;
+        put_rows(sink, (BOOKS, 2), kernel.shards.book_count() as usize, books)?;
         let ranges = kernel.account_limits();
         put_rows::<64>(sink, (ACCOUNTS, 2), ranges.len(), ranges.iter().map(|range| bytemuck::cast(*range)))?;
-        let in_symbols = kernel.store.symbol_limits.records();
+        let in_symbols = kernel.symbol_limits();
         put_rows::<64>(sink, (SYMBOL_LIMITS, 1), in_symbols.len(), in_symbols.iter().map(|range| bytemuck::cast(*range)))?;
-        let (rates, rates_in_symbols) = kernel.store.tallies.rates(kernel.store.now_ns);
+        let (rates, rates_in_symbols) = (kernel.tallies.rates(kernel.now_ns), kernel.rates_in_symbols());
         let rates: Vec<_> = rates.into_iter().map(|(account, rate)| (0, account, rate)).chain(rates_in_symbols).collect();
         let rows = rates.iter().map(|(symbol, account, rate)| bytemuck::cast([*symbol, *account, *rate, 0]));
         put_rows::<16>(sink, (RATES, 1), rates.len(), rows)?;
@@ -95,21 +98,22 @@ impl Frozen {
         put_rows::<16>(sink, (LAST_IDS, 1), kernel.accounts.last_ids().count(), ids)?;
         let grants = kernel.lanes.iter().map(|(lane, grant)| bytemuck::cast([*lane, grant.account_first, grant.account_last, 0]));
         put_rows::<16>(sink, (GRANTS, 1), kernel.lanes.len(), grants)?;
-        let holdings = &kernel.store.holdings;
-        put_rows(sink, (POSITIONS, 1), holdings.live(), (0..holdings.used()).map(|at| position_row(holdings.get(at))))?;
-        let rare = |(_, at): &(u32, u32)| kernel.store.orders.get(*at).has(RARE);
-        let rows = self.orders().filter(rare).map(|(_, at)| rare_row(&kernel.store, at));
+        let mut holdings: Vec<&Holding> = Vec::with_capacity(kernel.positions_made());
+        holdings.extend(kernel.shards.books().flat_map(|(book, store)| book.holdings.iter().map(|at| store.holdings.get(at))));
+        holdings.sort_unstable_by_key(|holding| (holding.symbol, holding.account));
+        put_rows(sink, (POSITIONS, 1), holdings.len(), holdings.into_iter().map(position_row))?;
+        let rare = |(_, store, at): &(u32, &Store, u32)| store.orders.get(*at).has(RARE);
+        let rows = self.orders().filter(rare).map(|(_, store, at)| rare_row(store, at));
         put_rows(sink, (RARE_ORDERS, 1), self.orders().filter(rare).count(), rows)?;
-        let rows = self.orders().map(|(symbol, at)| order_row(kernel.store.orders.get(at), symbol));
-        put_rows(sink, (ORDERS, 2), kernel.store.orders.live(), rows)
+        let rows = self.orders().map(|(symbol, store, at)| order_row(store.orders.get(at), symbol));
+        put_rows(sink, (ORDERS, 2), kernel.resting(), rows)
     }
 
-    /// Symbol and index of every order, in the order in which they are written.
-    fn orders(&self) -> impl Iterator<Item = (u32, u32)> {
-        let orders = &self.0.store.orders;
-        self.0.books.iter().flat_map(move |book| {
-            let in_book = book.sides.iter().flat_map(|side| side.walk(orders));
-            in_book.chain([Side::Buy, Side::Sell].into_iter().flat_map(|side| book.waiting(side))).map(|at| (book.symbol, at))
+    /// Symbol, store and index of every order, in the order in which they are written.
+    fn orders(&self) -> impl Iterator<Item = (u32, &Store, u32)> {
+        self.0.shards.books().flat_map(move |(book, store)| {
+            let in_book = book.sides.iter().flat_map(|side| side.walk(&store.orders));
+            in_book.chain([Side::Buy, Side::Sell].into_iter().flat_map(|side| book.waiting(side))).map(move |at| (book.symbol, store, at))
         })
     }
 }
@@ -140,23 +144,31 @@ impl OrderKernel {
     /// How much memory a copy of the state takes now.
     #[must_use]
     pub fn copy_size(&self) -> CopySize {
-        CopySize { orders: self.store.orders.chunks_used(), holdings: self.store.holdings.chunks_used() }
+        let shards = self.shards.all();
+        CopySize {
+            orders: std::array::from_fn(|part| shards[part].store.orders.chunks_used()),
+            holdings: std::array::from_fn(|part| shards[part].store.holdings.chunks_used()),
+        }
     }
 
     /// Copies the state. Where `frozen` was prepared for less, memory is taken now.
     pub fn freeze(&self, frozen: &mut Frozen) {
         let copy = &mut frozen.0;
-        copy.store.orders.copy_from(&self.store.orders);
-        copy.store.holdings.copy_from(&self.store.holdings);
-        copy.store.resting_orders_max = self.store.resting_orders_max;
-        copy.store.now_ns = self.store.now_ns;
-        copy.store.attributes = self.store.attributes.clone();
-        copy.store.tallies = self.store.tallies.clone();
-        copy.store.symbol_limits = self.store.symbol_limits.clone();
-        copy.books = self.books.iter().map(super::book::Book::frozen).collect();
+        for (mine, shard) in copy.shards.all_mut().iter_mut().zip(self.shards.all()) {
+            mine.store.orders.copy_from(&shard.store.orders);
+            mine.store.holdings.copy_from(&shard.store.holdings);
+            mine.store.attributes = shard.store.attributes.clone();
+            mine.store.symbol_tallies = shard.store.symbol_tallies.clone();
+            mine.store.symbol_limits = shard.store.symbol_limits.clone();
+            mine.books = shard.books.iter().map(super::book::Book::frozen).collect();
+            mine.counters = shard.counters;
+        }
+        copy.shards.set_book_count(self.shards.book_count());
+        copy.resting_orders_max = self.resting_orders_max;
+        copy.now_ns = self.now_ns;
+        copy.tallies = self.tallies.clone();
         copy.accounts = self.accounts.clone();
         copy.lanes = self.lanes.clone();
-        copy.counters = self.counters;
     }
 
     /// The accounts that exist, as maximal ranges of equal limits, ascending.
@@ -174,9 +186,9 @@ impl OrderKernel {
         match section.kind {
             KERNEL => {
                 for [resting_orders_max, accepted, rejected, trades, not_permitted, now_ns] in section.values::<[u64; 6]>(2)? {
-                    self.store.now_ns = now_ns;
+                    self.set_now(now_ns);
                     self.set_resting_orders_max(resting_orders_max);
-                    self.counters = Counters { accepted, rejected, trades, resting: 0, not_permitted };
+                    self.shards.all_mut()[0].counters = Counters { accepted, rejected, trades, resting: 0, not_permitted };
                 }
             }
             BOOKS => section.rows(2, 88)?.try_for_each(|row| self.restore_book(row))?,
@@ -188,16 +200,19 @@ impl OrderKernel {
             }
             RATES => {
                 for [symbol, account, rate, _] in section.values::<[u32; 4]>(1)? {
-                    let known = self.accounts.class(account) != 0 && symbol as usize <= self.books.len();
+                    let known = self.accounts.class(account) != 0 && symbol <= self.shards.book_count();
                     known.then_some(()).ok_or("a rate belongs to no account or symbol")?;
-                    self.store.tallies.restore_rate(symbol, account, rate, self.store.now_ns);
+                    match self.shards.book_mut(symbol) {
+                        Some((_, store)) => store.symbol_tallies.of_mut(symbol, account).restore_rate(rate, self.now_ns),
+                        None => self.tallies.restore_rate(account, rate, self.now_ns),
+                    }
                 }
             }
             RARE_ORDERS => {
                 for [order_id, shown, expires_ns, stop_price, is_market] in section.values::<[u64; 5]>(1)? {
                     let (hidden, display) = (shown as u32, (shown >> 32) as u32);
                     let rare = Rare { hidden, display, expires_ns, stop_price: stop_price as i64, is_market: is_market != 0 };
-                    self.store.attributes.expected.insert(order_id, rare);
+                    self.expected.insert(order_id, rare);
                 }
             }
             LAST_IDS => {
@@ -218,7 +233,7 @@ impl OrderKernel {
         let instrument: Instrument = bytemuck::pod_read_unaligned(&row[..64]);
         let [last_price, collar_price, halted]: [i64; 3] = bytemuck::pod_read_unaligned(&row[64..]);
         self.add_instrument(&instrument).map_err(|error| error.to_string())?;
-        if let Some(book) = self.books.last_mut() {
+        if let Some((book, _)) = self.shards.book_mut(instrument.symbol) {
             (book.last_price, book.collar_price, book.halted) = (last_price, collar_price, halted != 0);
         }
         Ok(())
@@ -226,12 +241,13 @@ impl OrderKernel {
 
     fn restore_position(&mut self, row: &[u8]) -> Result<(), String> {
         let [account, symbol]: [u32; 2] = bytemuck::pod_read_unaligned(&row[..8]);
-        let book = self.books.get_mut((symbol as usize).wrapping_sub(1)).ok_or("a position is in a symbol that does not exist")?;
-        if book.holding(&self.store, account, NIL) != NIL || !self.store.has_room(false, NIL) {
+        let has_room = self.positions_made() < ENTRIES_MAX;
+        let (book, store) = self.shards.book_mut(symbol).ok_or("a position is in a symbol that does not exist")?;
+        if book.holding(store, account, NIL) != NIL || !has_room {
             return Err(format!("account {account} has two positions in symbol {symbol}"));
         }
-        let at = book.holding_or_new(&mut self.store, NIL, account);
-        let holding = self.store.holdings.get_mut(at);
+        let at = book.holding_or_new(store, NIL, account);
+        let holding = store.holdings.get_mut(at);
         holding.net = bytemuck::pod_read_unaligned(&row[8..16]);
         holding.open = bytemuck::pod_read_unaligned(&row[16..32]);
         holding.cash = bytemuck::pod_read_unaligned(&row[32..]);
@@ -241,30 +257,30 @@ impl OrderKernel {
     fn restore_order(&mut self, row: &[u8]) -> Result<(), String> {
         let [order_id, client_order_id, word]: [u64; 3] = bytemuck::pod_read_unaligned(&row[..24]);
         let [account, lane, filled_bits, symbol]: [u32; 4] = bytemuck::pod_read_unaligned(&row[24..]);
-        let book = self.books.get_mut((symbol as usize).wrapping_sub(1)).ok_or("an order is in a symbol that does not exist")?;
-        let position = book.holding(&self.store, account, NIL);
-        if position == NIL || word == 0 || book.order(&self.store, account, client_order_id, NIL) != NIL {
+        let (book, store) = self.shards.book_mut(symbol).ok_or("an order is in a symbol that does not exist")?;
+        let position = book.holding(store, account, NIL);
+        if position == NIL || word == 0 || book.order(store, account, client_order_id, NIL) != NIL {
             return Err(format!("order {order_id} of account {account} cannot rest in symbol {symbol}"));
         }
         let order = Order { word, order_id, client_order_id, account, position, lane, filled_bits, ..Order::default() };
         let side = slot(order.side());
-        let at = self.store.orders.insert(order);
+        let at = store.orders.insert(order);
         if order.has(RARE) {
-            let rare = self.store.attributes.expected.remove(&order_id);
-            self.store.set_rare(at, rare.ok_or_else(|| format!("order {order_id} lacks what its bits say that it has"))?);
+            let rare = self.expected.remove(&order_id);
+            store.set_rare(at, rare.ok_or_else(|| format!("order {order_id} lacks what its bits say that it has"))?);
         }
-        self.store.attributes.day_orders += u64::from(order.has(DAY));
-        let total = self.store.total(at);
-        self.store.tally(at, total.into(), 1);
-        let book = &mut self.books[symbol as usize - 1];
+        store.attributes.day_orders += u64::from(order.has(DAY));
+        let total = store.total(at);
+        store.tally(at, total.into(), 1);
         if order.has(STOP) {
-            book.place_stop(&mut self.store, at);
+            book.place_stop(store, at);
         } else {
-            book.sides[side].link(&mut self.store.orders, at);
+            book.sides[side].link(&mut store.orders, at);
         }
-        book.index_order(&self.store, at);
-        self.store.count_owned(lane);
-        self.store.orphans += u64::from(lane == 0);
+        book.index_order(store, at);
+        store.count_owned(lane);
+        store.orphans += u64::from(lane == 0);
+        count_changes(&mut self.tallies, store);
         Ok(())
     }
 }

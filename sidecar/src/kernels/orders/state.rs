@@ -1,12 +1,13 @@
 //! What can be asked of the kernel's state, and its canonical hash. Nothing here changes it.
 
-use ringlane_layout::orders::{BookLevel, Instrument, OpenOrder, Position, Side};
+use ringlane_layout::orders::{AccountLimits, BookLevel, Instrument, OpenOrder, Position, Side};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::OrderKernel;
 use super::book::Book;
+use super::shard::Shard;
 use super::slab::NIL;
-use super::store::Holding;
+use super::store::{Holding, Store};
 
 /// Version of the state hash's byte order.
 const STATE_VERSION: u64 = 3;
@@ -37,20 +38,20 @@ impl OrderKernel {
     pub fn state_hash(&self) -> u64 {
         let mut hash = Hasher(Xxh3::new());
         hash.u64(STATE_VERSION);
-        hash.u64(self.store.now_ns);
-        hash.u64(self.books.len() as u64);
-        for book in &self.books {
-            self.hash_book(book, &mut hash);
+        hash.u64(self.now_ns);
+        hash.u64(self.shards.book_count().into());
+        for (book, store) in self.shards.books() {
+            hash_book(book, store, &mut hash);
         }
         let ranges = self.accounts.ranges();
         hash.u64(ranges.len() as u64);
         for range in &ranges {
             hash.record(&range.limits.record((range.account_first, range.account_last), 0));
         }
-        let in_symbols = self.store.symbol_limits.records();
+        let in_symbols = self.symbol_limits();
         hash.u64(in_symbols.len() as u64);
         in_symbols.iter().for_each(|record| hash.record(record));
-        let (rates, rates_in_symbols) = self.store.tallies.rates(self.store.now_ns);
+        let (rates, rates_in_symbols) = (self.tallies.rates(self.now_ns), self.rates_in_symbols());
         hash.u64(rates.len() as u64);
         rates.iter().for_each(|(account, rate)| [*account, *rate].into_iter().for_each(|word| hash.u32(word)));
         hash.u64(rates_in_symbols.len() as u64);
@@ -72,28 +73,18 @@ impl OrderKernel {
         hash.0.digest()
     }
 
-    fn hash_book(&self, book: &Book, hash: &mut Hasher) {
-        hash.record(&book.instrument);
-        hash.u64(book.last_price as u64);
-        hash.u64(u64::from(book.halted));
-        for side in &book.sides {
-            hash.u64(side.walk(&self.store.orders).count() as u64);
-            side.walk(&self.store.orders).for_each(|at| hash.record(&self.store.row(at, book.symbol)));
-        }
-        for side in SIDES {
-            hash.u64(book.waiting(side).count() as u64);
-            book.waiting(side).for_each(|at| hash.record(&self.store.row(at, book.symbol)));
-        }
-        let mut holdings: Vec<&Holding> = book.holdings.iter().map(|at| self.store.holdings.get(at)).filter(|h| !h.is_zero()).collect();
-        holdings.sort_unstable_by_key(|holding| holding.account);
-        hash.u64(holdings.len() as u64);
-        for holding in holdings {
-            hash.u32(holding.account);
-            hash.u64(holding.net as u64);
-            hash.u64(holding.open[0]);
-            hash.u64(holding.open[1]);
-            hash.0.update(&holding.cash.to_le_bytes());
-        }
+    /// Every range of accounts with limits in a symbol, ascending by symbol and account.
+    pub(super) fn symbol_limits(&self) -> Vec<AccountLimits> {
+        let mut records: Vec<_> = self.shards.all().iter().flat_map(|shard| shard.store.symbol_limits.records()).collect();
+        records.sort_unstable_by_key(|record| (record.symbol, record.account_first));
+        records
+    }
+
+    /// Symbol, account and count of those that are counted in this second in a symbol, ascending.
+    pub(super) fn rates_in_symbols(&self) -> Vec<(u32, u32, u32)> {
+        let mut rates: Vec<_> = self.shards.all().iter().flat_map(|shard| shard.store.symbol_tallies.rates(self.now_ns)).collect();
+        rates.sort_unstable();
+        rates
     }
 
     /// Client order id of the account's last accepted `NEW`; 0 when there was none.
@@ -107,12 +98,12 @@ impl OrderKernel {
     #[must_use]
     pub fn open_orders(&self, account: u32) -> (u64, Vec<OpenOrder>) {
         let mut orders = Vec::new();
-        for book in &self.books {
-            let holding = book.holding(&self.store, account, NIL);
+        for (book, store) in self.shards.books() {
+            let holding = book.holding(store, account, NIL);
             if holding == NIL {
                 continue;
             }
-            let open = self.store.holdings.get(holding).open;
+            let open = store.holdings.get(holding).open;
             for side in SIDES.into_iter().filter(|side| open[super::book::slot(*side)] != 0) {
                 orders.extend(self.fifo(book.symbol, side).filter(|order| order.account == account));
             }
@@ -127,14 +118,20 @@ impl OrderKernel {
     /// The account's positions, ascending by symbol. A position that is zero in everything counts as absent.
     #[must_use]
     pub fn positions(&self, account: u32) -> Vec<Position> {
-        let holdings = self.books.iter().map(|book| book.holding(&self.store, account, NIL)).filter(|&at| at != NIL);
-        holdings.map(|at| self.store.holdings.get(at)).filter(|holding| !holding.is_zero()).map(Holding::row).collect()
+        let holdings = self.shards.books().map(|(book, store)| (store, book.holding(store, account, NIL)));
+        holdings
+            .filter(|(_, at)| *at != NIL)
+            .map(|(store, at)| store.holdings.get(at))
+            .filter(|holding| !holding.is_zero())
+            .map(Holding::row)
+            .collect()
     }
 
     /// Every position in a symbol that is not zero in everything, ascending by account. Empty when there is no such symbol.
     #[must_use]
     pub fn positions_in(&self, symbol: u32) -> Vec<Position> {
-        let holdings = self.book_of(symbol).into_iter().flat_map(|book| book.holdings.iter()).map(|at| self.store.holdings.get(at));
+        let book = self.shards.book(symbol).into_iter();
+        let holdings = book.flat_map(|(book, store)| book.holdings.iter().map(|at| store.holdings.get(at)));
         let mut rows: Vec<Position> = holdings.filter(|holding| !holding.is_zero()).map(Holding::row).collect();
         rows.sort_unstable_by_key(|row| row.account);
         rows
@@ -143,7 +140,7 @@ impl OrderKernel {
     /// The best `levels_max` levels of each side: bids best first, then asks best first. `None` when there is no such symbol.
     #[must_use]
     pub fn book(&self, symbol: u32, levels_max: usize) -> Option<Vec<BookLevel>> {
-        self.book_of(symbol)?;
+        self.shards.book(symbol)?;
         let mut levels: Vec<BookLevel> = Vec::new();
         for side in SIDES {
             let first = levels.len();
@@ -165,21 +162,20 @@ impl OrderKernel {
 
     /// Every resting order of one side, best price first, first come first. Empty when there is no such symbol.
     pub fn fifo(&self, symbol: u32, side: Side) -> impl Iterator<Item = OpenOrder> {
-        let book = self.book_of(symbol);
-        let walk = book.map(|book| book.sides[super::book::slot(side)].walk(&self.store.orders));
-        walk.into_iter().flatten().map(move |at| self.store.row(at, symbol))
+        let book = self.shards.book(symbol).into_iter();
+        book.flat_map(move |(book, store)| book.sides[super::book::slot(side)].walk(&store.orders).map(move |at| store.row(at, symbol)))
     }
 
     /// Every stop of one side that waits, first triggered first. Empty when there is no such symbol.
     pub fn stops(&self, symbol: u32, side: Side) -> impl Iterator<Item = OpenOrder> {
-        let waiting = self.book_of(symbol).map(|book| book.waiting(side));
-        waiting.into_iter().flatten().map(move |at| self.store.row(at, symbol))
+        let book = self.shards.book(symbol).into_iter();
+        book.flat_map(move |(book, store)| book.waiting(side).map(move |at| store.row(at, symbol)))
     }
 
     /// Whether a symbol is halted; false when there is no such symbol.
     #[must_use]
     pub fn is_halted(&self, symbol: u32) -> bool {
-        self.book_of(symbol).is_some_and(|book| book.halted)
+        self.shards.book(symbol).is_some_and(|(book, _)| book.halted)
     }
 
     /// Heap that books, orders, positions and accounts hold, bytes (the allocator's own overhead is not counted).
@@ -189,30 +185,52 @@ impl OrderKernel {
             let levels: usize = book.sides.iter().map(super::side::BookSide::heap_bytes).sum();
             levels + book.orders.heap_bytes() + book.holdings.heap_bytes()
         };
-        let books: usize = self.books.iter().map(of_book).sum();
-        books
-            + self.books.capacity() * size_of::<Book>()
-            + self.store.orders.heap_bytes()
-            + self.store.holdings.heap_bytes()
-            + self.accounts.heap_bytes()
-            + self.store.attributes.heap_bytes()
-            + self.store.tallies.heap_bytes()
+        let of_shard = |Shard { books, store, .. }: &Shard| {
+            books.iter().map(of_book).sum::<usize>()
+                + books.capacity() * size_of::<Book>()
+                + store.orders.heap_bytes()
+                + store.holdings.heap_bytes()
+                + store.attributes.heap_bytes()
+                + store.symbol_tallies.heap_bytes()
+                + store.changes.capacity() * size_of::<super::Counted>()
+        };
+        self.shards.all().iter().map(of_shard).sum::<usize>() + self.accounts.heap_bytes() + self.tallies.heap_bytes()
     }
 
     /// How many instruments there are.
     #[must_use]
     pub fn instrument_count(&self) -> u32 {
-        self.books.len() as u32
+        self.shards.book_count()
     }
 
     /// The instruments, ascending by symbol.
     #[must_use]
     pub fn instruments(&self) -> Vec<Instrument> {
-        self.books.iter().map(|book| book.instrument).collect()
+        self.shards.books().map(|(book, _)| book.instrument).collect()
     }
+}
 
-    fn book_of(&self, symbol: u32) -> Option<&Book> {
-        self.books.get(symbol.checked_sub(1)? as usize)
+fn hash_book(book: &Book, store: &Store, hash: &mut Hasher) {
+    hash.record(&book.instrument);
+    hash.u64(book.last_price as u64);
+    hash.u64(u64::from(book.halted));
+    for side in &book.sides {
+        hash.u64(side.walk(&store.orders).count() as u64);
+        side.walk(&store.orders).for_each(|at| hash.record(&store.row(at, book.symbol)));
+    }
+    for side in SIDES {
+        hash.u64(book.waiting(side).count() as u64);
+        book.waiting(side).for_each(|at| hash.record(&store.row(at, book.symbol)));
+    }
+    let mut holdings: Vec<&Holding> = book.holdings.iter().map(|at| store.holdings.get(at)).filter(|h| !h.is_zero()).collect();
+    holdings.sort_unstable_by_key(|holding| holding.account);
+    hash.u64(holdings.len() as u64);
+    for holding in holdings {
+        hash.u32(holding.account);
+        hash.u64(holding.net as u64);
+        hash.u64(holding.open[0]);
+        hash.u64(holding.open[1]);
+        hash.0.update(&holding.cash.to_le_bytes());
     }
 }
 

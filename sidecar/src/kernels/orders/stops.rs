@@ -113,7 +113,12 @@ pub(super) fn follow(book: &mut Book, desk: &mut Desk, first_price: i64, mut k: 
         let account = desk.store.orders.get(at).account;
         let limits = desk.accounts.limits(desk.accounts.class(account));
         let (store, out, work) = (&mut *desk.store, &mut *desk.out, &mut *desk.work);
-        let fills = activate(book, &mut Desk { store, accounts: desk.accounts, limits, entry: desk.entry, out, work }, at, k);
+        let fills = activate(
+            book,
+            &mut Desk { store, accounts: desk.accounts, tallies: desk.tallies, limits, entry: desk.entry, out, work },
+            at,
+            k,
+        );
         k = fills.k();
         trades += u64::from(fills.count);
         *desk.work += u64::from(fills.count) + 1;

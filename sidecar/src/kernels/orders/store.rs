@@ -6,8 +6,8 @@ use ringlane_layout::orders::{OpenOrder, OrderFlag, OrderType, Position, Side, T
 use super::attributes::{self, Attributes, DAY, REDUCE_ONLY, Rare};
 use super::index::{account_hash, order_hash};
 use super::limits::SymbolLimits;
-use super::slab::{ENTRIES_MAX, Entry, NIL, Slab};
-use super::tallies::Tallies;
+use super::slab::{Entry, NIL, Slab};
+use super::tallies::{Counted, SymbolTallies};
 
 const QUANTITY_BITS: u32 = 27;
 const QUANTITY_MASK: u64 = (1 << QUANTITY_BITS) - 1;
@@ -150,20 +150,33 @@ impl Entry for Holding {
     fn set_free(&mut self, _: u32) {}
 }
 
+/// Whether there is a place for one more of each.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    /// One more resting order.
+    pub(super) orders: bool,
+    /// One more position.
+    pub(super) positions: bool,
+}
+
 /// Counts of owned orders: four times the lanes that may be open, so that two of them seldom share one.
 const OWNERS: usize = 4 * ringlane_layout::limits::LANES_MAX;
 
-/// Orders and positions of all books.
+/// Orders and positions of the books of one part.
 pub(super) struct Store {
     pub(super) orders: Slab<Order>,
     pub(super) holdings: Slab<Holding>,
     pub(super) attributes: Attributes,
-    pub(super) tallies: Tallies,
+    /// Changes of what accounts have open, in all symbols together, that their tallies do not count yet.
+    pub(super) changes: Vec<Counted>,
+    /// What accounts with limits in a symbol have open there.
+    pub(super) symbol_tallies: SymbolTallies,
     pub(super) symbol_limits: SymbolLimits,
     /// Sequenced time, nanoseconds since 1970; 0 before the first time record.
     pub(super) now_ns: u64,
-    /// Most resting orders.
-    pub(super) resting_orders_max: usize,
+    /// Whether one more order may rest, and one more account have a position. Who asks for many things at once sees to it that
+    /// this holds for all of them, or says it anew before each.
+    pub(super) room: Room,
     /// Resting orders that no lane owns.
     pub(super) orphans: u64,
     /// Resting orders by owner lane. Lanes whose numbers differ by a multiple of `OWNERS` share a count, so it is an upper
@@ -171,33 +184,26 @@ pub(super) struct Store {
     owned: Box<[u32; OWNERS]>,
     /// Whether fills of orders that nobody owns are told too, to lane 0.
     pub(super) tells_orphans: bool,
-    /// Whether symbols that are added are watched from the start.
-    pub(super) watches_new_books: bool,
     /// Seed of the id hashes; no result depends on it.
     pub(super) seed: u64,
 }
 
 impl Store {
-    pub(super) fn new(resting_orders_max: usize, seed: u64) -> Self {
-        let resting_orders_max = resting_orders_max.min(ENTRIES_MAX);
+    pub(super) fn new(seed: u64) -> Self {
         Self {
             orders: Slab::new(),
             holdings: Slab::new(),
             attributes: Attributes::default(),
-            tallies: Tallies::default(),
+            changes: Vec::new(),
+            symbol_tallies: SymbolTallies::default(),
             symbol_limits: SymbolLimits::default(),
             now_ns: 0,
-            resting_orders_max,
+            room: Room { orders: true, positions: true },
             orphans: 0,
             owned: Box::new([0; OWNERS]),
             tells_orphans: false,
-            watches_new_books: false,
             seed,
         }
-    }
-
-    pub(super) fn set_resting_orders_max(&mut self, resting_orders_max: u64) {
-        self.resting_orders_max = usize::try_from(resting_orders_max).map_or(ENTRIES_MAX, |max| max.min(ENTRIES_MAX));
     }
 
     /// Most resting orders that `lane` may own.
@@ -226,7 +232,7 @@ impl Store {
     /// has none (`holding` is NIL).
     #[inline]
     pub(super) fn has_room(&self, may_rest: bool, holding: u32) -> bool {
-        (!may_rest || self.orders.live() < self.resting_orders_max) && (holding != NIL || self.holdings.live() < ENTRIES_MAX)
+        (!may_rest || self.room.orders) && (holding != NIL || self.room.positions)
     }
 
     /// What the order at `at` has beyond its hot struct.
@@ -260,8 +266,11 @@ impl Store {
         let order = self.orders.get(at);
         if order.has(attributes::TALLIED) {
             let symbol = self.holdings.get(order.position).symbol;
-            let in_symbol = self.symbol_limits.find(symbol, order.account).map(|_| symbol);
-            self.tallies.change(order.account, in_symbol, (order.side(), order.price(), quantity, orders));
+            let change = (order.side(), order.price(), quantity, orders);
+            if self.symbol_limits.find(symbol, order.account).is_some() {
+                self.symbol_tallies.of_mut(symbol, order.account).change(change);
+            }
+            self.changes.push(Counted::Open(order.account, change));
         }
     }
 

@@ -29,30 +29,75 @@ impl Tally {
         if self.second == now_ns / SECOND_NS { self.accepted } else { 0 }
     }
 
-    fn accept(&mut self, now_ns: u64) {
+    /// Counts an accepted order.
+    pub(super) fn accept(&mut self, now_ns: u64) {
         self.accepted = self.rate(now_ns) + 1;
         self.second = now_ns / SECOND_NS;
     }
 
-    fn change(&mut self, (side, price, quantity, orders): Change) {
+    /// Counts a change of an open order.
+    pub(super) fn change(&mut self, (side, price, quantity, orders): Change) {
         let (worth, notional) = (price as u128 * u128::from(quantity.unsigned_abs()), &mut self.notional[slot(side)]);
         *notional = if quantity < 0 { *notional - worth } else { *notional + worth };
         self.open_orders = self.open_orders.wrapping_add_signed(orders);
+    }
+
+    /// Takes a rate over that was counted in the second of `now_ns`.
+    pub(super) fn restore_rate(&mut self, accepted: u32, now_ns: u64) {
+        (self.accepted, self.second) = (accepted, now_ns / SECOND_NS);
     }
 }
 
 /// Side, price, change of the open quantity, change of the count of open orders.
 pub(super) type Change = (Side, i64, i64, i32);
 
-/// Accounts with their rates; symbols and accounts with theirs.
-pub(super) type Rates = (Vec<(u32, u32)>, Vec<(u32, u32, u32)>);
+/// What an account's tally is to count.
+#[derive(Clone, Copy)]
+pub(super) enum Counted {
+    /// An open order of this account changed.
+    Open(u32, Change),
+    /// An order of this account was accepted.
+    Accepted(u32),
+}
 
-/// All tallies.
+/// Counts of accounts in one symbol each, by symbol and account.
+#[derive(Clone, Default)]
+pub(super) struct SymbolTallies(BTreeMap<(u32, u32), Tally>);
+
+impl SymbolTallies {
+    /// The account's counts in one symbol.
+    pub(super) fn of(&self, symbol: u32, account: u32) -> Tally {
+        self.0.get(&(symbol, account)).copied().unwrap_or_default()
+    }
+
+    pub(super) fn of_mut(&mut self, symbol: u32, account: u32) -> &mut Tally {
+        self.0.entry((symbol, account)).or_default()
+    }
+
+    /// Forgets the open orders of these accounts; their rates stay.
+    pub(super) fn clear_open(&mut self, first: u32, last: u32) {
+        let of_range = |((_, account), _): &(&(u32, u32), &mut Tally)| (first..=last).contains(account);
+        for (_, tally) in self.0.iter_mut().filter(of_range) {
+            (tally.notional, tally.open_orders) = ([0; 2], 0);
+        }
+    }
+
+    /// Symbol, account and count of those that were counted in this second, ascending.
+    pub(super) fn rates(&self, now_ns: u64) -> impl Iterator<Item = (u32, u32, u32)> {
+        let rates = self.0.iter().map(move |((symbol, account), tally)| (*symbol, *account, tally.rate(now_ns)));
+        rates.filter(|(.., rate)| *rate != 0)
+    }
+
+    /// Heap that the tallies hold, bytes, nearly.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.0.len() * (size_of::<Tally>() + 8)
+    }
+}
+
+/// Counts of accounts in all symbols.
 #[derive(Clone, Default)]
 pub(super) struct Tallies {
     pages: Vec<Option<Box<[Tally; PAGE]>>>,
-    /// By symbol and account.
-    in_symbols: BTreeMap<(u32, u32), Tally>,
     /// The second in which a rate was counted last.
     counted: Option<u64>,
 }
@@ -64,9 +109,12 @@ impl Tallies {
         page.and_then(Option::as_ref).map_or_else(Tally::default, |page| page[account as usize % PAGE])
     }
 
-    /// The account's counts in one symbol.
-    pub(super) fn within(&self, symbol: u32, account: u32) -> Tally {
-        self.in_symbols.get(&(symbol, account)).copied().unwrap_or_default()
+    /// Asks for the line of an account.
+    #[inline]
+    pub(super) fn fetch(&self, account: u32) {
+        if let Some(Some(page)) = self.pages.get(account as usize / PAGE) {
+            crate::kernels::prefetch::line(&page[account as usize % PAGE]);
+        }
     }
 
     fn of_mut(&mut self, account: u32) -> &mut Tally {
@@ -77,29 +125,21 @@ impl Tallies {
         &mut self.pages[page].get_or_insert_with(|| Box::new([Tally::default(); PAGE]))[account as usize % PAGE]
     }
 
-    /// Counts a change of an open order; `in_symbol` when the account has limits in the symbol.
-    pub(super) fn change(&mut self, account: u32, in_symbol: Option<u32>, change: Change) {
-        self.of_mut(account).change(change);
-        if let Some(symbol) = in_symbol {
-            self.in_symbols.entry((symbol, account)).or_default().change(change);
+    /// Counts what was noted.
+    pub(super) fn count(&mut self, noted: Counted, now_ns: u64) {
+        match noted {
+            Counted::Open(account, change) => self.of_mut(account).change(change),
+            Counted::Accepted(account) => {
+                self.counted = Some(now_ns / SECOND_NS);
+                self.of_mut(account).accept(now_ns);
+            }
         }
     }
 
-    /// Counts an accepted order towards the rate.
-    pub(super) fn accept(&mut self, account: u32, in_symbol: Option<u32>, now_ns: u64) {
+    /// Takes a rate over that was counted in the second of `now_ns`.
+    pub(super) fn restore_rate(&mut self, account: u32, accepted: u32, now_ns: u64) {
         self.counted = Some(now_ns / SECOND_NS);
-        self.of_mut(account).accept(now_ns);
-        if let Some(symbol) = in_symbol {
-            self.in_symbols.entry((symbol, account)).or_default().accept(now_ns);
-        }
-    }
-
-    /// Takes a rate over that was counted in the second of `now_ns`; symbol 0: in all symbols.
-    pub(super) fn restore_rate(&mut self, symbol: u32, account: u32, accepted: u32, now_ns: u64) {
-        let second = now_ns / SECOND_NS;
-        self.counted = Some(second);
-        let tally = if symbol == 0 { self.of_mut(account) } else { self.in_symbols.entry((symbol, account)).or_default() };
-        (tally.accepted, tally.second) = (accepted, second);
+        self.of_mut(account).restore_rate(accepted, now_ns);
     }
 
     /// Forgets the open orders of these accounts; their rates stay.
@@ -109,10 +149,6 @@ impl Tallies {
                 (page[at % PAGE].notional, page[at % PAGE].open_orders) = ([0; 2], 0);
             }
         }
-        let of_range = |((_, account), _): &(&(u32, u32), &mut Tally)| (first..=last).contains(account);
-        for (_, tally) in self.in_symbols.iter_mut().filter(of_range) {
-            (tally.notional, tally.open_orders) = ([0; 2], 0);
-        }
     }
 
     /// When a second ends in which rates were counted: time is due then.
@@ -120,18 +156,16 @@ impl Tallies {
         self.counted.filter(|second| *second == now_ns / SECOND_NS).map(|second| (second + 1) * SECOND_NS)
     }
 
-    /// Accounts that were counted in this second, ascending, each with its count; then symbol, account and count.
-    pub(super) fn rates(&self, now_ns: u64) -> Rates {
+    /// Accounts that were counted in this second, ascending, each with its count.
+    pub(super) fn rates(&self, now_ns: u64) -> Vec<(u32, u32)> {
         let pages = self.pages.iter().enumerate().filter_map(|(page, tallies)| Some((page, tallies.as_ref()?)));
         let all = pages.flat_map(|(page, tallies)| tallies.iter().enumerate().map(move |(at, tally)| ((page * PAGE + at) as u32, tally)));
-        let of_accounts = all.map(|(account, tally)| (account, tally.rate(now_ns))).filter(|(_, rate)| *rate != 0);
-        let in_symbols = self.in_symbols.iter().map(|((symbol, account), tally)| (*symbol, *account, tally.rate(now_ns)));
-        (of_accounts.collect(), in_symbols.filter(|(.., rate)| *rate != 0).collect())
+        all.map(|(account, tally)| (account, tally.rate(now_ns))).filter(|(_, rate)| *rate != 0).collect()
     }
 
     /// Heap that the tallies hold, bytes, nearly.
     pub(super) fn heap_bytes(&self) -> usize {
         let pages = self.pages.iter().flatten().count() * PAGE * size_of::<Tally>();
-        pages + self.pages.capacity() * size_of::<usize>() + self.in_symbols.len() * (size_of::<Tally>() + 8)
+        pages + self.pages.capacity() * size_of::<usize>()
     }
 }
