@@ -1,5 +1,5 @@
 # Ringlane: `make run` tries it, `make test` proves it, `make bench` measures it. Each does all of its own set-up.
-.PHONY: run test test-lobster bench loom torture fuzz sanitize build deb docker-steps clean
+.PHONY: run test test-lobster bench loom torture soak fuzz sanitize build deb docker-steps clean
 VENV := .venv
 PY := $(VENV)/bin/python
 SOURCES := $(shell find layout shim sidecar python/ringlane python/pyproject.toml -name '*.rs' -o -name '*.toml' -o -name '*.py' -o -name '*.pyi' -o -name '*.html') Cargo.toml Cargo.lock
@@ -31,6 +31,11 @@ torture: $(VENV)/ringlane.stamp $(VENV)/test.stamp
 	RINGLANE_CASES=$(CASES) cargo test --release -p ringlane-tests --test order_kernel -- --nocapture
 	RINGLANE_SEEDS=$(SEEDS) cargo test --release -p ringlane-tests --test simulation -- --nocapture
 	RINGLANE_KILLS=$(KILLS) $(PY) -m pytest -q -s -p no:cacheprovider tests/python/test_storm.py
+
+# Clients come, trade and are killed for MINUTES: memory, descriptors and p99 of the sidecar must stay flat.
+MINUTES := 10
+soak: $(VENV)/ringlane.stamp $(VENV)/test.stamp
+	@$(PY) tests/python/soak.py --minutes $(MINUTES) $(ARGS)
 
 # Every door by which bytes come in, guided by coverage, TIME seconds each; TARGET=orders for one of them.
 TIME := 60

@@ -225,9 +225,10 @@ pub mod journal {
         BYTES_PER_SECOND = 9: Gauge;
         /// Seconds until that disk is full at this rate; all ones when that will not happen.
         DISK_SECONDS_LEFT = 10: Gauge;
-        /// 0 none, 1 over the cap without a snapshot, 2 the disk is short, 3 the next segment cannot be had.
+        /// 0 none, 1 over the cap without a snapshot, 2 the disk is short, 3 the next segment cannot be had, 4 the disk refuses
+        /// to make what was written durable.
         TROUBLE = 11: Id;
-        /// Why it cannot be had, errno.
+        /// Why 3 or 4, errno.
         ERRNO = 12: Id;
         /// Segments that were used again.
         SEGMENTS_RECYCLED = 13: Counter;

@@ -118,7 +118,7 @@ codes! {
 }
 
 codes! {
-    /// Why a request was rejected. Banded by stage: 1xx structure, 2xx validate, 3xx risk, 4xx business rules. Numbers are never reused.
+    /// Why a request was rejected. Banded by stage: 1xx structure, 2xx validate, 3xx risk, 4xx business rules, 5xx operation. Numbers are never reused.
     pub enum RejectCode: u16 {
         /// The op number is not one of `Op`; use a member of `ringlane.Op`.
         UnknownOp ("UNKNOWN_OP") = 101,
@@ -192,6 +192,8 @@ codes! {
         SymbolHalted ("SYMBOL_HALTED") = 403,
         /// A reduce-only order would open, turn or enlarge the position.
         NotReducing ("NOT_REDUCING") = 404,
+        /// The request crashed the sidecar, and an administrator made it void (`ringlane serve --skip`); it had no effect.
+        Voided ("VOIDED") = 501,
     }
 }
 

@@ -77,7 +77,7 @@ class CancelReason(IntEnum):
     IMMEDIATE = 8
 
 class RejectCode(IntEnum):
-    """Why a request was rejected. Banded by stage: 1xx structure, 2xx validate, 3xx risk, 4xx business rules. Numbers are never reused."""
+    """Why a request was rejected. Banded by stage: 1xx structure, 2xx validate, 3xx risk, 4xx business rules, 5xx operation. Numbers are never reused."""
 
     UNKNOWN_OP = 101
     UNKNOWN_SIDE = 102
@@ -115,6 +115,7 @@ class RejectCode(IntEnum):
     NOT_FILLABLE = 402
     SYMBOL_HALTED = 403
     NOT_REDUCING = 404
+    VOIDED = 501
 
 class SelfTrade(IntEnum):
     """What becomes of a trade between two orders of one account group: it is prevented, and an order is cancelled. The choice is that of the account whose order arrives."""

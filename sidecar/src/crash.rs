@@ -1,5 +1,7 @@
 //! Named places at which a test has the sidecar killed, as by `kill -9`: `RINGLANE_CRASH=NAME:COUNT` dies at the COUNT-th time.
-//! Only the feature `crash-points` compiles them in; the shipped daemon has none of it.
+//! `RINGLANE_POISON=ID`: requests with this client order id crash the kernel. Only the feature `crash-points` compiles them in; the shipped daemon has none of it.
+
+use ringlane_layout::orders::OrderRequest;
 
 /// A place at which the sidecar may be told to die.
 #[cfg(not(any(feature = "crash-points", feature = "simulation")))]
@@ -34,4 +36,21 @@ pub fn point(name: &str) {
         let _ = raise(Signal::SIGKILL);
         unreachable!("nobody outlives SIGKILL");
     }
+}
+
+/// The first of these requests that is to crash the kernel.
+#[cfg(not(feature = "crash-points"))]
+#[inline(always)]
+pub fn poisoned(_requests: &[OrderRequest]) -> Option<usize> {
+    None
+}
+
+/// The first of these requests that is to crash the kernel.
+#[cfg(feature = "crash-points")]
+pub fn poisoned(requests: &[OrderRequest]) -> Option<usize> {
+    use std::sync::OnceLock;
+
+    static TOLD: OnceLock<Option<u64>> = OnceLock::new();
+    let told = TOLD.get_or_init(|| std::env::var("RINGLANE_POISON").ok()?.parse().ok());
+    told.and_then(|told| requests.iter().position(|request| request.client_order_id == told))
 }

@@ -28,7 +28,7 @@ use crate::control::{Broadcast, Control, Host, Ledger, Lifetime, Policy, Questio
 use crate::corpora::Corpora;
 use crate::engine::{ENGINE_VERSION, Engine};
 use crate::jobs::{Heat, JobRows, Jobs};
-use crate::journal::{Epoch, FrameKind, FrameMeta, JournalLock, LaneOpen, Writer, WriterConfig};
+use crate::journal::{Epoch, FrameKind, FrameMeta, JournalLock, LaneOpen, Void, VoidRange, Writer, WriterConfig};
 use crate::kernels::door::Kernels;
 use crate::lanes::Kept;
 use crate::metrics::answer_scrapes;
@@ -194,17 +194,19 @@ fn recover(config: &Config) -> Result<Start, String> {
         return Ok(Start { engine, journal: None, epoch: 0, snapshot: 0, expected: Vec::new() });
     };
     let mut progress = service::Progress::default();
-    let Recovered { mut engine, mut lanes, epoch, next_index, snapshot, tail, .. } =
-        recovery::recover(directory, random_seed(), config.snapshots.kept, |records| progress.recovered(records))?;
+    let (kept, skip) = (config.snapshots.kept, config.source.skip);
+    let Recovered { mut engine, mut lanes, epoch, next_index, snapshot, skipped: void, tail, .. } =
+        recovery::recover(directory, random_seed(), kept, skip, |records| progress.recovered(records))?;
     let epoch = epoch + 1;
     let start = frame_meta(&engine, FrameKind::End, 0, 0);
     let accounts = engine.orders.account_limits();
-    let added = configure(&mut engine, config, &accounts)?;
+    let mut added: Vec<Added> = void.into_iter().map(|void| make_void(&mut engine, void)).collect();
+    added.extend(configure(&mut engine, config, &accounts)?);
     let words = Epoch { number: epoch, engine_version: ENGINE_VERSION, request_schema_hash: OrderRequest::SCHEMA_HASH };
     let JournalConfig { durability, segment_bytes, prefault_bytes, retention_bytes, spare_segments, disk_hours_min, .. } = config.journal;
     let (is_mapped, avoid_cpu) = (durability == Durability::Process, config.sequencer.cpu);
     let writer_config =
-        WriterConfig { segment_bytes, prefault_bytes, retention_bytes, spare_segments, disk_hours_min, is_mapped, avoid_cpu };
+        WriterConfig { segment_bytes, prefault_bytes, retention_bytes, spare_segments, disk_hours_min, is_mapped, avoid_cpu, void };
     if durability == Durability::Disk {
         tail.make_durable(directory)?;
     }
@@ -214,6 +216,13 @@ fn recover(config: &Config) -> Result<Start, String> {
     }
     let expected = engine.open_lanes().iter().filter_map(|open| Some((*open, lanes.remove(&open.lane)?))).collect();
     Ok(Start { engine, journal: Some(writer), epoch, snapshot, expected })
+}
+
+/// The frame that says that records are void.
+fn make_void(engine: &mut Engine, void: VoidRange) -> Added {
+    let added = frame(engine, FrameKind::Void, &[Void { first_sequence: void.first, last_sequence: void.last, ..Void::default() }]);
+    engine.pass(1);
+    added
 }
 
 /// A seed that std draws from the kernel's randomness.

@@ -1,14 +1,19 @@
 //! What is the same in a live sidecar and in a replay: sequence numbers, kernels, and the running hash of their outputs.
 //! No lane, file or clock enters here, so that a journal gives the same bits wherever it is applied.
 
+mod voids;
+
 use ringlane_layout::limits::{BATCH_SLOTS_MAX, RESTING_ORDERS_MAX};
 use ringlane_layout::market::MarketRecord;
 use ringlane_layout::orders::{AccountLimits, AdminAction, BookLimits, Instrument, OrderRequest, OrderResult, TimeRecord};
 use ringlane_layout::record::RecordBytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::crash;
 use crate::journal::{Frame, FrameKind, LaneClose, LaneOpen};
 use crate::kernels::orders::{OrderKernel, Outgoing};
+
+pub use voids::Broken;
 
 /// Semantic version of the kernels; it changes whenever the same records would give other results.
 pub const ENGINE_VERSION: u32 = 2;
@@ -96,6 +101,10 @@ impl Engine {
         let requests: &[OrderRequest] = bytemuck::cast_slice(requests);
         let results = &mut self.results[..requests.len()];
         self.events.clear();
+        if let Some(at) = crash::poisoned(requests) {
+            self.orders.process(self.next_sequence, lane, &requests[..at], &mut results[..at], &mut self.events);
+            panic!("a test poisoned this record");
+        }
         let work = self.orders.process(self.next_sequence, lane, requests, results, &mut self.events);
         self.next_sequence += requests.len() as u64;
         self.output_hash = xxh3_64_with_seed(bytemuck::cast_slice(results), self.output_hash);
@@ -154,7 +163,7 @@ impl Engine {
         apply(self)
     }
 
-    /// Counts records that change nothing here: what other kernels were asked and answered.
+    /// Counts records that change nothing here: what other kernels were asked and answered, and what says which records are void.
     pub fn pass(&mut self, records: usize) {
         self.next_sequence += records as u64;
     }
@@ -201,6 +210,10 @@ impl Engine {
             ));
         }
         self.events.clear();
+        if frame.has_voids() {
+            self.apply_void(frame);
+            return Ok(());
+        }
         let mut records = frame.records.iter();
         match frame.kind {
             FrameKind::Orders => {
@@ -215,7 +228,7 @@ impl Engine {
             }),
             FrameKind::Time => records.try_for_each(|record| self.advance(bytemuck::cast_ref(record)).map(drop))?,
             FrameKind::Admin => records.try_for_each(|record| self.administer(bytemuck::cast_ref(record)).map(drop))?,
-            FrameKind::Job => self.pass(frame.records.len()),
+            FrameKind::Void | FrameKind::Job => self.pass(frame.records.len()),
             FrameKind::End | FrameKind::Stop => {}
         }
         Ok(())

@@ -5,6 +5,7 @@ pub mod config;
 pub mod control;
 pub mod corpora;
 pub mod crash;
+mod culprit;
 pub mod daemon;
 pub mod doctor;
 pub mod engine;

@@ -9,6 +9,7 @@ use crate::config::{Config, LogConfig, LogFormat, SYSTEM_CONFIG, Source};
 use crate::control::Lifetime;
 use crate::daemon::{SYSTEM_SOCKET, serve};
 use crate::doctor::{examine, exit_code, findings_json, findings_text};
+use crate::journal::VoidRange;
 use crate::kernels::door::Kernels;
 use crate::log;
 use crate::manual::write_manual;
@@ -42,6 +43,10 @@ enum Subcommands {
         /// Directory of the journal; wins over the file. Without one nothing is recorded.
         #[arg(long)]
         journal: Option<PathBuf>,
+        /// Make these records void, one of which crashes the kernel: the error of the start that failed says which. They keep
+        /// their sequence numbers, have no effect, and are answered with VOIDED; that is journaled, so this is said once.
+        #[arg(long, value_name = "SEQ|FIRST-LAST")]
+        skip: Option<VoidRange>,
         /// End with the last client instead of at a signal.
         #[arg(long)]
         embedded: bool,
@@ -125,7 +130,9 @@ pub fn run(kernels: Kernels) -> ExitCode {
     let is_serve = matches!(command, Subcommands::Serve { .. });
     let log = if is_serve { Ok(()) } else { log::start(&LogConfig { format: LogFormat::Human, level: None }) };
     let outcome = log.and_then(|()| match command {
-        Subcommands::Serve { config, socket, journal, embedded } => run_serve(config.as_deref(), socket, journal, embedded, kernels),
+        Subcommands::Serve { config, socket, journal, skip, embedded } => {
+            run_serve(Source { path: config, socket, journal, skip }, embedded, kernels)
+        }
         Subcommands::Config { command: ConfigCommands::Check { path } } => run_config_check(&path),
         Subcommands::Status { address, json } => run_status(address, json),
         Subcommands::Top { address, interval_ms } => top(&address_of(address), interval_ms).map(|()| ExitCode::SUCCESS),
@@ -143,17 +150,11 @@ pub fn run(kernels: Kernels) -> ExitCode {
     })
 }
 
-fn run_serve(
-    path: Option<&Path>,
-    socket: Option<PathBuf>,
-    journal: Option<PathBuf>,
-    embedded: bool,
-    kernels: Kernels,
-) -> Result<ExitCode, String> {
+fn run_serve(source: Source, embedded: bool, kernels: Kernels) -> Result<ExitCode, String> {
     // A private sidecar is its client's, and nothing of the system's service is meant for it.
     let system = (!embedded).then(|| PathBuf::from(SYSTEM_CONFIG)).filter(|path| path.exists());
-    let path = path.map(Path::to_owned).or(system);
-    let config = Config::load(Source { path, socket, journal })?;
+    let path = source.path.clone().or(system);
+    let config = Config::load(Source { path, ..source })?;
     log::start(&config.log)?;
     serve(config, if embedded { Lifetime::Embedded } else { Lifetime::Service }, kernels)?;
     Ok(ExitCode::SUCCESS)

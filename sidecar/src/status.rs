@@ -75,6 +75,9 @@ fn add_disk_words(journal_row: &mut Value, words: &Row) {
     let seconds_left = words[journal::DISK_SECONDS_LEFT];
     let why = (words[journal::ERRNO] != 0).then(|| Errno::from_raw(words[journal::ERRNO] as i32).desc());
     let trouble = match (words[journal::TROUBLE], why) {
+        (4, Some(why)) => Some(format!(
+            "the disk does not make the journal durable: {why}; nothing is answered until it does; what it refused goes to a new segment"
+        )),
         (_, Some(why)) => Some(format!("the next segment cannot be made: {why}; free space on the journal's disk")),
         (1, _) => Some("over retention_bytes, and no snapshot covers the oldest segment".to_owned()),
         (2, _) => Some("the disk will soon be full at this rate".to_owned()),

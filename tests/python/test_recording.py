@@ -130,7 +130,7 @@ def test_damage_in_the_middle_is_never_taken_for_an_end(tmp_path, crash, what):
     words = refused(tmp_path)
     for said in (done.stderr, words):
         assert "00000001.ringlane at offset" in said
-        assert "restore the file from a copy, or begin a new journal directory" in said
+        assert "restore the file from a copy, begin a new journal directory, or see what" in said
 
 
 def test_a_torn_tail_is_told_and_served_on(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import ringlane
 from daemon import BINARY
-from recordings import FRAMES_OFFSET, copy, first_segment, forge, run, trade
+from recordings import FRAME_SEED_OFFSET, FRAMES_OFFSET, copy, crc32c, first_segment, forge, run, trade
 from ringlane import Side
 
 
@@ -175,6 +175,40 @@ def forged(journal: Path, name: str) -> tuple[Path, dict]:
     quantity_at = 64 + 64 * (row["sequence"] - int(frame["first_sequence"])) + 32
     forge(other, frame, {quantity_at: (row["record"]["quantity"] + 3).to_bytes(8, "little")})
     return other, row
+
+
+def test_other_outputs_of_the_last_frame_are_found_by_the_end_mark(stepwise):
+    """The lane's end comes last and puts nothing out, so what the buy before it did is in the end mark's hash alone."""
+    journal, _, first = stepwise
+    recording = ringlane.read_recording(journal)
+    frame = next(row for row in recording.frames[::-1] if row["first_sequence"] == first + 3)
+    assert summary("--verify", journal)["verified"]["equal"] is True
+    other = copy(journal, "forged-end")
+    # The buy takes less than it did.
+    quantity_at = 64 + 32
+    forge(other, frame, {quantity_at: (2).to_bytes(8, "little")})
+    run("replay", "--verify", other, code=1)
+    data = first_segment(other).read_bytes()
+    # Cut before the end mark, and before the lane's end: nothing is left that knows of it.
+    end = int(frame["offset"]) + 64 + int(frame["payload_bytes"])
+    first_segment(other).write_bytes(data[:end])
+    assert summary("--verify", other)["verified"]["equal"] is True
+    # With the end mark alone behind it, it is found again.
+    stop = forged_stop(data, end)
+    first_segment(other).write_bytes(data[:end] + stop)
+    difference = summary("--verify", other, code=1)["verified"]["difference"]
+    assert difference["sequences"] == [first + 3, first + 3]
+
+
+def forged_stop(data: bytes, offset: int) -> bytes:
+    """The end mark of a recording, as if nothing had come between it and the frame that ends at `offset`."""
+    stop, following = bytearray(data[-64:]), data[offset : offset + 64]
+    assert stop[60] == 16
+    stop[8:16] = following[8:16]  # first_sequence
+    stop[32:40] = following[32:40]  # output_hash
+    seed = int.from_bytes(data[FRAME_SEED_OFFSET : FRAME_SEED_OFFSET + 4], "little")
+    stop[4:8] = crc32c(bytes(stop[8:]), seed).to_bytes(4, "little")
+    return bytes(stop)
 
 
 def test_other_outputs_than_the_recorded_ones_are_found(traded):

@@ -1,4 +1,5 @@
-"""The storm: writers and sidecar are killed at random under load. Nothing is lost, nothing counts twice, nobody hangs.
+"""The storm: writers and sidecar are killed at random under load. Nothing is lost, nothing counts twice, nobody hangs,
+and the end is that of the naive twin.
 
 `RINGLANE_KILLS` says how often (100; `make torture` 2,000), `RINGLANE_SEED` repeats the choices.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 from unittest import mock
 
 from daemon import BINARY, CONFIG, Daemon
+from recording_twin import check_against_twin
 
 WRITER = Path(__file__).parent / "storm_writer.py"
 WRITERS = 3
@@ -111,5 +113,7 @@ def test_nothing_is_lost_or_twice_in_a_storm_of_kills(tmp_path, seed):
         last = range(writer.lives * IDS_A_LIFE, (writer.lives + 1) * IDS_A_LIFE)
         assert not [key for key in recorded if key[0] == writer.account and key[1] in last]
     assert answered > 10 * kills
+    # And what was told, each answer of it, is what the naive twin says of the same records; so are books and positions.
+    assert check_against_twin(daemon.journal, 65536) == len(orders)
     print(f"{kills} kills, {answered} answers, {len(recorded)} orders of killed writers were recorded and not answered")
     assert threading.active_count() < 20

@@ -42,6 +42,7 @@ const CONFIG: WriterConfig = WriterConfig {
     disk_hours_min: 0,
     is_mapped: true,
     avoid_cpu: None,
+    void: None,
 };
 const EPOCH: Epoch = Epoch { number: 1, engine_version: 1, request_schema_hash: OrderRequest::SCHEMA_HASH };
 
@@ -294,8 +295,15 @@ fn odd_file_names_are_no_segments_and_no_panic() {
 /// Whatever whole frames hold, applying them ends in a state or in words.
 #[test]
 fn frames_of_any_records_are_applied_or_refused() {
-    const KINDS: [FrameKind; 6] =
-        [FrameKind::Orders, FrameKind::Instruments, FrameKind::Accounts, FrameKind::LaneOpen, FrameKind::LaneClose, FrameKind::End];
+    const KINDS: [FrameKind; 7] = [
+        FrameKind::Orders,
+        FrameKind::Instruments,
+        FrameKind::Accounts,
+        FrameKind::LaneOpen,
+        FrameKind::LaneClose,
+        FrameKind::Void,
+        FrameKind::End,
+    ];
     // Mostly small numbers in mostly zero records, so that they mean something.
     let word = prop_oneof![8 => Just(0_u64), 8 => 1..5_u64, 2 => any::<u64>(), 2 => any::<u32>().prop_map(u64::from)];
     let record = vec(word, 8).prop_map(|words| bytemuck::pod_read_unaligned::<RecordBytes>(bytemuck::cast_slice(&words)));
@@ -305,7 +313,7 @@ fn frames_of_any_records_are_applied_or_refused() {
         for (kind, lane, records) in frames {
             let (first_sequence, output_hash) = (engine.next_sequence(), engine.output_hash());
             let header = FrameHeader { first_sequence, output_hash, lane, kind: kind as u8, ..FrameHeader::default() };
-            if engine.apply(&Frame { header, kind, engine_version: ENGINE_VERSION, records: &records }).is_err() {
+            if engine.apply(&Frame { header, kind, engine_version: ENGINE_VERSION, records: &records, voids: &[] }).is_err() {
                 return Ok(());
             }
             let _ = engine.orders.state_hash();

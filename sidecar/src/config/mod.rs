@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::journal::VoidRange;
+
 pub use access::{AccessConfig, AccessRule};
 pub use diagnosis::Wrong;
 pub use jobs::JobsConfig;
@@ -79,6 +81,8 @@ pub struct Source {
     pub socket: Option<PathBuf>,
     /// Directory of the journal.
     pub journal: Option<PathBuf>,
+    /// Records that crash the kernel and are to be made void.
+    pub skip: Option<VoidRange>,
 }
 
 impl Config {

@@ -317,3 +317,84 @@ fn write(mut blocks: Vec<Block>, watermark: &AtomicU64, flush: Flush) -> Done {
 fn errno_of(error: &Error) -> u64 {
     error.raw_os_error().unwrap_or(Errno::EIO as i32) as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::super::{Epoch, FrameMeta, Reader, Writer, WriterConfig};
+    use super::*;
+
+    /// Syncs that are still to fail.
+    static FAILURES: AtomicU32 = AtomicU32::new(0);
+
+    fn flush(file: &File) -> Result<(), Error> {
+        let fails = FAILURES.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        if fails { Err(Error::from_raw_os_error(Errno::EIO as i32)) } else { file.sync_data() }
+    }
+
+    fn meta(first_sequence: u64) -> FrameMeta {
+        let schema_hash = super::super::schema_hash(FrameKind::Orders).unwrap();
+        let (lane, first_slot, output_hash, time_ns) = (1, 0, first_sequence, 1);
+        FrameMeta { kind: FrameKind::Orders, lane, first_sequence, first_slot, schema_hash, output_hash, time_ns, waiting_slots: 0 }
+    }
+
+    fn settle(writer: &mut Writer) {
+        while !writer.is_settled() {
+            writer.hand_over();
+            writer.drive(Duration::from_millis(1));
+        }
+    }
+
+    /// Batches of a few hundred records over several segments; now and then one sync fails, or two in a row. Every record is
+    /// read back once, in its order, also when the writer ends without a mark.
+    #[test]
+    fn what_a_disk_refused_stands_in_the_next_segment() {
+        for seed in 1..=12_u64 {
+            let directory = tempfile::tempdir().unwrap();
+            let config = WriterConfig { segment_bytes: 1 << 20, is_mapped: false, ..WriterConfig::default() };
+            let epoch = Epoch { number: 1, engine_version: 1, request_schema_hash: super::super::schema_hash(FrameKind::Orders).unwrap() };
+            let mut writer = Writer::open_flushed(directory.path(), 1, config, epoch, &meta(1), flush).unwrap();
+            let (mut next, mut dice, mut refused) = (1_u64, seed, 0);
+            for turn in 0..300 {
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let count = 1 + (dice >> 33) as usize % 256;
+                if (dice >> 50).is_multiple_of(40) {
+                    FAILURES.store(1 + (dice >> 48) as u32 % 2, Ordering::SeqCst);
+                }
+                let fill = |records: &mut [RecordBytes]| {
+                    for (at, record) in records.iter_mut().enumerate() {
+                        bytemuck::bytes_of_mut(record)[..8].copy_from_slice(&(next + at as u64).to_le_bytes());
+                    }
+                };
+                let since = Instant::now();
+                while !writer.make_room(&meta(next), count) {
+                    writer.hand_over();
+                    refused += u32::from(writer.drive(Duration::from_millis(1)) == Ended::Failed);
+                    assert!(since.elapsed() < Duration::from_secs(20), "seed {seed}, turn {turn}: no room");
+                }
+                writer.append(&meta(next), count, fill).unwrap();
+                next += count as u64;
+                assert!(writer.durable_upto(next) < next);
+                writer.hand_over();
+                refused += u32::from(writer.drive(Duration::ZERO) == Ended::Failed);
+            }
+            settle(&mut writer);
+            assert_eq!(writer.durable_upto(0), next - 1, "seed {seed}");
+            if seed % 2 == 0 {
+                writer.close(&meta(next));
+            } else {
+                std::mem::forget(writer);
+            }
+            let mut reader = Reader::open(directory.path()).unwrap();
+            let mut due = 1;
+            while let Some(frame) = reader.next_frame().unwrap_or_else(|words| panic!("seed {seed}: {words}")) {
+                for record in frame.records {
+                    assert_eq!(bytemuck::bytes_of(record)[..8], u64::to_le_bytes(due), "seed {seed}");
+                    due += 1;
+                }
+            }
+            assert_eq!((due, reader.is_closed()), (next, seed % 2 == 0), "seed {seed}, {refused} refused");
+        }
+    }
+}

@@ -20,7 +20,11 @@
 //! are missing between two that are there. The seed is random and known to nobody but the journal's owner, so no client can
 //! make its records look like a frame.
 //!
-//! Format 1 had no SegmentReserve and no STOP, was never recycled, and had zeros behind its last frame; it is still read.
+//! A record that crashes a kernel can be made void: the segments of the start that did so name it in their headers, before
+//! which it stands, and a VOID frame says when that was. It keeps its sequence number and has no effect.
+//!
+//! Format 1 had no SegmentReserve and no STOP, was never recycled, and had zeros behind its last frame; format 2 had no VOID.
+//! Both are still read.
 
 mod commit;
 mod durable;
@@ -28,10 +32,12 @@ mod first_page;
 mod lock;
 mod reader;
 mod retention;
+mod salvage;
 mod search;
 mod segment;
 mod snapshot;
 mod supply;
+mod voids;
 mod writer;
 
 use ringlane_layout::limits::{BATCH_SLOTS_MAX, RECORD_BYTES};
@@ -44,13 +50,15 @@ pub use durable::Tail;
 pub use lock::JournalLock;
 pub use reader::{Frame, JournalEnd, Reader, list_segments};
 pub use retention::{Kept, first_may_go, newest_snapshot_sequence, survey};
+pub use salvage::{Damage, drop_damaged, examine};
 pub use segment::stand_back;
 pub use snapshot::{Snapshot, SnapshotHeader, SnapshotWriter, clean_snapshots, list_snapshots};
 pub use supply::{Disk, Trouble};
+pub use voids::VoidRange;
 pub use writer::{Epoch, FrameMeta, Full, Writer, WriterConfig};
 
 /// Version of the format that this build writes and the newest that it reads.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 /// First eight bytes of a segment.
 pub const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"RLJRN001");
 /// First eight bytes of a segment's reserve.
@@ -95,8 +103,12 @@ record! {
         holds_again: u32,
         /// Zero.
         reserved0: [u8; 4],
+        /// First and last sequence number of the records before this epoch that it made void; 0 for none.
+        void_first: u64,
+        /// See `void_first`.
+        void_last: u64,
         /// Zero.
-        reserved1: [u8; 32],
+        reserved1: [u8; 16],
     }
 }
 
@@ -174,6 +186,8 @@ codes! {
         Time ("TIME") = 8,
         /// One `AdminAction` record.
         Admin ("ADMIN") = 9,
+        /// One `Void` record.
+        Void ("VOID") = 15,
         /// The sidecar ended cleanly: nothing of this epoch is missing; no payload.
         Stop ("STOP") = 16,
         /// A piece of what a recorded lane of another kernel was asked or answered; see [`JobHead`].
@@ -216,6 +230,20 @@ record! {
         cancel_orders: u32,
         /// `LaneStatus` that ended it.
         status: u64,
+        /// Zero.
+        reserved0: [u8; 16],
+        /// Zero.
+        reserved1: [u8; 32],
+    }
+}
+
+record! {
+    /// Records crashed a kernel, and an administrator made them void.
+    pub struct Void: 64 {
+        /// Sequence number of the first of them.
+        first_sequence: u64,
+        /// Sequence number of the last of them.
+        last_sequence: u64,
         /// Zero.
         reserved0: [u8; 16],
         /// Zero.
@@ -288,6 +316,7 @@ const fn described(kind: FrameKind) -> Option<(&'static RecordSchema, u64)> {
         FrameKind::Admin => of::<AdminAction>(),
         FrameKind::LaneOpen => of::<LaneOpen>(),
         FrameKind::LaneClose => of::<LaneClose>(),
+        FrameKind::Void => of::<Void>(),
         FrameKind::Job => of::<JobHead>(),
         FrameKind::End | FrameKind::Stop => None,
     }

@@ -11,13 +11,18 @@ use ringlane_layout::record::RecordBytes;
 
 use super::first_page::{FirstPage, first_page, is_still};
 use super::search::{Found, search};
+use super::voids::{VoidRange, voids};
 use super::{
     FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, FrameKind, PAYLOAD_BYTES_MAX, SegmentHeader, frame_crc, schema_hash, segment_name,
 };
 use crate::world;
 
 /// What to do about a damaged recording.
-pub const WAY_OUT: &str = "restore the file from a copy, or begin a new journal directory";
+pub const WAY_OUT: &str =
+    "restore the file from a copy, begin a new journal directory, or see what `ringlane journal salvage` would have to drop";
+
+/// Most lists of a directory that changes while it is opened.
+const LISTS_MAX: usize = 16;
 
 /// One whole, checked frame.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +35,17 @@ pub struct Frame<'a> {
     pub engine_version: u32,
     /// The records.
     pub records: &'a [RecordBytes],
+    /// Which of them are void, ascending; others may be named too.
+    pub voids: &'a [VoidRange],
+}
+
+impl Frame<'_> {
+    /// Whether one of its records is void.
+    #[must_use]
+    pub fn has_voids(&self) -> bool {
+        let (first, count) = (self.header.first_sequence, self.records.len() as u64);
+        self.voids.iter().any(|void| void.first < first + count && first <= void.last)
+    }
 }
 
 /// How a recording ended.
@@ -80,8 +96,12 @@ pub struct Reader {
     held_again: Option<u64>,
     /// Whether the last segment has an end mark.
     is_closed: bool,
+    /// Hash of all outputs, as its end mark says.
+    closing_hash: Option<u64>,
     /// Where the last frame began, bytes.
     frame_offset: u64,
+    /// What later segments say of records that are void.
+    voids: Vec<VoidRange>,
 }
 
 #[derive(Debug)]
@@ -111,7 +131,7 @@ impl Seek for Source {
 enum Step {
     Frame(FrameHeader, FrameKind, usize),
     SegmentEnd,
-    Stop,
+    Stop(u64),
     JournalEnd(JournalEnd),
 }
 
@@ -129,8 +149,22 @@ enum Look {
 impl Reader {
     /// Opens a journal directory or a single segment. A missing, empty or foreign recording is an error in words.
     pub fn open(path: &Path) -> Result<Self, String> {
-        let segments = list_segments(path)?;
-        Self::open_segments(path, path.is_dir().then(|| path.to_owned()), segments)
+        Self::open_listed(path, path, 0)
+    }
+
+    /// Opens what a directory lists from segment `from` on. A sidecar that runs may take its oldest segments away between the
+    /// list and the look; then there is another list.
+    fn open_listed(path: &Path, directory: &Path, from: u64) -> Result<Self, String> {
+        for attempt in 1.. {
+            let mut segments = list_segments(directory)?;
+            segments.retain(|(index, _)| *index >= from);
+            let first = segments.first().map(|(_, path)| path.clone());
+            match Self::open_segments(path, directory.is_dir().then(|| directory.to_owned()), segments) {
+                Err(_) if attempt < LISTS_MAX && first.is_some_and(|first| !first.exists()) => {}
+                opened => return opened,
+            }
+        }
+        unreachable!("the last attempt returns")
     }
 
     /// Opens a segment and those that follow it in its directory.
@@ -139,9 +173,8 @@ impl Reader {
         let Some(directory) = directory else { return Self::open(path) };
         let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory };
         let name = path.file_name().unwrap_or_default();
-        let mut segments = list_segments(&directory)?;
-        match segments.iter().position(|(_, segment)| segment.file_name() == Some(name)) {
-            Some(at) => Self::open_segments(path, Some(directory), segments.split_off(at)),
+        match list_segments(&directory)?.into_iter().find(|(_, segment)| segment.file_name() == Some(name)) {
+            Some((index, _)) => Self::open_listed(path, &directory, index),
             None => Self::open(path),
         }
     }
@@ -155,13 +188,30 @@ impl Reader {
             return Err(format!("{}: {name} is missing, in which the journal goes on behind the snapshot; {WAY_OUT}", directory.display()));
         }
         let mut reader = Self::open_segments(directory, Some(directory.to_owned()), segments)?;
-        if let Some(segment) = reader.current.as_mut().filter(|_| reader.segment_header.index == index) {
-            let say = |error: Error| format!("cannot read {}: {error}", segment.path.display());
-            segment.file.seek(SeekFrom::Start(offset)).map_err(say)?;
-            segment.offset = offset;
-            reader.next_sequence = Some(sequence);
+        if reader.segment_header.index == index {
+            reader.start_at(offset, sequence)?;
         }
         Ok(reader)
+    }
+
+    /// Opens these segments and none that follow them; `start` is where a snapshot lets the first of them begin: its offset
+    /// and sequence number.
+    pub fn open_run(directory: &Path, segments: Vec<(u64, PathBuf)>, start: Option<(u64, u64)>) -> Result<Self, String> {
+        let first = segments.first().map_or(0, |(index, _)| *index);
+        let mut reader = Self::open_segments(directory, None, segments)?;
+        if let Some((offset, sequence)) = start.filter(|_| reader.segment_header.index == first) {
+            reader.start_at(offset, sequence)?;
+        }
+        Ok(reader)
+    }
+
+    /// Goes on at this place of the segment that was opened.
+    fn start_at(&mut self, offset: u64, sequence: u64) -> Result<(), String> {
+        let Some(segment) = self.current.as_mut() else { return Ok(()) };
+        segment.file.seek(SeekFrom::Start(offset)).map_err(|error| format!("cannot read {}: {error}", segment.path.display()))?;
+        segment.offset = offset;
+        self.next_sequence = Some(sequence);
+        Ok(())
     }
 
     fn open_segments(path: &Path, directory: Option<PathBuf>, segments: Vec<(u64, PathBuf)>) -> Result<Self, String> {
@@ -171,6 +221,7 @@ impl Reader {
         if let Some(pair) = segments.windows(2).find(|pair| pair[1].0.wrapping_sub(pair[0].0) != 1) {
             return Err(format!("segment {} is missing behind {}", pair[0].0.wrapping_add(1), pair[0].1.display()));
         }
+        let voids = voids(&segments);
         let mut reader = Self {
             directory,
             segments: segments.into_iter(),
@@ -182,7 +233,9 @@ impl Reader {
             goes_on: false,
             held_again: None,
             is_closed: false,
+            closing_hash: None,
             frame_offset: 0,
+            voids,
         };
         reader.next_segment(JournalEnd::Clean)?;
         Ok(reader)
@@ -192,6 +245,24 @@ impl Reader {
     #[must_use]
     pub fn segment_header(&self) -> &SegmentHeader {
         &self.segment_header
+    }
+
+    /// Whether the segment that was read last says that another follows it.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        self.goes_on
+    }
+
+    /// Records that later segments made void, ascending.
+    #[must_use]
+    pub fn voids(&self) -> &[VoidRange] {
+        &self.voids
+    }
+
+    /// Takes these records as void too, as a start does that is about to say so.
+    pub fn take_as_void(&mut self, range: VoidRange) {
+        self.voids.push(range);
+        self.voids.sort_unstable();
     }
 
     /// Where the frame stands that was given last: the number of its segment, and the offset in it, bytes.
@@ -213,6 +284,12 @@ impl Reader {
         self.is_closed
     }
 
+    /// Hash of all outputs up to the recording's end, as its end mark says; none without one.
+    #[must_use]
+    pub fn closing_hash(&self) -> Option<u64> {
+        self.closing_hash
+    }
+
     /// Where the next frame is looked for: the segment's file and the offset in it, bytes.
     #[must_use]
     pub fn place(&self) -> Option<(&Path, u64)> {
@@ -221,6 +298,7 @@ impl Reader {
 
     /// The next whole frame; none at the end. An error is damage that is not a torn end.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, String> {
+        let mut is_second_look = false;
         loop {
             if self.end.is_some() {
                 return Ok(None);
@@ -232,6 +310,7 @@ impl Reader {
                         kind,
                         engine_version: self.segment_header.engine_version,
                         records: &self.payload[..count],
+                        voids: &self.voids,
                     }));
                 }
                 Step::SegmentEnd => {
@@ -239,14 +318,33 @@ impl Reader {
                     self.expect_segment()?;
                     self.next_segment(JournalEnd::Clean)?;
                 }
-                Step::Stop => {
-                    self.is_closed = true;
+                Step::Stop(output_hash) => {
+                    (self.is_closed, self.closing_hash) = (true, Some(output_hash));
                     self.next_segment(JournalEnd::Clean)?;
+                }
+                // A sidecar that runs has gone on, here and then in the next segment, between the look at one and the other.
+                Step::JournalEnd(_) if !is_second_look && self.next_is_of_this_epoch() => {
+                    is_second_look = true;
+                    self.look_again()?;
                 }
                 // A start opens a new segment, so an older one may end without an END frame.
                 Step::JournalEnd(end) => self.next_segment(end)?,
             }
         }
+    }
+
+    /// Whether the segment that is read goes on in the next by its number.
+    fn next_is_of_this_epoch(&self) -> bool {
+        let Some((_, path)) = self.segments.as_slice().first().filter(|_| self.held_again.is_none()) else { return false };
+        let page = File::open(path).ok().and_then(|file| first_page(&file, path).ok());
+        matches!(page, Some(FirstPage::Header(next)) if next.epoch == self.segment_header.epoch)
+    }
+
+    /// Forgets what was read ahead.
+    fn look_again(&mut self) -> Result<(), String> {
+        let Some(segment) = &mut self.current else { return Ok(()) };
+        let sought = segment.file.seek(SeekFrom::Start(segment.offset));
+        sought.map(drop).map_err(|error| format!("cannot read {}: {error}", segment.path.display()))
     }
 
     /// The next segment was there before this one ended. It may have been made since the directory was listed.
@@ -265,7 +363,12 @@ impl Reader {
     fn next_segment(&mut self, mut end: JournalEnd) -> Result<(), String> {
         self.current = None;
         while let Some((index, path)) = self.segments.next() {
-            let file = File::open(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+            let file = File::open(&path).map_err(|error| match error.kind() {
+                ErrorKind::NotFound => {
+                    format!("{} was taken away while the recording was read; begin anew with what is there now", path.display())
+                }
+                _ => format!("cannot read {}: {error}", path.display()),
+            })?;
             let header = match first_page(&file, &path)? {
                 FirstPage::Header(header) => *header,
                 FirstPage::Unused => continue,
@@ -281,7 +384,7 @@ impl Reader {
             self.segment_header = header;
             self.next_sequence = Some(header.first_sequence);
             self.goes_on = false;
-            self.is_closed = false;
+            (self.is_closed, self.closing_hash) = (false, None);
             self.held_again = self.held_again_behind();
             let mut file = BufReader::with_capacity(1 << 20, Source(file));
             file.seek(SeekFrom::Start(FRAMES_OFFSET as u64)).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
@@ -349,7 +452,7 @@ impl Reader {
                     segment.offset += (FRAME_HEADER_BYTES + length) as u64;
                     return Ok(match kind {
                         FrameKind::End => Step::SegmentEnd,
-                        FrameKind::Stop => Step::Stop,
+                        FrameKind::Stop => Step::Stop(header.output_hash),
                         kind => Step::Frame(header, kind, length / RECORD_BYTES),
                     });
                 }

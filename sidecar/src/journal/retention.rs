@@ -36,8 +36,10 @@ pub fn disk_bytes(path: &Path) -> u64 {
 /// The segments of a directory, ascending. One whose header cannot be read counts as not begun, and nothing behind it goes.
 pub fn survey(directory: &Path) -> Result<VecDeque<Kept>, String> {
     let found = list_segments(directory)?;
+    // What its sidecar has taken away since the list was made is not there.
     Ok(found
         .into_iter()
+        .filter(|(_, path)| path.exists())
         .map(|(index, path)| {
             let first_sequence = first_sequence(&path).unwrap_or(0);
             Kept { index, first_sequence, bytes: disk_bytes(&path), path }

@@ -58,7 +58,7 @@ fn is_frame(file: &File, offset: u64, bytes: &[u8], payload: &mut [u8], frame_se
 }
 
 /// Reads as much as there is.
-fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> Result<usize, Error> {
+pub fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> Result<usize, Error> {
     let mut len = 0;
     while len < bytes.len() {
         let more = len + world::readable(bytes.len() - len);

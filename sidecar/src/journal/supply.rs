@@ -38,6 +38,8 @@ pub enum Trouble {
     DiskShort = 2,
     /// The next segment cannot be had: intake stops when the current one is full.
     Unwritable = 3,
+    /// What was written cannot be made durable: nothing is answered meanwhile.
+    Unsynced = 4,
 }
 
 /// What the helper says of the disk; anybody may look.
@@ -66,6 +68,15 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// What it is short of just now, a `Trouble`, and why, errno.
+    #[must_use]
+    pub fn trouble_now(&self) -> (u64, u64) {
+        match self.sync_errno.load(Relaxed) {
+            0 => (self.trouble.load(Relaxed), self.errno.load(Relaxed)),
+            errno => (Trouble::Unsynced as u64, errno),
+        }
+    }
+
     /// Why no segment can be had, or none be made durable, in words; none when both can.
     #[must_use]
     pub fn why_unwritable(&self) -> Option<String> {

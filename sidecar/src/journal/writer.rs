@@ -15,6 +15,7 @@ use ringlane_layout::record::RecordBytes;
 use super::commit::{Again, Commit, Ended, Flush, Waker, frames};
 use super::segment::{Segment, stand_back};
 use super::supply::{Disk, Job, POPULATE_STEP_BYTES, Supply};
+use super::voids::VoidRange;
 use super::{FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, FrameKind, SEGMENT_MAGIC, SegmentHeader, frame_crc, segment_crc};
 use crate::crash;
 use crate::world::{self, Helper};
@@ -57,6 +58,8 @@ pub struct WriterConfig {
     pub is_mapped: bool,
     /// Core that the helper thread leaves to the sequencer.
     pub avoid_cpu: Option<usize>,
+    /// Records before this epoch that it makes void.
+    pub void: Option<VoidRange>,
 }
 
 impl Default for WriterConfig {
@@ -69,6 +72,7 @@ impl Default for WriterConfig {
             disk_hours_min: 4,
             is_mapped: true,
             avoid_cpu: None,
+            void: None,
         }
     }
 }
@@ -114,6 +118,7 @@ pub struct Writer {
     jobs: Sender<Job>,
     helper: Helper,
     epoch: Epoch,
+    void: Option<VoidRange>,
     boot_id: [u8; 16],
     /// Bytes appended since this writer was opened.
     bytes: u64,
@@ -166,6 +171,7 @@ impl Writer {
             jobs,
             helper,
             epoch,
+            void: config.void,
             boot_id: boot_id(),
             bytes: 0,
             disk,
@@ -481,6 +487,8 @@ impl Writer {
             request_schema_hash: self.epoch.request_schema_hash,
             frame_seed: self.segment.frame_seed,
             holds_again: holds_again.into(),
+            void_first: self.void.map_or(0, |void| void.first),
+            void_last: self.void.map_or(0, |void| void.last),
             ..SegmentHeader::default()
         };
         header.crc32c = segment_crc(&header);

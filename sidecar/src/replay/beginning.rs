@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::place::Place;
+use super::place::{Place, time_text};
 use super::tables::EventNumbers;
 use crate::engine::{ENGINE_VERSION, Engine};
 use crate::image::restore;
-use crate::journal::{Reader, Snapshot, list_snapshots};
+use crate::journal::{FrameKind, Reader, Snapshot, list_snapshots};
 
 /// A recording that is about to be walked.
 pub struct Beginning {
@@ -63,10 +63,32 @@ pub fn begin(path: &Path, from: Option<Place>) -> Result<Beginning, String> {
         }
     }
     Err(format!(
-        "{}: it begins at sequence {first}, and what came before is not there, nor a snapshot of it; name the whole directory, or a \
-         segment from the recording's beginning",
-        path.display()
+        "{}: it begins at sequence {first}, and what came before is not there, nor a snapshot of it, so no book can be made and no result \
+         computed. {}; name the whole directory, or a segment from the recording's beginning",
+        path.display(),
+        what_is_there(reader)
     ))
+}
+
+/// What can be said of frames without the state before them.
+fn what_is_there(mut reader: Reader) -> String {
+    let (mut frames, mut records, mut orders, mut last, mut time_ns) = (0_u64, 0, 0, 0, reader.segment_header().created_ns);
+    let begun = time_text(time_ns);
+    let end = loop {
+        match reader.next_frame() {
+            Ok(Some(frame)) => {
+                let count = frame.records.len() as u64;
+                frames += 1;
+                records += count;
+                orders += if frame.kind == FrameKind::Orders { count } else { 0 };
+                (last, time_ns) = (frame.header.first_sequence + count - 1, frame.header.time_ns);
+            }
+            Ok(None) => break "are whole".to_owned(),
+            Err(words) => break format!("are whole, and then: {words}"),
+        }
+    };
+    let ended = time_text(time_ns);
+    format!("Its {frames} frames with {records} records, {orders} of them orders, up to sequence {last}, from {begun} to {ended}, {end}")
 }
 
 /// The directory in which a recording's snapshots lie.

@@ -40,10 +40,15 @@ pub struct ReplayArguments {
     /// Print every record and what came of it; `--from`, `--lane`, `--account` and `--symbol` print too, and narrow it.
     #[arg(long)]
     print: bool,
-    /// Compare all outputs with the recorded ones (their running hash stands in every frame), and say where they part.
+    /// Compare all outputs with the recorded ones, and say where they part: the records of one frame (of up to 256; one, where
+    /// orders came one by one), what comes of them now, and the book before them. A journal holds one hash of all outputs before
+    /// each frame, not the results themselves, so which of those records and which field it was cannot be told from it alone; nor
+    /// can anything of the last frame, where the sidecar was killed and no end mark with a hash stands behind it. `--against` tells
+    /// both.
     #[arg(long)]
     verify: bool,
-    /// With --verify: compare every record, result, event and queue with those of this recording.
+    /// With --verify: compare every record, result, event and queue with those of this recording; the first difference is told by
+    /// sequence number, field, both values and the book before it.
     #[arg(long, value_name = "OTHER", requires = "verify")]
     against: Option<PathBuf>,
     /// Write one self-contained page of charts: throughput, waits, queue depth, rejects, prices, trades and depth.
@@ -200,7 +205,7 @@ fn tell(arguments: &ReplayArguments, walk: &mut Walk, mut series: Option<&mut Se
                     print_frame(arguments, &step, &progress);
                 }
             }
-            Ok(None) => break Ok(()),
+            Ok(None) => break walk.check_end(),
             Err(halt) => break Err(halt),
         }
         progress.show(walk);

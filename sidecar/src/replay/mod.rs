@@ -56,7 +56,7 @@ pub fn replay(path: &Path, engine: &mut Engine, mut progress: impl FnMut(u64)) -
                 path.display()
             ));
         }
-        engine.apply(&frame).map_err(|words| format!("{}: {words}", path.display()))?;
+        engine.try_apply(&frame).map_err(|broken| format!("{}: {}", path.display(), broken.words(&frame)))?;
         if frame.kind == FrameKind::Accounts {
             accounts.extend(frame.records.iter().map(|record| bytemuck::cast::<_, AccountLimits>(*record)));
         }

@@ -59,13 +59,19 @@ pub fn verify(walk: &mut Walk, against: Option<&Path>, until: Option<Place>) -> 
     verdict.map_err(|halt| halt.words(&path))
 }
 
-const BY_HASH: &str = "running hash of all outputs, checked at the beginning of every frame; it covers all frames but the last";
+const BY_HASH: &str =
+    "running hash of all outputs, checked at the beginning of every frame and at the end mark; without one, the last frame is not covered";
 
 fn with_itself(walk: &mut Walk, progress: &Progress) -> Result<Verdict, Halt> {
     loop {
-        match walk.step() {
-            Ok(Some(_)) => progress.show(walk),
-            Ok(None) => return Ok(Verdict { records: walk.counts().1, difference: None, scope: BY_HASH }),
+        let ended = match walk.step() {
+            Ok(Some(_)) => Ok(false),
+            Ok(None) => walk.check_end().map(|()| true),
+            Err(halt) => Err(halt),
+        };
+        match ended {
+            Ok(false) => progress.show(walk),
+            Ok(true) => return Ok(Verdict { records: walk.counts().1, difference: None, scope: BY_HASH }),
             Err(Halt::Outputs(mismatch)) => {
                 let difference = outputs_differ(walk.path(), &mismatch)?;
                 return Ok(Verdict { records: mismatch.sequences.0.saturating_sub(1), difference: Some(difference), scope: BY_HASH });

@@ -150,7 +150,7 @@ impl Walk {
         self.ended = count < frame.records.len();
         let frame = Frame { records: &frame.records[..count], ..frame };
         let before = self.engine.next_sequence();
-        self.engine.apply(&frame).map_err(|words| format!("{}: {words}", self.path.display()))?;
+        self.engine.try_apply(&frame).map_err(|broken| format!("{}: {}", self.path.display(), broken.words(&frame)))?;
         self.frames += 1;
         self.records += count as u64;
         self.bytes += FRAME_HEADER_BYTES as u64 + u64::from(frame.header.payload_bytes);
@@ -163,7 +163,16 @@ impl Walk {
     /// Applies every frame up to the end.
     pub fn run(&mut self) -> Result<(), Halt> {
         while self.step()?.is_some() {}
-        Ok(())
+        self.check_end()
+    }
+
+    /// Behind the last step: whether what came of the last frame is what the end mark says, if there is one.
+    pub fn check_end(&self) -> Result<(), Halt> {
+        let hashes = (self.engine.output_hash(), self.reader.closing_hash().unwrap_or(self.engine.output_hash()));
+        match self.last {
+            Some((sequences, lane)) if hashes.0 != hashes.1 => Err(Halt::Outputs(Mismatch { sequences, lane, hashes })),
+            _ => Ok(()),
+        }
     }
 
     /// The engine as it is behind the last frame that was applied.

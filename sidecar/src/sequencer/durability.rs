@@ -149,7 +149,10 @@ impl Sequencer {
                 self.watch.synced(sync_ns);
                 self.show();
             }
-            Ended::Failed => self.forget_held_snapshot(),
+            Ended::Failed => {
+                self.forget_held_snapshot();
+                self.publish_disk();
+            }
         }
         self.hand_over();
     }
@@ -213,6 +216,23 @@ impl Sequencer {
         true
     }
 
+    /// A panic ends the sidecar. What stood in the journal before it stays there, the batch included that the kernel may have
+    /// died of: the next start finds the record and names it. Nothing more is told to anybody.
+    #[cold]
+    pub(super) fn save_journal(&mut self) {
+        let since = world::now();
+        let Some(journal) = &mut self.journal else { return };
+        while !journal.is_settled() && world::now() - since < Duration::from_nanos(SETTLE_NS_MAX) {
+            journal.hand_over();
+            journal.drive(SETTLE_STEP);
+        }
+        let sequence = self.engine.next_sequence() - 1;
+        tracing::error!(
+            sequence,
+            "the sidecar panicked; a record behind this sequence number that crashes the kernel is named at the next start"
+        );
+    }
+
     /// The end, where the disk took nothing more: who waits hears that what it sent has not happened.
     #[cold]
     pub(super) fn give_up(&mut self) {
@@ -258,9 +278,10 @@ impl Sequencer {
 
     /// Tells the board how the sidecar and its journal do.
     pub(super) fn publish_health(&self) {
-        let trouble = self.journal.as_ref().map_or(0, |journal| journal.disk().trouble.load(Ordering::Relaxed));
+        let trouble = self.journal.as_ref().map_or(0, |journal| journal.disk().trouble_now().0);
         let health = match trouble {
             _ if self.stopping => STOPPING,
+            trouble if trouble == Trouble::Unsynced as u64 => STALLED,
             _ if self.is_blocked && self.journal.as_ref().is_some_and(|journal| journal.disk().why_unwritable().is_some()) => STALLED,
             trouble if trouble == Trouble::None as u64 => HEALTHY,
             _ => DEGRADED,
@@ -277,11 +298,11 @@ impl Sequencer {
             (journal::DISK_FREE_BYTES, &disk.free_bytes),
             (journal::BYTES_PER_SECOND, &disk.bytes_per_second),
             (journal::DISK_SECONDS_LEFT, &disk.seconds_left),
-            (journal::TROUBLE, &disk.trouble),
-            (journal::ERRNO, &disk.errno),
             (journal::SEGMENTS_RECYCLED, &disk.recycled),
         ];
         self.board.write_row(&JOURNAL, 0, &words.map(|(word, value)| (word, value.load(Ordering::Relaxed))));
+        let (trouble, errno) = disk.trouble_now();
+        self.board.write_row(&JOURNAL, 0, &[(journal::TROUBLE, trouble), (journal::ERRNO, errno)]);
         self.publish_health();
     }
 }

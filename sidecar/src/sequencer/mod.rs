@@ -13,6 +13,7 @@ mod snapshots;
 mod spans;
 mod turns;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -189,8 +190,14 @@ impl Sequencer {
             pin(cpu);
         }
         let mut pace = Pace::default();
-        while !self.is_over() {
-            self.turn(&mut pace);
+        let go_round = || {
+            while !self.is_over() {
+                self.turn(&mut pace);
+            }
+        };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(go_round)) {
+            self.save_journal();
+            resume_unwind(panic);
         }
         self.finish()
     }

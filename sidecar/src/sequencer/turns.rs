@@ -95,10 +95,8 @@ impl Sequencer {
             let count = self.turns[row].batch_slots(left, deficit - done as i64);
             let work = self.batch(row, count, left - count as u64);
             if self.is_blocked {
-                // A lane that ends goes on behind what was served of it.
-                if let Some(closing) = &mut self.turns[row].closing {
-                    closing.left = left;
-                }
+                // What of a lane that ends was served before is not served again.
+                self.turns[row].closing.iter_mut().for_each(|closing| closing.left = left);
                 return done;
             }
             if self.lanes[row].is_none() {
