@@ -195,19 +195,17 @@ impl Sequencer {
         if let Some(cpu) = self.config.cpu {
             pin(cpu);
         }
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.go_round())) {
+        let mut pace = Pace::default();
+        let go_round = || {
+            while !self.is_over() {
+                self.turn(&mut pace);
+            }
+        };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(go_round)) {
             self.save_journal();
             resume_unwind(panic);
         }
         self.finish()
-    }
-
-    /// Takes turns until it is told to stop and every lane has ended.
-    fn go_round(&mut self) {
-        let mut pace = Pace::default();
-        while !self.is_over() {
-            self.turn(&mut pace);
-        }
     }
 
     /// The engine, as the turns so far left it.

@@ -303,7 +303,7 @@ impl Run {
         self.lose_machine();
         let (directory, mut oracle) = (self.directory(), Oracle::new());
         let snapshots = ringlane_sidecar::journal::newest_snapshot_sequence(&directory).unwrap_or(0);
-        let Ok(recovered) = recover(&directory, 7, 2, |_| {}) else { return Ok(()) };
+        let Ok(recovered) = recover(&directory, 7, 2, None, |_| {}) else { return Ok(()) };
         // Segments that a snapshot covers may be gone, and with them what the twin would need.
         if snapshots > 0 || oracle.read(&directory, u64::MAX).is_err() {
             return Ok(());
