@@ -1,13 +1,15 @@
 """`ringlane journal list|verify|prune|salvage`, and looks at journals of which parts are gone or damaged."""
 
 import json
+import subprocess
+import threading
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
 import ringlane
-from daemon import CONFIG, Daemon
+from daemon import BINARY, CONFIG, Daemon
 from recordings import FRAMES_OFFSET, HEADER_BYTES, copy, run
 
 SEGMENT = 1 << 20
@@ -245,3 +247,62 @@ def test_salvage_of_a_missing_segment_and_of_a_damaged_header(mine):
 
 
 # ---- parts of a journal ----
+
+
+def test_a_later_segment_alone_says_what_can_be_said(journal, mine, tmp_path):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    path = segments(mine)[1].rename(alone / "00000002.ringlane")
+    first = told("list", journal)["segments"][1]["first_sequence"]
+    last = told("list", journal)["segments"][2]["first_sequence"] - 1
+    words = run("replay", path, code=2).stderr
+    assert f"it begins at sequence {first}" in words
+    # It ends with a mark that says that another follows.
+    assert f"with {last - first + 1} records, {last - first + 1} of them orders, up to sequence {last}" in words
+    assert "segment 3 is missing" in words
+    assert "from 20" in words
+    # With the directory's snapshot, a segment behind it is replayed.
+    daemon = json.loads(run("replay", "--json", segments(journal)[3]).stdout)
+    assert daemon["state_hash"] == json.loads(run("replay", "--json", journal).stdout)["state_hash"]
+
+
+def test_a_journal_that_is_pruned_while_it_is_looked_at(tmp_path):
+    """A sidecar at its cap takes its oldest segments away again and again; nobody who looks trips over that."""
+    daemon = start(tmp_path / "live", f"retention_bytes = {4 * SEGMENT}\n[snapshots]\nevery_records = 4000\n")
+    is_over, error = threading.Event(), []
+
+    def write() -> None:
+        try:
+            with ringlane.connect(daemon.address) as client, client.open("orders", depth=4096) as lane:
+                first = 1
+                while not is_over.is_set():
+                    lane.process(order_batch(lane, first, 2000))
+                    first += 2000
+        except Exception as wrong:
+            error.append(wrong)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen, kinds = set(), {"list": 0, "replay": 0}
+    try:
+        for _ in range(60):
+            answer = told("list", daemon.journal)
+            seen.add(answer["segments"][0]["index"])
+            assert all(segment["bytes"] for segment in answer["segments"])
+            kinds["list"] += 1
+            done = subprocess.run([BINARY, "replay", "--json", daemon.journal], capture_output=True, text=True)
+            # What was taken away in the middle of the pass is said so.
+            if done.returncode:
+                assert "begin anew" in done.stderr or "is missing" in done.stderr or "not there" in done.stderr, (
+                    done.stderr
+                )
+            else:
+                kinds["replay"] += 1
+    finally:
+        is_over.set()
+        writer.join(30)
+    assert not error, error
+    assert len(seen) > 3, "the sidecar took nothing away"
+    assert kinds["replay"] > 0
+    assert daemon.stop() == 0
+    run("journal", "verify", daemon.journal)

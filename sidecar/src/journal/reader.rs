@@ -304,22 +304,22 @@ impl Reader {
                     (self.is_closed, self.closing_hash) = (true, Some(output_hash));
                     self.next_segment(JournalEnd::Clean)?;
                 }
-                // A sidecar that runs has gone on, here and then in the next segment, between the look at one and the other.
-                Step::JournalEnd(_) if !is_second_look && self.next_is_of_this_epoch() => {
-                    is_second_look = true;
-                    self.look_again()?;
-                }
                 // A start opens a new segment, so an older one may end without an END frame.
-                Step::JournalEnd(end) => self.next_segment(end)?,
+                Step::JournalEnd(end) => {
+                    let (segments, header) = (self.segments.clone(), self.segment_header);
+                    let ended = self.current.take();
+                    match self.next_segment(end) {
+                        // A sidecar that runs has gone on, here and then in the next segment, between the look at one and the other.
+                        Err(_) if !is_second_look && is_of_epoch(segments.as_slice().first(), header.epoch) => {
+                            is_second_look = true;
+                            (self.segments, self.current) = (segments, ended);
+                            self.look_again()?;
+                        }
+                        went_on => went_on?,
+                    }
+                }
             }
         }
-    }
-
-    /// Whether the segment that is read goes on in the next by its number.
-    fn next_is_of_this_epoch(&self) -> bool {
-        let Some((_, path)) = self.segments.as_slice().first().filter(|_| self.held_again.is_none()) else { return false };
-        let page = File::open(path).ok().and_then(|file| first_page(&file, path).ok());
-        matches!(page, Some(FirstPage::Header(next)) if next.epoch == self.segment_header.epoch)
     }
 
     /// Forgets what was read ahead.
@@ -346,9 +346,7 @@ impl Reader {
         self.current = None;
         while let Some((index, path)) = self.segments.next() {
             let file = File::open(&path).map_err(|error| match error.kind() {
-                ErrorKind::NotFound => {
-                    format!("{} was taken away while the recording was read; begin anew with what is there now", path.display())
-                }
+                ErrorKind::NotFound => taken_away(&path),
                 _ => format!("cannot read {}: {error}", path.display()),
             })?;
             let header = match first_page(&file, &path)? {
@@ -359,7 +357,9 @@ impl Reader {
                     continue;
                 }
             };
-            self.check_place(index, &header).map_err(|words| format!("{}: {words}; {WAY_OUT}", path.display()))?;
+            // A file may also have become a later segment between its opening and the look at it.
+            let say = |words| if path.exists() { format!("{}: {words}; {WAY_OUT}", path.display()) } else { taken_away(&path) };
+            self.check_place(index, &header).map_err(say)?;
             if let JournalEnd::Torn { segment, offset, why } = &end {
                 tracing::warn!(segment = %segment.display(), offset, why, "an earlier epoch ended in a torn frame, which was never acknowledged");
             }
@@ -461,6 +461,16 @@ impl Reader {
             };
         }
     }
+}
+
+fn taken_away(path: &Path) -> String {
+    format!("{} was taken away while the recording was read; begin anew with what is there now", path.display())
+}
+
+/// Whether a segment was begun in this epoch.
+fn is_of_epoch(segment: Option<&(u64, PathBuf)>, epoch: u64) -> bool {
+    let page = segment.and_then(|(_, path)| first_page(&File::open(path).ok()?, path).ok());
+    matches!(page, Some(FirstPage::Header(next)) if next.epoch == epoch)
 }
 
 impl OpenSegment {

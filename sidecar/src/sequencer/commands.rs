@@ -101,7 +101,7 @@ impl Sequencer {
             match self.commands.try_recv() {
                 Ok(Command::Open(lane, open, answer)) => {
                     let opened = self.open(lane, &open);
-                    self.answer_after(After::Opened(answer, opened));
+                    self.answer_decided(After::Opened(answer, opened));
                 }
                 Ok(Command::Find(back, answer)) => {
                     let _ = answer.send(self.find_absent(&back));
@@ -132,7 +132,7 @@ impl Sequencer {
                 }
                 Ok(Command::Administer(administration, answer)) => {
                     let done = self.administer(administration);
-                    self.answer_after(After::Administered(answer, done));
+                    self.answer_decided(After::Administered(answer, done));
                 }
                 Ok(Command::Keep(piece, answer)) => {
                     let (kept, waits) = (self.keep(&piece), piece.is_told_when_durable);

@@ -122,6 +122,14 @@ impl Sequencer {
         if self.gate.is_on { self.gate.after.push(answer) } else { answer.give(true) }
     }
 
+    /// The same; a refusal has decided nothing, and need not wait for a disk that may be why.
+    pub(super) fn answer_decided(&mut self, answer: After) {
+        match &answer {
+            After::Opened(_, Err(_)) | After::Administered(_, Err(_)) => answer.give(true),
+            _ => self.answer_after(answer),
+        }
+    }
+
     /// The kernel's counts as they may be shown.
     pub(super) fn shown_counters(&self) -> Counters {
         if self.gate.is_on { self.gate.counters } else { self.engine.orders.counters() }
