@@ -66,7 +66,7 @@ fn sealed(mut bytes: &[u8]) -> Vec<u8> {
         file.extend_from_slice(bytemuck::bytes_of(&header));
         file.extend_from_slice(payload);
         let records: Vec<RecordBytes> = payload.chunks_exact(64).map(bytemuck::pod_read_unaligned).collect();
-        let went = known.map(|kind| engine.apply(&Frame { header, kind, engine_version: ENGINE_VERSION, records: &records }));
+        let went = known.map(|kind| engine.apply(&Frame { header, kind, engine_version: ENGINE_VERSION, records: &records, voids: &[] }));
         if !matches!(went, Ok(Ok(()))) {
             // Nothing behind it is read: the rest as it is.
             file.extend_from_slice(bytes);
