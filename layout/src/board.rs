@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! +0       header (one page): identity, written once at start; `health` after
-//! +4096    tables of few rows, 512 bytes a row: sequencer, journal, control, service, pools, kernels
+//! +4096    tables of few rows, 512 bytes a row: sequencer, journal, control, service, traces, sentry, pools, kernels
 //! +32768   STAGES_MAX histograms of 2304 bytes: times of the stages of a request
 //! +73728   schema: everything of this file as JSON, so that readers in other languages need not type it again
 //! +106496  lane rows of 256 bytes: LANES_MAX of orders, JOB_LANES_MAX of other kernels
@@ -279,6 +279,18 @@ pub mod traces {
     }
 }
 
+/// Words of the row of the thread that reports errors.
+pub mod sentry {
+    fields! {
+        /// Events that Sentry took.
+        EVENTS_SENT = 1: Counter;
+        /// Events that were dropped: Sentry did not take them, or there were too many.
+        EVENTS_DROPPED = 2: Counter;
+        /// Requests that Sentry refused or did not answer.
+        SENDINGS_FAILED = 3: Counter;
+    }
+}
+
 /// Words of a pool's row.
 pub mod pool {
     fields! {
@@ -338,7 +350,7 @@ pub mod lane {
         SUBMITTED = 6: Counter;
         /// Slots that are answered.
         COMPLETED = 7: Counter;
-        /// Slots that the client gave back, checked.
+        /// Answered slots that the client gave back, or no longer looks at.
         RELEASED = 8: Counter;
         /// Events put into the event ring.
         EVENTS = 9: Counter;
@@ -377,6 +389,8 @@ pub static CONTROL: Table = wide("control", 2, 1, control::FIELDS);
 pub static SERVICE: Table = wide("service", 3, 1, service::FIELDS);
 /// The row of the thread that sends spans.
 pub static TRACES: Table = wide("traces", 4, 1, traces::FIELDS);
+/// The row of the thread that reports errors.
+pub static SENTRY: Table = wide("sentry", 5, 1, sentry::FIELDS);
 /// The pools' rows.
 pub static POOL: Table = wide("pool", 8, POOLS_MAX, pool::FIELDS);
 /// The kernels' rows.
@@ -386,7 +400,7 @@ pub static LANE: Table =
     Table { name: "lane", offset: LANE_ROWS_OFFSET, row_bytes: LANE_ROW_BYTES, rows: LANES_MAX + JOB_LANES_MAX, fields: lane::FIELDS };
 
 /// All tables.
-pub static TABLES: [&Table; 8] = [&SEQUENCER, &JOURNAL, &CONTROL, &SERVICE, &TRACES, &POOL, &KERNEL, &LANE];
+pub static TABLES: [&Table; 9] = [&SEQUENCER, &JOURNAL, &CONTROL, &SERVICE, &TRACES, &SENTRY, &POOL, &KERNEL, &LANE];
 
 const fn wide(name: &'static str, first_row: usize, rows: usize, fields: &'static [Field]) -> Table {
     Table { name, offset: PAGE_BYTES + first_row * WIDE_ROW_BYTES, row_bytes: WIDE_ROW_BYTES, rows, fields }
@@ -440,6 +454,7 @@ const _: () = {
     assert!(
         header.is_sound() && SEQUENCER.is_sound() && JOURNAL.is_sound() && CONTROL.is_sound() && SERVICE.is_sound() && TRACES.is_sound()
     );
+    assert!(SENTRY.is_sound() && TRACES.end() <= SENTRY.offset && SENTRY.end() <= POOL.offset);
     assert!(POOL.is_sound() && KERNEL.is_sound() && LANE.is_sound());
     assert!(
         SERVICE.end() <= TRACES.offset && TRACES.end() <= POOL.offset && POOL.end() <= KERNEL.offset && KERNEL.end() <= HISTOGRAMS_OFFSET

@@ -3,7 +3,7 @@
 
 use crate::limits::RECORD_BYTES;
 use crate::primitive::{AtomicU64, Ordering, lock};
-use crate::region::{LaneGeometry, LaneStatus, REQUESTS_MAGIC, RESULTS_MAGIC, RING_OFFSET};
+use crate::region::{LaneGeometry, LaneStatus, REQUESTS_MAGIC, RESULTS_MAGIC, RING_OFFSET, requests_word};
 use crate::ring::{self, ClientWords, SidecarWords};
 use crate::shared::{RecordRing, SharedBytes};
 use crate::slots::{Obstacle, Serial, Slots};
@@ -13,8 +13,10 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub mod border;
 mod resume;
 
+use border::Border;
 pub use resume::Old;
 
 /// Looks at a cursor between two looks at the clock.
@@ -34,6 +36,17 @@ pub enum Goal {
     Completed(u64),
     /// `events_published` at least this.
     Events(u64),
+}
+
+impl Goal {
+    /// What to say when it was not reached in time.
+    #[must_use]
+    pub fn late_words(self) -> String {
+        match self {
+            Self::Completed(target) => format!("slot {} was not completed within the time given", target - 1),
+            Self::Events(_) => "no event came within the time given".to_owned(),
+        }
+    }
 }
 
 /// A look at slots, to be given to whoever reads or fills them; [`Client::unpin`] ends one that has a serial.
@@ -67,11 +80,15 @@ struct Desk<M> {
     mapping: Arc<M>,
     /// Counts replacements of `mapping`.
     ring_number: u64,
+    /// When the last reservation was opened.
+    since: Instant,
 }
 
 /// One lane of this process.
 #[derive(Debug)]
 pub struct Client<M> {
+    /// What crossing over costs.
+    pub border: Border,
     geometry: LaneGeometry,
     /// For each word of a request record, the bits that belong to a field.
     used_bits: Box<[u64]>,
@@ -105,8 +122,9 @@ impl<M: Mapping> Client<M> {
         geometry.check_header(&requests, REQUESTS_MAGIC, lane, hashes.0)?;
         geometry.check_header(&results, RESULTS_MAGIC, lane, hashes.1)?;
         let header = Arc::new(requests_mapping);
-        let desk = Desk { slots: Slots::new(geometry.depth_slots), mapping: header.clone(), ring_number: 0 };
+        let desk = Desk { slots: Slots::new(geometry.depth_slots), mapping: header.clone(), ring_number: 0, since: Instant::now() };
         Ok(Self {
+            border: Border::default(),
             geometry,
             used_bits,
             requests,
@@ -209,6 +227,7 @@ impl<M: Mapping> Client<M> {
             let bytes = (count * self.geometry.request_slot_bytes) as usize;
             desk.mapping.bytes().blank(self.geometry.request_offset(first), bytes);
         }
+        desk.since = Instant::now();
         Ok((serial, first, desk.ring_number))
     }
 
@@ -244,12 +263,14 @@ impl<M: Mapping> Client<M> {
     pub fn commit(&self, serial: Serial) -> Option<(Look<M>, bool)> {
         let mut desk = lock(&self.desk);
         let open = desk.slots.submit(serial)?;
+        let since = desk.since;
         self.scrub(&desk.mapping.bytes(), open.first, open.count);
         self.tell_released(&mut desk.slots);
         let asleep = self.publish(&mut desk.slots);
         if desk.slots.waiters > 0 {
             self.freed.notify_all();
         }
+        self.border.filled(open.count, since);
         let (slot_bytes, offset) = (self.geometry.result_slot_bytes, self.geometry.result_offset(open.first));
         let mapping = self.results_mapping.clone();
         Some((Look { mapping, serial: Some(open.serial), first: open.first, count: open.count, slot_bytes, offset }, asleep))
@@ -289,6 +310,8 @@ impl<M: Mapping> Client<M> {
         let completed = self.completed();
         let mut desk = lock(&self.desk);
         desk.slots.unpin(serial, completed);
+        // Only ever looked at by people, through the board: the line stays in this core's cache.
+        self.requests.word(requests_word::LET_GO).store(desk.slots.let_go(), Ordering::Relaxed);
         if desk.slots.waiters > 0 {
             self.freed.notify_all();
         }

@@ -151,6 +151,17 @@ pub const TRACE_SEND_NS: u64 = 200_000_000;
 /// Longest that one request to a collector may take, nanoseconds.
 pub const TRACE_SEND_NS_MAX: u64 = 2_000_000_000;
 
+/// Reports that wait for the thread that sends them to Sentry; more are dropped and counted.
+pub const REPORT_QUEUE_REPORTS: usize = 256;
+/// Different things that are told apart within a minute, and faults of lanes that are counted.
+pub const REPORT_THINGS_MAX: usize = 4096;
+/// Time between two looks for reports, nanoseconds.
+pub const REPORT_WAKE_NS: u64 = 200_000_000;
+/// Longest that one request to Sentry may take, nanoseconds.
+pub const REPORT_SEND_NS_MAX: u64 = 2_000_000_000;
+/// Longest that the sidecar's end waits for the last reports, nanoseconds.
+pub const REPORT_LAST_NS: u64 = 1_000_000_000;
+
 /// Most corpora of a sidecar.
 pub const CORPORA_MAX: usize = 128;
 /// Longest name of a corpus, bytes.

@@ -9,6 +9,10 @@ const SIGNAL_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long slots at which arrays still look are waited for when no timeout is given.
 const LOOKS_GRACE: Duration = Duration::from_secs(1);
 
+/// What to say to a thread that would wait for itself.
+pub const ALREADY_FILLS: &str =
+    "this thread already fills a reservation of this lane; leave its `with` block first (one reservation a lane)";
+
 /// When a wait of at most `timeout_ns` that begins now ends. `None`: never.
 #[must_use]
 pub fn deadline_after(timeout_ns: Option<u64>) -> Option<Instant> {

@@ -14,6 +14,7 @@
 //! +384    events_read u64                             +384    status u64 (0 open, else a LaneStatus)
 //! +512    waiting u64 (cursor target, 0 none)         +512    events_published u64
 //! +640    events_waiting u64 (cursor target, 0 none)
+//! +768    let_go u64
 //! +4096   depth request slots                         +4096   depth result slots
 //! behind  payload arena                               behind  event ring
 //! ```
@@ -53,6 +54,9 @@ pub mod requests_word {
     pub const WAITING: usize = 4 * STRIDE;
     /// `events_published` value that the client sleeps for; 0 when it does not sleep.
     pub const EVENTS_WAITING: usize = 5 * STRIDE;
+    /// Slots below this are looked at by nobody in the client, completed or not. It is for people, who see it on the board:
+    /// nothing is decided by it. At most `submitted`; 0 when the client does not say.
+    pub const LET_GO: usize = 6 * STRIDE;
 }
 
 /// Offsets of the sidecar's words in `results`, bytes.
@@ -97,7 +101,7 @@ impl<'a> SidecarWords<'a> {
     }
 }
 
-const _: () = assert!(requests_word::EVENTS_WAITING + HOT_WORD_STRIDE_BYTES <= PAGE_BYTES);
+const _: () = assert!(requests_word::LET_GO + HOT_WORD_STRIDE_BYTES <= PAGE_BYTES);
 
 codes! {
     /// Why a lane is no longer open. 1xx: the client broke a rule of the protocol; 2xx: the lane was ended for it; 3xx: its

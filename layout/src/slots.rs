@@ -56,6 +56,8 @@ pub struct Slots {
     /// The value of `released` that the sidecar was told.
     pub told: u64,
     ranges: VecDeque<Range>,
+    /// Ranges in front at which nobody looks: they wait for the sidecar alone.
+    idle: usize,
     /// The reservation that is being filled.
     pub open: Option<Open>,
     serial: Serial,
@@ -70,7 +72,7 @@ impl Slots {
     #[must_use]
     pub fn new(depth: u64) -> Self {
         let ranges = VecDeque::with_capacity(64);
-        Self { depth, submitted: 0, released: 0, told: 0, ranges, open: None, serial: 0, waiters: 0, closed: false }
+        Self { depth, submitted: 0, released: 0, told: 0, ranges, idle: 0, open: None, serial: 0, waiters: 0, closed: false }
     }
 
     /// Opens a reservation of `count` slots, or says what is in the way.
@@ -138,8 +140,18 @@ impl Slots {
         // Not there: an abandoned reservation, whose leases look at private memory.
         if let Ok(index) = index {
             self.ranges[index].pins -= 1;
+            while self.ranges.get(self.idle).is_some_and(|range| range.pins == 0) {
+                self.idle += 1;
+            }
             self.advance(completed);
         }
+    }
+
+    /// The first slot at which somebody looks: what lies below is held by nobody, completed or not.
+    #[inline]
+    #[must_use]
+    pub fn let_go(&self) -> u64 {
+        self.ranges.get(self.idle).map_or(self.submitted, |range| range.first)
     }
 
     /// Moves `released` over the completed ranges at which nobody looks.
@@ -152,6 +164,7 @@ impl Slots {
             }
             self.released = end;
             self.ranges.pop_front();
+            self.idle -= 1; // it had no pins, so it was one of them
         }
     }
 }
@@ -191,6 +204,10 @@ mod tests {
 
         fn released(&self) -> u64 {
             self.noted.iter().find(|run| self.held(run)).map_or(self.submitted(), |run| run.first)
+        }
+
+        fn let_go(&self) -> u64 {
+            self.noted.iter().find(|run| !run.open && run.pins > 0).map_or(self.submitted(), |run| run.first)
         }
 
         fn note(&mut self, serial: Serial, first: u64, count: u64, pins: u32, open: bool) {
@@ -299,6 +316,7 @@ mod tests {
                 prop_assert!(slots.released <= naive.released() && slots.released <= naive.completed);
                 slots.advance(naive.completed);
                 prop_assert_eq!(slots.released, naive.released());
+                prop_assert_eq!(slots.let_go(), naive.let_go());
             }
         }
     }

@@ -225,7 +225,7 @@ class Client:
     def stats(self) -> dict[str, Any]:
         """What the sidecar's board says, read from shared memory: nothing is asked of the sidecar.
 
-        A dict: `header` (pid, epoch, health, ...), the rows `sequencer`, `journal`, `control` and `service`, the lists
+        A dict: `header` (pid, epoch, health, ...), the rows `sequencer`, `journal`, `control`, `service`, `traces` and `sentry`, the lists
         `lanes`, `kernels` and `pools` with a dict a row, `stages` with count, sum, percentiles and longest time of each
         stage of a request (of a sample of batches), and `border` with what the border costs each lane of this client: see
         `ringlane.stats.Border`. Names end in their unit. Rows are consistent in themselves, and some 100 us old.

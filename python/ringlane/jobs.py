@@ -68,16 +68,13 @@ class JobTicket(Ticket):
         """As `Ticket.result`."""
         if self._lease is not None and self._results is None:
             limit = self._lane._timeout_ns if timeout is None else nanoseconds(timeout)
-            border, begin = self._lane.border, time.monotonic_ns()
+            begin = time.monotonic_ns()
             try:
                 while not self._waited(None if limit is None else max(0, begin + limit - time.monotonic_ns())):
                     pass
             except TimeoutError:
-                border.timeouts += 1
+                self._lane.border.timeouts += 1
                 raise
-            finally:
-                border.waits += 1
-                border.wait_ns += time.monotonic_ns() - begin
         return self._take(copy)
 
     def _waited(self, limit_ns: int | None) -> bool:
@@ -207,7 +204,6 @@ class JobLane(Lane):
     def _send_to(self, shim: _shim.Lane, words: Words, limit_ns: int | None, waits: bool) -> Ticket:
         """Submits to this memory. Raises `RinglaneError` when the lane has left it."""
         hold = _shim.Hold(shim, len(words), limit_ns, waits)
-        border, begin = self.border, time.monotonic_ns()
         hold.__enter__()
         try:
             self._fill_slots(shim, hold, words)
@@ -220,9 +216,6 @@ class JobLane(Lane):
         except BaseException as error:
             hold.__exit__(type(error), None, None)
             raise
-        border.fill_ns += time.monotonic_ns() - begin
-        border.batches += 1
-        border.records += len(words)
         return ticket
 
     def _fill_slots(self, shim: _shim.Lane, hold: _shim.Hold, words: Words) -> None:
@@ -274,6 +267,8 @@ class JobLane(Lane):
                 ticket._slots = (hold.lease.first, hold.lease.count)
             self.number = reply["lane"]
             self._shim = fresh
+            self._counted()
+            self._counted = self.border.count_lane(self, fresh)
 
     def _words_of(self, old: _shim.Lane, lease: _shim.Lease) -> Words:
         """What was asked in these slots of a lane that was left."""

@@ -93,6 +93,7 @@ class Lane:
         self.result_dtype = self.result_schema.dtype
         self.event_dtype = self.event_schema.dtype
         self._shim = self._map(reply, files)
+        self._counted = self.border.count_lane(self, self._shim)
         self.call = self._shim.call if self._narrow else self._wide
         self._spans = side_table(self, reply)
         if self._spans is not None:
@@ -204,7 +205,6 @@ class Lane:
 
     def _send(self, words: Words, limit_ns: int | None, waits: bool) -> Ticket:
         hold = _shim.Hold(self._shim, len(words), limit_ns, waits)
-        border, begin = self.border, time.monotonic_ns()
         try:
             with hold:
                 if hold.ring_number != self._ring_number:
@@ -215,11 +215,8 @@ class Lane:
                 if self._spans is not None:
                     self._spans.write(hold.first, len(words))
         except _shim.LaneFull:
-            border.lane_full += 1
+            self.border.lane_full += 1
             raise
-        border.fill_ns += time.monotonic_ns() - begin
-        border.batches += 1
-        border.records += len(words)
         assert hold.lease is not None
         return self._ticket_class(self, hold.lease)
 

@@ -6,9 +6,12 @@ import json
 import mmap
 import struct
 import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import _shim
 from ._shim import SidecarUnavailable
 
 _SEGMENTS = Path("/dev/shm")
@@ -109,35 +112,72 @@ def _quantile(buckets: tuple[int, ...], bounds: list[int], rank: float, longest:
     return 0
 
 
-class Border:
-    """What the border between Python and the sidecar costs one lane of this process. All times are nanoseconds.
+COUNTS = (
+    "batches",
+    "records",
+    "fill_ns",
+    "waits",
+    "wait_ns",
+    "calls",
+    "calls_timed",
+    "call_fill_ns",
+    "call_wait_ns",
+    "call_read_ns",
+)
+"""What the shim counts, in its order (`layout/src/client/border.rs`)."""
 
-    Attributes: `batches` and `records` submitted, `fill_ns` copying them into the ring (waiting for room included), `waits`
-    and `wait_ns` for results, `reads` and `read_ns` making arrays of results, `lane_full` and `timeouts` raised, and
-    `latency`: a list of 64 counts, of which number i counts `process` calls of 2**(i-1) to 2**i ns. `lane.call` and
-    reservations count nothing here: they are over before Python could look at a clock. Threads that count at the same
+_OWN = ("lane_full", "latency_ns", "read_ns", "reads", "timeouts")
+
+
+class Border:
+    """What the border between Python and the sidecar costs this process's lanes of one kernel. Times are nanoseconds.
+
+    Counted by the shim: `batches` and `records` submitted, reservations included; `fill_ns`, from their slots being there to
+    their being submitted; `waits` and `wait_ns` for results; `calls` of `lane.call`, of which one in 64 is timed:
+    `calls_timed`, and for those `call_fill_ns`, `call_wait_ns` and `call_read_ns`. Counted in Python: `reads` and `read_ns`
+    making arrays of results, `lane_full` raised by `submit` and `process`, `timeouts`, and of `process` calls `latency_ns` and
+    `latency`: a list of 64 counts, of which number i counts those of 2**(i-1) to 2**i ns. Threads that count at the same
     instant may lose one.
+
+    >>> import ringlane
+    >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
+    ...     for number in range(128):
+    ...         answer = lane.call(2, 0, 0, 0, 1, 7, 0, number)
+    ...     lane.border.calls, lane.border.calls_timed
+    (128, 2)
     """
 
-    __slots__ = (
-        "batches",
-        "fill_ns",
-        "lane_full",
-        "latency",
-        "latency_ns",
-        "read_ns",
-        "reads",
-        "records",
-        "timeouts",
-        "wait_ns",
-        "waits",
-    )
+    __slots__ = ("_live", "_past", "latency", *_OWN)
 
     def __init__(self) -> None:
-        self.batches = self.records = self.fill_ns = self.waits = self.wait_ns = 0
         self.reads = self.read_ns = self.lane_full = self.timeouts = self.latency_ns = 0
         self.latency = [0] * 64
+        # Lanes that count, and what lanes counted that are gone.
+        self._live: weakref.WeakSet[_shim.Lane] = weakref.WeakSet()
+        self._past = [0] * len(COUNTS)
+
+    def count_lane(self, lane: object, shim: _shim.Lane) -> Callable[[], object]:
+        """From now on the counts of `shim` are in these, also when its `lane` is gone. What it gives ends the counting."""
+        self._live.add(shim)
+        end = weakref.finalize(lane, self._fold, shim)
+        end.atexit = False
+        return end
+
+    def _fold(self, shim: _shim.Lane) -> None:
+        self._live.discard(shim)
+        self.add(**dict(zip(COUNTS, shim.border, strict=True)))
+
+    def add(self, **counts: int) -> None:
+        """Adds to what the shim counts: for lanes that have none."""
+        for name, count in counts.items():
+            self._past[COUNTS.index(name)] += count
+
+    def __getattr__(self, name: str) -> int:
+        if name not in COUNTS:
+            raise AttributeError(name)
+        number = COUNTS.index(name)
+        return self._past[number] + sum(shim.border[number] for shim in list(self._live))
 
     def values(self) -> Values:
-        """As a dict."""
-        return {name: getattr(self, name) for name in sorted(self.__slots__) if name != "latency"}
+        """As a dict, without `latency`."""
+        return {name: getattr(self, name) for name in sorted((*COUNTS, *_OWN))}

@@ -86,15 +86,11 @@ class Ticket:
         """
         if self._lease is not None and self._results is None:
             limit = self._lane._timeout_ns if timeout is None else nanoseconds(timeout)
-            border, begin = self._lane.border, time.monotonic_ns()
             try:
                 self._lane._shim.wait(self._lease.first + self._lease.count, limit)
             except TimeoutError:
-                border.timeouts += 1
+                self._lane.border.timeouts += 1
                 raise
-            finally:
-                border.waits += 1
-                border.wait_ns += time.monotonic_ns() - begin
         return self._take(copy)
 
     def _take(self, copy: bool) -> Records:

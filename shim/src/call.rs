@@ -6,7 +6,7 @@ use crate::lane::Lane;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use ringlane_layout::client::Goal;
+use ringlane_layout::client::{Goal, border::Count};
 use ringlane_layout::field::{Kind, NumberField, WideRecord, too_many};
 use ringlane_layout::limits::RECORD_BYTES;
 use ringlane_layout::patience::{Patience, deadline_after};
@@ -55,7 +55,8 @@ unsafe extern "C" fn entry(slf: *mut ffi::PyObject, args: *mut *mut ffi::PyObjec
 
 #[inline]
 fn run(py: Python<'_>, lane: &Lane, args: &[*mut ffi::PyObject]) -> PyResult<*mut ffi::PyObject> {
-    let mut record: WideRecord = [0; RECORD_BYTES + 8];
+    let (border, mut record): (_, WideRecord) = (&lane.client.border, [0; RECORD_BYTES + 8]);
+    let mut clock = border.begin_call();
     if args.len() > lane.request_fields.len() {
         return Err(PyTypeError::new_err(too_many(&lane.request_fields, args.len())));
     }
@@ -69,6 +70,7 @@ fn run(py: Python<'_>, lane: &Lane, args: &[*mut ffi::PyObject]) -> PyResult<*mu
             Err(obstacle) => lane.wait_for_room(py, obstacle, patience.get_or_insert_with(|| Patience::new(lane.timeout_ns, true)))?,
         }
     };
+    border.lap(&mut clock, Count::CallFillNs);
     let goal = Goal::Completed(slot + 1);
     if !lane.client.linger(goal, SPIN_WITH_GIL, SPIN_WITH_GIL) {
         let deadline = patience.map_or_else(|| deadline_after(lane.timeout_ns), |patience| patience.deadline);
@@ -77,9 +79,12 @@ fn run(py: Python<'_>, lane: &Lane, args: &[*mut ffi::PyObject]) -> PyResult<*mu
             return Err(error);
         }
     }
+    border.lap(&mut clock, Count::CallWaitNs);
     lane.client.read_result(slot, &mut record);
     lane.client.unpin(serial);
-    tuple(py, &lane.result_fields, &record)
+    let answer = tuple(py, &lane.result_fields, &record);
+    border.lap(&mut clock, Count::CallReadNs);
+    answer
 }
 
 /// An argument as the bits of its field.

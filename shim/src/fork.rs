@@ -60,9 +60,7 @@ impl Descriptor {
         let owned = unsafe { OwnedFd::from_raw_fd(number) };
         Ok(Self { _entry: register(Thing::Descriptor(owned.as_raw_fd()))?, owned: Some(owned), home: Home::here() })
     }
-}
 
-impl Descriptor {
     /// Lets this number name what `fresh` names, in one step of the kernel.
     pub fn replace(&self, fresh: &Self) -> io::Result<()> {
         // SAFETY: both are open; this number stays the one that `self` owns.

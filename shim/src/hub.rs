@@ -98,15 +98,8 @@ impl Hub {
     #[new]
     #[pyo3(signature = (notify, mends=false))]
     fn new(notify: i32, mends: bool) -> PyResult<Self> {
-        let (socket, pokes) = (Descriptor::adopt(notify)?, Mutex::new(Vec::new()));
-        Ok(Self {
-            home: Home::here(),
-            socket,
-            lookout: Lookout::default(),
-            pokes,
-            has_ended: AtomicBool::new(false),
-            mends: AtomicBool::new(mends),
-        })
+        let (socket, lookout, pokes) = (Descriptor::adopt(notify)?, Lookout::default(), Mutex::default());
+        Ok(Self { home: Home::here(), socket, lookout, pokes, has_ended: AtomicBool::new(false), mends: mends.into() })
     }
 
     /// The connection was made anew: its notify socket takes the old one's place and number; or (None) never will be.

@@ -9,7 +9,7 @@ use crate::region::Region;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict};
-use ringlane_layout::client::{Client, Goal, Look};
+use ringlane_layout::client::{Client, Goal, Look, border::COUNTS};
 use ringlane_layout::entries::Home;
 use ringlane_layout::field::{FieldArgument, NumberField, WideRecord, number_fields, used_bits};
 use ringlane_layout::limits::RECORD_BYTES;
@@ -17,6 +17,7 @@ use ringlane_layout::patience::{Patience, deadline_after};
 use ringlane_layout::region::{LaneGeometry, LaneStatus, RING_OFFSET};
 use ringlane_layout::slots::{Obstacle, Serial};
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// One lane of a client. Takes the descriptors over.
 #[pyclass(frozen, weakref, module = "ringlane._shim")]
@@ -147,7 +148,16 @@ impl Lane {
         if !self.client.was_submitted(target) {
             return Err(PyValueError::new_err("the slot was never submitted"));
         }
-        self.wait_for(py, self.goal(target), deadline_after(timeout_ns))
+        let since = Instant::now();
+        let waited = self.wait_for(py, self.goal(target), deadline_after(timeout_ns));
+        self.client.border.waited(target, since);
+        waited
+    }
+
+    /// What the border costs: the counts of the layout crate's `Border`, in their order.
+    #[getter]
+    fn border(&self) -> [u64; COUNTS] {
+        self.client.border.counts()
     }
 
     /// Whether waiting for `target` would be over at once, one way or the other.

@@ -6,7 +6,7 @@ use crate::lane::Lane;
 use pyo3::exceptions::PyTimeoutError;
 use pyo3::prelude::*;
 use ringlane_layout::client::Goal;
-use ringlane_layout::patience::{Patience, full_words, is_late, next_look};
+use ringlane_layout::patience::{ALREADY_FILLS, Patience, full_words, is_late, next_look};
 use ringlane_layout::slots::Obstacle;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -53,11 +53,7 @@ impl Lane {
             }
             py.check_signals()?;
             if is_late(deadline) {
-                let words = match goal {
-                    Goal::Completed(target) => format!("slot {} was not completed", target - 1),
-                    Goal::Events(_) => "no event came".to_owned(),
-                };
-                return Err(PyTimeoutError::new_err(format!("{words} within the time given")));
+                return Err(PyTimeoutError::new_err(goal.late_words()));
             }
         }
     }
@@ -68,11 +64,7 @@ impl Lane {
         let full = || full_words(obstacle, self.number, self.client.geometry().depth_slots);
         let until = match obstacle {
             Obstacle::Closed => return Err(End::Closed.into()),
-            Obstacle::Reservation(owner) if owner == thread::current().id() => {
-                return Err(RinglaneError::new_err(
-                    "this thread already fills a reservation of this lane; leave its `with` block first (one reservation a lane)",
-                ));
-            }
+            Obstacle::Reservation(owner) if owner == thread::current().id() => return Err(RinglaneError::new_err(ALREADY_FILLS)),
             _ if !patience.waits => return Err(LaneFull::new_err(full())),
             Obstacle::Unfinished(end) => return self.wait_for(py, Goal::Completed(end), patience.deadline),
             Obstacle::Reservation(_) => patience.deadline,

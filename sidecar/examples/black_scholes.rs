@@ -155,7 +155,7 @@ record! {
     }
 }
 
-/// A kernel with a bug, to see what becomes of one: it panics at 13.
+/// A kernel with bugs, to see what becomes of them: it panics at 13, and at numbers above a million with words that quote them.
 struct Breaks;
 
 impl Kernel for Breaks {
@@ -167,6 +167,7 @@ impl Kernel for Breaks {
     fn process(&self, _: &NoParameters, requests: &[Fragile], results: &mut [Fragile]) {
         for (request, result) in requests.iter().zip(results) {
             assert!(request.number != 13, "13 is the number that this kernel breaks at");
+            assert!(request.number <= 1_000_000, "{} is too much for this kernel", request.number);
             result.number = request.number + 1;
         }
     }

@@ -32,6 +32,8 @@ use crate::kernels::door::Kernels;
 use crate::lanes::Kept;
 use crate::metrics::answer_scrapes;
 use crate::recovery::{self, Recovered};
+#[cfg(feature = "sentry")]
+use crate::reports::{Reports, tell_start};
 use crate::sequencer::{Sequencer, SnapshotNews, wall_clock_ns};
 use crate::service;
 #[cfg(feature = "otel")]
@@ -44,6 +46,8 @@ pub const SYSTEM_SOCKET: &str = "/run/ringlane/ringlane.sock";
 /// `kernels` are those beside that of orders.
 pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(), String> {
     let signals = block_signals()?;
+    #[cfg(feature = "sentry")]
+    let reports = Reports::start(&config.sentry)?;
     let policy = Policy::new(&config.access)?;
     raise_descriptor_limit();
     // Another process of the same user could otherwise open a lane's memory through /proc.
@@ -54,11 +58,13 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     let address = socket_path.to_string_lossy().into_owned();
     let address_lock = AddressLock::take(&address)?;
     let lock = config.journal.directory.as_deref().map(JournalLock::take).transpose()?;
-    let Start { engine, journal, epoch, snapshot, expected } = recover(&config)?;
+    let Start { engine, journal, epoch, snapshot, expected } = recover(&config).inspect_err(|words| tell_start(words))?;
     let lane_last = engine.lane_last();
     clear_leftovers();
     let identity = Identity { address: address.clone(), epoch, started_ns: wall_clock_ns(), config_hash: config.hash() };
     let board = Board::create(&identity, &address_lock)?;
+    #[cfg(feature = "sentry")]
+    reports.iter().for_each(|reports| reports.show_on(&board, &address));
     let (counters, refused) = (board.row(&CONTROL, 0), board.row(&CONTROL, 0));
     #[cfg(feature = "otel")]
     let traces_row = board.row(&TRACES, 0);
@@ -118,6 +124,10 @@ pub fn serve(config: Config, lifetime: Lifetime, kernels: Kernels) -> Result<(),
     drop((lock, address_lock));
     ended
 }
+
+/// Without Sentry nobody is told but who reads the log.
+#[cfg(not(feature = "sentry"))]
+fn tell_start(_: &str) {}
 
 /// A client with a lane takes six descriptors; the usual soft limit of 1,024 would be reached long before `CLIENTS_MAX`.
 fn raise_descriptor_limit() {

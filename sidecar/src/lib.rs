@@ -21,6 +21,8 @@ pub mod metrics;
 pub mod program;
 pub mod recovery;
 pub mod replay;
+#[cfg(feature = "sentry")]
+pub mod reports;
 pub mod section;
 pub mod segments;
 pub mod sequencer;

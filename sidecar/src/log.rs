@@ -22,7 +22,6 @@ pub fn start(config: &LogConfig) -> Result<(), String> {
         return set_level(config);
     }
     let (level, handle) = reload::Layer::new(config.targets());
-    let registry = tracing_subscriber::registry().with(level);
     let lines = fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal());
     let format = match config.format {
         LogFormat::Auto if is_journal(std::env::var("JOURNAL_STREAM").ok().as_deref()) => LogFormat::Journald,
@@ -42,7 +41,10 @@ pub fn start(config: &LogConfig) -> Result<(), String> {
         }
         LogFormat::Human | LogFormat::Auto => lines.boxed(),
     };
-    registry.with(layer).try_init().map_err(|error| format!("the log cannot be started: {error}"))?;
+    let registry = tracing_subscriber::registry().with(layer.with_filter(level));
+    #[cfg(feature = "sentry")]
+    let registry = registry.with(crate::reports::picked());
+    registry.try_init().map_err(|error| format!("the log cannot be started: {error}"))?;
     let _ = LEVEL.set(handle);
     Ok(())
 }

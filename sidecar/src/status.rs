@@ -5,7 +5,8 @@ use std::fmt::Write;
 use nix::errno::Errno;
 use ringlane_layout::board::histogram::Times;
 use ringlane_layout::board::{
-    CONTROL, JOURNAL, KERNEL, Kind, LANE, POOL, SEQUENCER, SERVICE, Stage, TRACES, Table, control, header, journal, kernel, lane, sequencer,
+    CONTROL, JOURNAL, KERNEL, Kind, LANE, POOL, SENTRY, SEQUENCER, SERVICE, Stage, TRACES, Table, control, header, journal, kernel, lane,
+    sequencer,
 };
 use ringlane_layout::limits::STALLED_AFTER_NS;
 use serde_json::{Map, Value, json};
@@ -60,7 +61,7 @@ pub fn status(board: &BoardReader) -> Value {
         "stages": stages,
         "lanes": lanes,
     });
-    for table in [&SEQUENCER, &JOURNAL, &CONTROL, &SERVICE, &TRACES] {
+    for table in [&SEQUENCER, &JOURNAL, &CONTROL, &SERVICE, &TRACES, &SENTRY] {
         status[table.name] = board.row(table, 0).map_or(Value::Null, |words| row_status(table, &words));
     }
     add_disk_words(&mut status["journal"], &journal);
@@ -97,8 +98,16 @@ fn journal_text(status: &Value) -> String {
     let hours = journal["disk_hours_left"].as_f64();
     let left = hours.map_or_else(|| "retention keeps it in bounds".into(), |hours| format!("{hours:.1} hours of disk left"));
     let trouble = journal["trouble"].as_str().map_or_else(String::new, |words| format!("; {words}"));
+    let sync = &status["stages"]["journal_sync"];
+    let milliseconds = |key: &str| sync[key].as_f64().unwrap_or(0.0) / 1e6;
+    let syncs = match sync["count"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(_) => format!(", fsync p50 {:.2} ms p99 {:.2} ms", milliseconds("p50_ns"), milliseconds("p99_ns")),
+    };
     format!(
-        "{:.1} MiB since start, {:.0} of {:.0} MiB kept, {:.2} MiB/s, {left}{trouble}",
+        "at {}, {} records not durable{syncs}, {:.1} MiB since start, {:.0} of {:.0} MiB kept, {:.2} MiB/s, {left}{trouble}",
+        journal["sequence"],
+        journal["lag_records"],
         mebibytes(&status["journal_bytes"]),
         mebibytes(&journal["total_bytes"]),
         mebibytes(&journal["retention_bytes"]),
@@ -116,7 +125,8 @@ fn row_status(table: &Table, words: &Row) -> Value {
     table.fields.iter().map(|field| (field.name(), value(field.word, field.words, field.kind))).collect::<Map<_, _>>().into()
 }
 
-fn lane_status(words: &Row, now_ns: u64) -> Value {
+/// What a lane's row says, and what follows from it.
+pub fn lane_status(words: &Row, now_ns: u64) -> Value {
     let mut status = row_status(&LANE, words);
     let age = |word: usize| now_ns.saturating_sub(words[word]);
     let in_flight = words[lane::SUBMITTED].saturating_sub(words[lane::COMPLETED]);

@@ -40,6 +40,78 @@ def test_stats_read_the_board_without_asking(sidecar):
     client.close()
 
 
+def held(client: ringlane.Client, lane: ringlane.Lane) -> int:
+    return next(row["held"] for row in client.stats()["lanes"] if row["lane"] == lane.number)
+
+
+@pytest.mark.parametrize("kernel", ["orders", "digests"])
+def test_a_quiet_client_holds_what_its_arrays_hold(sidecar, kernel):
+    with ringlane.connect(sidecar.address) as client:
+        if kernel == "orders":
+            lane = client.open("orders", depth=64)
+            batch = lane.batch(op="CANCEL", symbol="AAPL", account=1, client_order_id=list(range(1, 11)))
+
+            def submit():
+                return lane.submit(batch)
+        else:
+            lane = client.open("digests", depth=64)
+
+            def submit():
+                return lane.submit([b"x"] * 10)
+
+        first, second = submit(), submit()
+        arrays = first.result(), second.result()
+        del first, second
+        until(lambda: held(client, lane) == 20, 3, "what both arrays hold")
+        arrays = arrays[0]
+        until(lambda: held(client, lane) == 20, 3, "slots behind the ones that are held")
+        del arrays
+        until(lambda: held(client, lane) == 0, 3, "what nobody holds, without another word of the client")
+        submit()
+        until(lambda: held(client, lane) == 0 and lane.in_flight == 0, 3, "a ticket that was dropped at once")
+        lane_row = next(row for row in client.stats()["lanes"] if row["lane"] == lane.number)
+        assert lane_row["completed"] == lane_row["released"] == 30
+
+
+def test_calls_hold_nothing_and_are_counted(sidecar):
+    with ringlane.connect(sidecar.address) as client, client.open("orders", depth=1024) as lane:
+        for number in range(200):
+            lane.call(2, 0, 0, 0, 1, 1, 0, number)
+        until(lambda: held(client, lane) == 0, 3, "calls hold nothing once they are answered")
+        border = client.stats()["border"]["orders"]
+        assert (border["calls"], border["calls_timed"], border["batches"]) == (200, 3, 0)
+        parts = [border[name] for name in ("call_fill_ns", "call_wait_ns", "call_read_ns")]
+        assert all(0 < part < 1_000_000_000 for part in parts)
+        reservation = lane.reserve(5)
+        with reservation as slots:
+            slots[:] = lane.batch(op="CANCEL", symbol="AAPL", account=1, client_order_id=list(range(5)))
+            time.sleep(0.01)
+        reservation.ticket.result()
+        assert (lane.border.batches, lane.border.records, lane.border.waits) == (1, 5, 1)
+        assert lane.border.fill_ns >= 10_000_000
+        del reservation, slots
+    assert client.stats()["border"]["orders"]["calls"] == 200, "what a closed lane counted stays counted"
+
+
+def test_the_age_of_what_a_job_lane_holds(sidecar):
+    with ringlane.connect(sidecar.address) as client, client.open("digests", depth=64) as lane:
+        digests = lane.digest([b"x"] * 3)
+        begin = time.monotonic_ns()
+
+        def age_ns() -> int:
+            status = subprocess.run(
+                [BINARY, "status", "--address", sidecar.address, "--json"], capture_output=True, text=True, timeout=20
+            )
+            return next(row["held_ns"] for row in json.loads(status.stdout)["lanes"] if row["lane"] == lane.number)
+
+        time.sleep(1.5)
+        if held(client, lane):
+            assert 0 < age_ns() < 2 * (time.monotonic_ns() - begin) + 2_000_000_000
+        else:
+            assert age_ns() == 0
+        del digests
+
+
 def test_stats_and_status_agree(sidecar):
     with ringlane.connect(sidecar.address) as client, client.open("orders", depth=1024) as lane:
         for _ in range(20):
@@ -203,4 +275,4 @@ def test_top_shows_sorts_filters_resizes_and_quits(terminal, sidecar):
 
 
 def order_of(screen: str) -> list[str]:
-    return [name for line in screen.splitlines() for name in ("busy one", "holder") if line.rstrip().endswith(name)]
+    return [name for line in screen.splitlines() for name in ("busy one", "holder") if line.rstrip(" │").endswith(name)]

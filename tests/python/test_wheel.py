@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -89,3 +90,19 @@ def test_the_source_archive_builds_the_daemon_and_the_shim(tmp_path: Path) -> No
         check = ["cargo", "check", "--quiet", "--offline", "-p", crate]
         done = subprocess.run(check, cwd=root, env=env, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="skipped: needs objdump (binutils)")
+@pytest.mark.parametrize("side", ["daemon", "shim"])
+def test_frame_pointers_are_kept_on_both_sides(side: str) -> None:
+    """What perf and py-spy walk stacks by."""
+    import ringlane._shim
+    from ringlane.sidecar import find_binary
+
+    path = find_binary() if side == "daemon" else ringlane._shim.__file__
+    done = subprocess.run(["objdump", "-d", "--no-show-raw-insn", path], capture_output=True, text=True, timeout=120)
+    bodies = [body.splitlines()[:10] for body in done.stdout.split("\n\n") if re.match(r"[0-9a-f]+ <.*ringlane", body)]
+    large = [body for body in bodies if len(body) == 10]
+    kept = [body for body in large if any(re.search(r"mov +%rsp,%rbp", line) for line in body)]
+    assert len(large) > 20
+    assert len(kept) > 0.95 * len(large), f"{len(kept)} of {len(large)} functions keep their frame pointer"

@@ -3,7 +3,7 @@
 
 use super::{Client, Mapping};
 use crate::primitive::{Ordering, lock};
-use crate::region::HEADER_BYTES;
+use crate::region::{HEADER_BYTES, requests_word};
 use crate::ring::{self, ClientWords};
 use std::io;
 use std::sync::Arc;
@@ -62,6 +62,7 @@ impl<M: Mapping> Client<M> {
         let mine = ClientWords::of(&to);
         ring::release(mine, desk.slots.released);
         ring::release_events(mine, *events_read);
+        to.word(requests_word::LET_GO).store(desk.slots.let_go(), Ordering::Relaxed);
         mine.submitted.store(submitted, Ordering::Release); // S1
         desk.slots.told = desk.slots.released;
         let header = (!Arc::ptr_eq(&desk.mapping, &self.first_mapping)).then(|| &*self.first_mapping);

@@ -156,8 +156,7 @@ class Plain(Lane):
 
     def _answered(self, requests: Records) -> Ticket:
         self._shim.check()
-        self.border.batches += 1
-        self.border.records += len(requests)
+        self.border.add(batches=1, records=len(requests))
         return self._ticket_class(self, cast(Any, self._shim).lease(self._answers(requests)))
 
     def submit(self, batch: Records, timeout: float | None = None, on_full: OnFull = "block") -> Ticket:

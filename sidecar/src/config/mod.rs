@@ -10,6 +10,7 @@ mod log;
 mod market_data;
 mod metrics;
 mod orders;
+mod sentry;
 mod sequencer;
 mod snapshots;
 mod traces;
@@ -29,6 +30,7 @@ pub use log::{LogConfig, LogFormat};
 pub use market_data::MarketDataConfig;
 pub use metrics::MetricsConfig;
 pub use orders::{AccountsConfig, InstrumentConfig, OrdersConfig};
+pub use sentry::{Dsn, SentryConfig};
 pub use sequencer::{LanesConfig, SequencerConfig};
 pub use snapshots::SnapshotsConfig;
 pub use traces::TracesConfig;
@@ -60,6 +62,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Where spans go.
     pub traces: TracesConfig,
+    /// Where errors are reported.
+    pub sentry: SentryConfig,
     /// Where metrics can be scraped.
     pub metrics: MetricsConfig,
     /// The order kernel.
@@ -126,6 +130,7 @@ impl Config {
         self.orders.check()?;
         self.metrics.check()?;
         self.traces.check()?;
+        self.sentry.check()?;
         self.log.check()?;
         self.access.check()
     }
@@ -142,6 +147,7 @@ impl Config {
             ("[sequencer]", self.sequencer == other.sequencer),
             ("log.format", self.log.format == other.log.format),
             ("[traces]", self.traces == other.traces),
+            ("[sentry]", self.sentry == other.sentry),
             ("[metrics]", self.metrics == other.metrics),
             ("[orders]", self.orders == other.orders),
             ("[jobs]", self.jobs == other.jobs),

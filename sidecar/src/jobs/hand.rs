@@ -126,6 +126,8 @@ fn linger(served: &Served, submitted: u64, pool: &Pool) {
 
 /// Runs a piece of a kernel. None: it panicked, and its lane ends.
 fn guarded<T>(served: &Served, first: u64, compute: impl FnOnce() -> T) -> Option<T> {
+    #[cfg(feature = "sentry")]
+    crate::reports::serving(ringlane_layout::limits::LANES_MAX + served.row);
     match catch_unwind(AssertUnwindSafe(compute)) {
         Ok(value) => Some(value),
         Err(panic) => {

@@ -1,6 +1,7 @@
 //! Jobs: what runs kernels other than that of orders. A thread of its own collects doorbells and what control asks; the work
 //! itself, cursors included, is done by the threads of a pool, so that nothing here can keep an order waiting.
 
+mod ages;
 mod hand;
 mod keeper;
 mod pool;
@@ -17,7 +18,9 @@ use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use ringlane_layout::board::{KERNEL, LANE, POOL, kernel, pool as pool_words};
-use ringlane_layout::limits::{COMMANDS_MAX, DOORBELLS_A_LOOK, JOB_LANES_MAX, JOBS_STOP_NS_MAX, KERNELS_MAX, LANES_MAX, SLEEP_NS_MAX};
+use ringlane_layout::limits::{
+    COMMANDS_MAX, DOORBELLS_A_LOOK, JOB_LANES_MAX, JOBS_STOP_NS_MAX, KERNELS_MAX, LANES_MAX, SLEEP_NS_MAX, SURVEY_PARKED_NS,
+};
 use ringlane_layout::region::LaneStatus;
 
 use crate::board::{Board, BoardRow};
@@ -123,6 +126,7 @@ impl Jobs {
             free: (0..JOB_LANES_MAX).rev().collect(),
             rows,
             counts: Vec::new(),
+            surveyed: Instant::now(),
         };
         let thread = std::thread::Builder::new().name("jobs".into()).spawn(move || room.run());
         Ok((jobs, thread.map_err(|error| format!("cannot start the jobs' thread: {error}"))?))
@@ -169,7 +173,7 @@ impl Over {
     }
 }
 
-/// What the thread owns. It takes no lock that a thread of the pool may hold.
+/// What the thread owns. It waits for no lock that a thread of the pool may hold.
 struct Room {
     pool: Arc<Pool>,
     epoll: Epoll,
@@ -183,6 +187,8 @@ struct Room {
     rows: JobRows,
     /// Kernels in the order of their rows.
     counts: Vec<KernelCount>,
+    /// When lanes were last told of that do not tell of themselves.
+    surveyed: Instant,
 }
 
 impl Room {
@@ -273,8 +279,12 @@ impl Room {
         self.counts.iter_mut().find(|count| count.name == name)
     }
 
-    /// Tells the board what the kernels have done. Lanes tell of themselves.
+    /// Tells the board what the kernels have done. Lanes tell of themselves while they are at work.
     fn publish(&mut self) {
+        if self.surveyed.elapsed() >= Duration::from_nanos(SURVEY_PARKED_NS) {
+            self.surveyed = Instant::now();
+            self.lanes.values().for_each(|served| served.survey());
+        }
         for (count, row) in self.counts.iter().zip(&self.rows.kernels) {
             let lanes = || self.lanes.values().filter(|served| served.kernel == count.name);
             let open: u64 = lanes().map(|served| served.done_slots.load(Ordering::Relaxed)).sum();

@@ -9,11 +9,13 @@ use ringlane_layout::board::lane as row;
 use ringlane_layout::limits::{EMPTY_DOORBELLS_MAX, JOB_GROUP_BYTES_MAX, JOB_RUN_BYTES_MAX, JOB_RUN_NS, PAYLOADS_A_RUN};
 use ringlane_layout::region::LaneStatus;
 
+use super::ages::Ages;
 use super::{Keeper, Opening, Over};
 use crate::board::BoardRow;
 use crate::jobs::hand::{OpenGroup, PayloadRun};
 use crate::kernels::door::Compute;
 use crate::lanes::{JobCursors, JobLane};
+use crate::sequencer::wall_clock_ns;
 
 /// Work that is worth the waking of another thread, nanoseconds.
 const WORTH_A_HAND_NS: f32 = 20_000.0;
@@ -47,6 +49,7 @@ pub struct Served {
 
 struct State {
     cursors: JobCursors,
+    ages: Ages,
     /// Slots that were handed out.
     claimed: u64,
     /// Slots that are done before others that stand before them: first and last + 1 of each stretch, ascending, never touching.
@@ -100,6 +103,7 @@ impl Served {
         cursors.parked = true; // until its first turn
         let state = State {
             cursors,
+            ages: Ages::default(),
             claimed: 0,
             done: Vec::with_capacity(STRETCHES_AT_FIRST),
             spare: Vec::with_capacity(STRETCHES_AT_FIRST),
@@ -174,8 +178,9 @@ impl Served {
     pub fn claim(&self, allowed: usize, may_linger: bool) -> (Claim, bool) {
         let mut state = self.state();
         let state = &mut *state;
-        if let Err(lie) = state.cursors.look(&self.lane) {
-            state.failed.get_or_insert(lie);
+        match state.cursors.look(&self.lane) {
+            Ok(submitted) => state.ages.see(state.cursors.cursors().1, submitted, wall_clock_ns),
+            Err(lie) => drop(state.failed.get_or_insert(lie)),
         }
         let hands_max = self.hands_max.min(allowed);
         if state.failed.is_none() {
@@ -313,7 +318,8 @@ impl Served {
         let status = state.failed.or(closing.as_ref().map(|closing| closing.status)).unwrap_or(LaneStatus::Closed);
         if state.failed.is_some() {
             let (lane, kernel, owner) = (self.lane.number, self.kernel.as_str(), &self.lane.owner);
-            tracing::warn!(lane, kernel, pid = owner.pid, uid = owner.uid, ?status, "lane closed by a fault");
+            let (pid, uid, name, depth) = (owner.pid, owner.uid, &owner.name, self.lane.geometry.depth_slots);
+            tracing::warn!(lane, kernel, pid, uid, name, depth, ?status, "lane closed by a fault");
         }
         state.ended = true;
         self.board.write(&[(row::LANE, 0)]);
@@ -340,19 +346,30 @@ impl Served {
             (row::NOT_PERMITTED, 0),
         ];
         self.board.write(&words);
-        self.publish(&self.state());
+        self.publish(&mut self.state());
     }
 
-    fn publish(&self, state: &State) {
+    /// Tells the board of it once more: its client may have let go of slots. A lane that is at work tells by itself.
+    pub fn survey(&self) {
+        if let Ok(mut state) = self.state.try_lock() {
+            self.publish(&mut state);
+        }
+    }
+
+    fn publish(&self, state: &mut State) {
         if state.ended {
             return;
         }
-        let (submitted, completed, released) = state.cursors.cursors();
+        let released = state.cursors.let_go(&self.lane);
+        let (submitted, completed, _) = state.cursors.cursors();
+        state.ages.tell(completed, released, wall_clock_ns());
         self.done_slots.store(completed, Ordering::Relaxed);
         let words = [
             (row::SUBMITTED, submitted),
             (row::COMPLETED, completed),
             (row::RELEASED, released),
+            (row::WAITING_SINCE_NS, state.ages.waiting_since_ns),
+            (row::HELD_SINCE_NS, state.ages.held_since_ns),
             (row::PARKS, state.cursors.parks),
             (row::NOTIFIES, state.cursors.notifies),
         ];

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{MsgFlags, send};
 use ringlane_layout::primitive::Ordering;
-use ringlane_layout::region::{LaneGeometry, LaneStatus, REQUESTS_MAGIC, RESULTS_MAGIC};
+use ringlane_layout::region::{LaneGeometry, LaneStatus, REQUESTS_MAGIC, RESULTS_MAGIC, requests_word};
 use ringlane_layout::ring::{self, Answered, ClientWords, Intake, SidecarWords};
 use ringlane_layout::shared::SharedBytes;
 
@@ -151,6 +151,15 @@ impl JobCursors {
     #[must_use]
     pub const fn cursors(&self) -> (u64, u64, u64) {
         (self.intake.submitted(), self.intake.taken(), self.intake.released())
+    }
+
+    /// Completed slots that the client no longer looks at, as it says: for the board, nothing is decided by it.
+    #[must_use]
+    pub fn let_go(&mut self, lane: &JobLane) -> u64 {
+        let requests = lane.requests.bytes();
+        self.intake.look_released(ClientWords::of(&requests));
+        let says = requests.word(requests_word::LET_GO).load(Ordering::Relaxed);
+        says.min(self.intake.taken()).max(self.intake.released())
     }
 
     /// Makes all results below `completed` visible, and wakes the client if it sleeps for them.

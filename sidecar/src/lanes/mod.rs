@@ -14,7 +14,9 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{MsgFlags, send};
 use ringlane_layout::orders::{EventKind, OrderEvent, OrderRequest, OrderResult};
 use ringlane_layout::record::{Record, RecordBytes};
-use ringlane_layout::region::{LaneGeometry, LaneStatus, REQUESTS_MAGIC, RESULTS_MAGIC, RING_OFFSET, SPAN_CONTEXT_BYTES, SpanContext};
+use ringlane_layout::region::{
+    LaneGeometry, LaneStatus, REQUESTS_MAGIC, RESULTS_MAGIC, RING_OFFSET, SPAN_CONTEXT_BYTES, SpanContext, requests_word,
+};
 use ringlane_layout::ring::{self, Answered, ClientWords, EventRoom, Intake, SidecarWords};
 use ringlane_layout::shared::RecordRing;
 
@@ -186,6 +188,13 @@ impl Lane {
     #[must_use]
     pub fn cursors(&self) -> (u64, u64, u64) {
         (self.intake.submitted(), self.completed, self.intake.released())
+    }
+
+    /// Completed slots that the client no longer looks at, as it says: for the board, nothing is decided by it.
+    #[must_use]
+    pub fn let_go(&self) -> u64 {
+        let says = self.requests.bytes().word(requests_word::LET_GO).load(Ordering::Relaxed);
+        says.min(self.completed).max(self.intake.released())
     }
 
     /// Event counts: published in the ring, dropped.

@@ -9,7 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 use ringlane_layout::board::histogram::{Times, bucket_of};
 use ringlane_layout::board::{
-    CONTROL, Field, JOURNAL, KERNEL, Kind, LANE, POOL, SEQUENCER, SERVICE, Stage, TRACES, Table, header, kernel, lane, pool,
+    CONTROL, Field, JOURNAL, KERNEL, Kind, LANE, POOL, SENTRY, SEQUENCER, SERVICE, Stage, TRACES, Table, header, kernel, lane, pool,
 };
 
 use super::process::{Process, heap_bytes};
@@ -31,7 +31,7 @@ impl Collector for Families {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let board = BoardReader::open(&self.address).map_err(|_| fmt::Error)?;
         encode_identity(&board, &mut encoder)?;
-        for table in [&SEQUENCER, &JOURNAL, &CONTROL, &SERVICE, &TRACES] {
+        for table in [&SEQUENCER, &JOURNAL, &CONTROL, &SERVICE, &TRACES, &SENTRY] {
             let row = board.row(table, 0);
             for field in table.fields {
                 encode_field(&mut encoder, table, field, row.iter().map(|row| (None, row[field.word])))?;
@@ -80,7 +80,11 @@ fn encode_field<'a>(
     let mut family = encoder.encode_descriptor(&name, field.help, unit.as_ref(), kind)?;
     for (label, value) in rows {
         let labels: Vec<(&str, &str)> = label.into_iter().map(|label| (table.name, label)).collect();
-        let value = if in_seconds { seconds(value) } else { value as f64 };
+        let value = match value {
+            u64::MAX => f64::INFINITY, // no end in sight
+            value if in_seconds => seconds(value),
+            value => value as f64,
+        };
         match (kind, labels.is_empty()) {
             (MetricType::Counter, true) => family.encode_counter::<NoLabelSet, _, f64>(&value, None)?,
             (MetricType::Counter, false) => family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&value, None)?,

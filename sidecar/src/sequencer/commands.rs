@@ -203,7 +203,9 @@ impl Sequencer {
     pub(super) fn fault(&mut self, row: usize, status: LaneStatus) {
         if let Some(lane) = &self.lanes[row] {
             let (number, owner) = (lane.number, &lane.owner);
-            tracing::warn!(lane = number, pid = owner.pid, uid = owner.uid, ?status, "lane closed: its client broke the protocol");
+            let (pid, uid, name, depth) = (owner.pid, owner.uid, &owner.name, lane.geometry.depth_slots);
+            let kernel = "orders";
+            tracing::warn!(lane = number, kernel, pid, uid, name, depth, ?status, "lane closed: its client broke the protocol");
             self.note_fault(number, owner.pid, status);
         }
         self.faults += 1;

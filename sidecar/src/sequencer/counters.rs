@@ -341,7 +341,8 @@ impl Sequencer {
 /// Tells a lane's cursors and counts, and since when slots wait or are held.
 fn publish_lane(board: &Board, row: usize, lane: &mut Lane, seen: &mut Seen, now_ns: u64) {
     lane.look_released();
-    let (submitted, completed, released) = lane.cursors();
+    let (submitted, completed, _) = lane.cursors();
+    let released = lane.let_go();
     let (events, dropped) = lane.event_counts();
     if released != seen.released || released == completed {
         (seen.released, seen.held_since_ns) = (released, now_ns);

@@ -84,11 +84,12 @@ impl Sequencer {
                 }
             },
         };
+        #[cfg(feature = "sentry")]
+        crate::reports::serving(row);
         lane.busy = true;
         lane.empty_doorbells = 0;
         lane.deficit = deficit;
         self.watch.see(&mut self.turns[row].seen, lane.next_slot() + waiting - 1);
-        self.tracing.see(&mut self.turns[row].sighted, lane, lane.next_slot() + waiting);
         let (mut left, mut done) = (waiting, 0);
         // Dear requests come in small batches, so several of them may fit into the share.
         while left > 0 && deficit > done as i64 {
@@ -131,12 +132,15 @@ impl Sequencer {
     }
 
     /// Journals, computes and publishes `count` slots of a lane, behind which `waiting` more wait. Says how much work it was.
+    /// A function of its own, so that its instructions can be counted.
+    #[inline(never)]
     pub(super) fn batch(&mut self, row: usize, count: usize, waiting: u64) -> u64 {
         let Some(lane) = &mut self.lanes[row] else { return 0 };
         crash::point("intake");
         let mut timer = self.watch.begin_batch(&mut self.turns[row].seen, lane.next_slot(), count);
         let mut meta = meta(&self.engine, FrameKind::Orders, lane.number, lane.next_slot(), OrderRequest::SCHEMA_HASH, self.now_ns);
         meta.waiting_slots = waiting.min(u64::from(u16::MAX)) as u16;
+        self.tracing.see(&mut self.turns[row].sighted, lane, lane.next_slot() + count as u64 + waiting);
         let mut spans = self.tracing.begin(&self.turns[row].sighted, lane, count, meta.first_sequence);
         let requests: &[RecordBytes] = match &mut self.journal {
             Some(journal) => match journal.append(&meta, count, |records| lane.copy_requests(records)) {

@@ -3,6 +3,7 @@
 
 mod sample;
 mod screen;
+mod words;
 
 use std::time::{Duration, Instant};
 

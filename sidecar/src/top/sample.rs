@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use ringlane_layout::board::histogram::Times;
-use ringlane_layout::board::{CONTROL, JOURNAL, KERNEL, LANE, SEQUENCER, Stage, control, header, journal, kernel, lane, sequencer};
+use ringlane_layout::board::{CONTROL, JOURNAL, KERNEL, LANE, SEQUENCER, Stage, control, header, journal, kernel, lane};
 
 use crate::board::{BoardReader, Row, text_of};
 use crate::sequencer::wall_clock_ns;
@@ -80,6 +80,9 @@ pub struct LaneLine {
     pub dropped: u64,
 }
 
+/// A stage's name, its times, and whether they are of the span since the last look.
+pub type StageLine = (&'static str, Times, bool);
+
 /// What was seen, the last look and the span before it.
 pub struct History {
     /// Health in a word.
@@ -101,7 +104,7 @@ pub struct History {
     /// Lanes, unsorted.
     pub lanes: Vec<LaneLine>,
     /// Times of each stage since the last look; those since start while nothing was timed.
-    pub stages: Vec<(&'static str, Times, bool)>,
+    pub stages: Vec<StageLine>,
     looked_ns: u64,
     requests: u64,
     completed: HashMap<u64, u64>,
@@ -111,8 +114,7 @@ pub struct History {
 impl History {
     /// A first look.
     pub fn new(board: &BoardReader) -> Self {
-        let title =
-            format!("ringlane {}  pid {}  {}", board.text(header::VERSION, 3), board.word(header::PID), board.text(header::ADDRESS, 14));
+        let title = format!("{}  pid {}  {}", board.text(header::ADDRESS, 14), board.word(header::PID), board.text(header::VERSION, 3));
         let mut history = Self {
             health: "",
             title,
@@ -225,22 +227,5 @@ impl History {
             by.then(a.number.cmp(&b.number))
         });
         lanes
-    }
-
-    /// Trades, resting orders, lanes, faults and refusals in a line.
-    pub fn totals_line(&self) -> String {
-        let totals = &self.totals;
-        format!(
-            "sequence {}  accepted {}  rejected {}  trades {}  resting {}  clients {}  lanes {} ({} polled)  faults {}",
-            totals[sequencer::SEQUENCE],
-            totals[sequencer::ACCEPTED],
-            totals[sequencer::REJECTED],
-            totals[sequencer::TRADES],
-            totals[sequencer::RESTING],
-            self.clients,
-            totals[sequencer::LANES],
-            totals[sequencer::LANES_HOT],
-            totals[sequencer::FAULTS]
-        )
     }
 }

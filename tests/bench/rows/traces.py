@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import random
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
 import threading
 import time
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import ringlane
+from ringlane.sidecar import to_toml
 
 from bench.measure import interleave, steady
-from bench.row import Bench, Measured, row, times_faster
+from bench.programs import sidecars_with_and_without_traces
+from bench.row import Bench, Measured, at_most_times, row, times_faster
 from bench.sidecars import neutral_batch, open_lane, saturate, sidecar
 
 BATCH, DEPTH = 256, 65_536
@@ -85,3 +93,52 @@ def sampled_and_off(bench: Bench) -> Measured:
         "spans": spans,
     }
     return Measured(pairs.ratio, "a lane that is not traced", 1.0, pairs.ratio, details)
+
+
+COUNTED = ["valgrind", "--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*Sequencer>::batch*"]
+PATIENCE_S = 120.0
+
+
+def instructions_an_order(program: Path, scratch: Path, orders: int) -> float:
+    """Instructions of the sequencer's batches for one order, in a sidecar that runs under callgrind and records to the disk."""
+    directory = Path(tempfile.mkdtemp(prefix="counted-", dir=scratch))
+    config, address = directory / "ringlane.toml", str(directory / "socket")
+    config.write_text(to_toml({"journal": {"directory": str(directory / "journal"), "segment_bytes": 1 << 26}}))
+    command = [*COUNTED, "--callgrind-out-file=/dev/null", str(program)]
+    serve = [*command, "serve", "--config", str(config), "--socket", address]
+    process = subprocess.Popen(serve, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while not Path(address).exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        with (
+            ringlane.connect(address, timeout=PATIENCE_S) as client,
+            client.open("orders", depth=4096, events=64, timeout=PATIENCE_S) as lane,
+        ):
+            batch = neutral_batch(lane.request_dtype, BATCH, 1)
+            for _ in range(orders // BATCH):
+                lane.process(batch, copy=True)
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=PATIENCE_S)[1]
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(directory, ignore_errors=True)
+    collected = re.search(r"Collected : (\d+)", said)
+    if collected is None or int(collected[1]) == 0:
+        raise RuntimeError(f"callgrind collected nothing: is `batch` inlined?\n{said[-2000:]}")
+    return int(collected[1]) / (orders // BATCH * BATCH)
+
+
+@row("trace_off_cost", "instructions", at_most_times(1.02, 1.00))
+def compiled_in_and_out(bench: Bench) -> Measured:
+    """Instructions for one order, from taking it in to its visible result, with tracing compiled in and off / compiled out.
+
+    Counted by callgrind in real sidecars that record to the disk, over batches of 256: intake, journal, kernel, results,
+    wake-up. Of neutral orders, by one client. Needs valgrind.
+    """
+    bench.scratch.mkdir(parents=True, exist_ok=True)
+    traced, untraced = sidecars_with_and_without_traces()
+    orders = bench.scaled(400_000, 40 * BATCH)
+    ours, theirs = (instructions_an_order(program, bench.scratch, orders) for program in (traced, untraced))
+    return Measured(ours, "compiled out", theirs, ours / theirs, {"orders": orders})
