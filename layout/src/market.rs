@@ -327,9 +327,9 @@ mod tests {
                         (next, gaps) = (gap.to + 1, gaps + 1);
                     }
                 }
-                // A reader that is slow now and then.
+                // A reader that is slow now and then, for longer than the writer's breath.
                 if read % 50_000 < 64 {
-                    std::thread::yield_now();
+                    std::thread::sleep(std::time::Duration::from_millis(1));
                 }
             }
             done.store(true, Ordering::Relaxed);

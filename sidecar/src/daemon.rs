@@ -58,6 +58,9 @@ pub struct Sidecar {
     pub address: String,
     #[cfg(feature = "otel")]
     exporter: Option<Exporter>,
+    /// Tells of panics and errors for as long as it is here.
+    #[cfg(feature = "sentry")]
+    _reports: Option<Reports>,
     /// Paths that are removed at the end.
     paths: Vec<PathBuf>,
     /// Held for life.
@@ -158,6 +161,8 @@ pub fn assemble(config: Config, lifetime: Lifetime, kernels: Kernels, signals: S
         address,
         #[cfg(feature = "otel")]
         exporter,
+        #[cfg(feature = "sentry")]
+        _reports: reports,
         paths,
         locks: (lock, address_lock),
     })

@@ -206,7 +206,14 @@ def test_rough_streams_are_answered_alike(seed: int) -> None:
         assert taken[0] == taken[1]
         rejects = {ringlane.RejectCode(code).name for code in streams.codes - {0}}
         seldom = {"ALREADY_EXPIRED", "RESERVED_NOT_ZERO", "TYPE_MISMATCH"}
-        never = {"ORDER_RATE", "SYMBOL_HALTED", "ACCOUNT_NOT_PERMITTED", "UNKNOWN_ORDER_TYPE", "UNKNOWN_TIME_IN_FORCE"}
+        never = {
+            "ORDER_RATE",
+            "SYMBOL_HALTED",
+            "ACCOUNT_NOT_PERMITTED",
+            "UNKNOWN_ORDER_TYPE",
+            "UNKNOWN_TIME_IN_FORCE",
+            "VOIDED",
+        }
         rare = {
             "BOOK_FULL",
             "POSITION_LIMIT",
