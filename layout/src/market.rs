@@ -313,7 +313,7 @@ mod tests {
                 }
             });
             let (mut into, mut next, mut gaps, mut read) = ([MarketRecord::default(); 64], 1, 0, 0);
-            while read < 200_000 || gaps < 3 {
+            while read < 10_000 || gaps < 3 {
                 match reader.read(&mut into) {
                     Ok(count) => {
                         for record in &into[..count] {
@@ -328,7 +328,7 @@ mod tests {
                     }
                 }
                 // A reader that is slow now and then, for longer than the writer's breath.
-                if read % 50_000 < 64 {
+                if read % 2_000 < 64 {
                     std::thread::sleep(std::time::Duration::from_millis(1));
                 }
             }

