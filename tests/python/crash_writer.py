@@ -11,7 +11,7 @@ import sys
 import time
 
 import ringlane
-from daemon import new_order
+from daemon import freeze, new_order
 from plain_client import PlainClient
 from ringlane.reattach import Reattacher
 
@@ -38,7 +38,7 @@ def step_by_step(address: str, step: str, sidecar: int | None) -> None:
             die()
 
     if sidecar is not None and step in STEPS[:4]:
-        os.kill(sidecar, signal.SIGSTOP)
+        freeze(sidecar)
     batch = orders(101, 10)
     at("claim")
     lane.fill(batch)

@@ -15,6 +15,13 @@ BINARY = os.environ.get("RINGLANE_BINARY") or str(Path(__file__).parents[2] / "t
 CONFIG = "[journal]\nsegment_bytes = 1048576\nprefault_bytes = 65536\n[orders]\nresting_orders_max = 65536\n"
 
 
+def freeze(pid: int) -> None:
+    """Stops a process and waits until each of its threads stands: a signal takes its time, and they work until it comes."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = Path(f"/proc/{pid}/task")
+    until(lambda: all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks.iterdir()))
+
+
 class Daemon:
     """A sidecar in `directory`; with `journal`, it records to `directory/journal`; `limit` bounds its descriptors.
 

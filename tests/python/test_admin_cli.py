@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ringlane
-from daemon import BINARY, Daemon
+from daemon import BINARY, Daemon, freeze
 from ringlane import CancelReason, OrderState, RejectCode
 
 
@@ -160,7 +159,7 @@ def test_without_a_sidecar_it_says_how_to_get_one(tmp_path: Path) -> None:
     assert (done.returncode, json.loads(done.stdout)["error"]) == (2, "NO_SIDECAR")
     # One that is stopped in the middle of it: the words do not say that it was not done.
     daemon = Daemon(tmp_path).ready()
-    daemon.process.send_signal(signal.SIGSTOP)
+    freeze(daemon.process.pid)
     asking = subprocess.Popen(
         [BINARY, "admin", "halt", "--all", "--address", daemon.address], stderr=subprocess.PIPE, text=True
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import ringlane
-from daemon import BINARY, Daemon, until
+from daemon import BINARY, Daemon, freeze, until
 from plain_client import PlainClient
 
 
@@ -147,7 +147,7 @@ def test_times_are_within_what_the_clock_allows(tmp_path):
 
 def test_a_stopped_sidecar_is_seen_as_stalled(tmp_path):
     daemon = Daemon(tmp_path).ready()
-    daemon.process.send_signal(signal.SIGSTOP)
+    freeze(daemon.process.pid)
     try:
         until(lambda: daemon.status()["health"] == "stalled", 30, "the stall")
         assert daemon.status_process().returncode == 1

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ringlane
+from daemon import freeze
 from plain_client import PlainClient
 from ringlane.wire import ControlSocket
 
@@ -89,7 +90,7 @@ def test_slow_is_not_dead(mine: ringlane.Sidecar) -> None:
     with ringlane.connect(mine.address, timeout=0.1) as client:
         lane = client.open("orders", depth=64, accounts=7)
         before = descriptors()
-        os.kill(mine.pid, signal.SIGSTOP)
+        freeze(mine.pid)
         try:
             for _ in range(40):
                 with pytest.raises(TimeoutError, match="the connection stays"):
@@ -113,7 +114,7 @@ def test_slow_is_not_dead(mine: ringlane.Sidecar) -> None:
 
 def test_a_lane_that_was_opened_too_late_can_be_opened_again(mine: ringlane.Sidecar) -> None:
     with ringlane.connect(mine.address, timeout=0.2) as client:
-        os.kill(mine.pid, signal.SIGSTOP)
+        freeze(mine.pid)
         try:
             with pytest.raises(TimeoutError):
                 client.open("orders", depth=64)

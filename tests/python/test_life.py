@@ -15,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import ringlane
+from daemon import freeze
 
 Order = Callable[..., np.ndarray]
 
@@ -151,7 +152,7 @@ def test_a_cancelled_await_leaves_the_lane_whole(lane: ringlane.Lane, sidecar: r
     batch = order(1)
 
     async def main() -> None:
-        os.kill(sidecar.pid, signal.SIGSTOP)
+        freeze(sidecar.pid)
         try:
             ticket = lane.submit(batch)
             with pytest.raises(asyncio.TimeoutError):
@@ -169,7 +170,7 @@ def test_a_cancelled_await_leaves_the_lane_whole(lane: ringlane.Lane, sidecar: r
 
 def test_timeouts_of_a_stopped_sidecar(lane: ringlane.Lane, sidecar: ringlane.Sidecar, order: Order) -> None:
     one, many = order(1), order(64)
-    os.kill(sidecar.pid, signal.SIGSTOP)
+    freeze(sidecar.pid)
     try:
         ticket = lane.submit(one)
         begin = time.monotonic()
@@ -196,6 +197,7 @@ with ringlane.Sidecar() as sidecar:
     many = batch.repeat(64)
     lane.process(batch)
     os.kill(sidecar.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, sidecar.pid, os.WSTOPPED | os.WNOWAIT)
     if "many" in {wait!r}: lane.submit(batch)
     print("waiting", flush=True)
     try:
@@ -290,7 +292,7 @@ def test_a_killed_sidecar_is_seen_by_everybody_who_waits() -> None:
         client = ringlane.connect(mine.address)
         lane = client.open("orders", depth=64)
         before = lane.process(lane.batch(op="CANCEL", symbol="AAPL", account=7))
-        os.kill(mine.pid, signal.SIGSTOP)
+        freeze(mine.pid)
         seen: list[type] = []
 
         def run(work: Callable[[], object]) -> None:

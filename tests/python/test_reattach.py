@@ -14,7 +14,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import ringlane
-from daemon import CONFIG, Daemon, new_order, until
+from daemon import CONFIG, Daemon, freeze, new_order, until
 from plain_client import PlainClient, Refused
 
 
@@ -63,7 +63,7 @@ def test_tickets_awaits_and_sleepers_are_answered_by_the_next_sidecar(tmp_path):
     with ringlane.connect(daemon.address) as client:
         lane = client.open("orders", depth=256, timeout=20)
         lane.process(buys(lane, 1, 10), copy=True)
-        daemon.process.send_signal(signal.SIGSTOP)
+        freeze(daemon.process.pid)
         ticket = lane.submit(buys(lane, 101, 30))
         results: dict[str, object] = {}
         sleeper = threading.Thread(target=lambda: results.update(slept=lane.process(buys(lane, 201, 30), copy=True)))

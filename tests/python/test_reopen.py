@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import os
-import signal
 import threading
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ringlane
-from daemon import Daemon, until
+from daemon import Daemon, freeze, until
 
 PATIENCE_S = 20
 
@@ -24,12 +23,6 @@ def sha256(payload) -> bytes:
     return hashlib.sha256(bytes(payload)).digest()
 
 
-def paused(daemon: Daemon) -> Daemon:
-    """Stopped, so that what is submitted from now on is not answered."""
-    daemon.process.send_signal(signal.SIGSTOP)
-    return daemon
-
-
 def test_unanswered_digests_are_asked_again_and_answered_ones_stay(tmp_path, seed):
     random = np.random.default_rng(seed)
     daemon = start(tmp_path).ready()
@@ -39,7 +32,7 @@ def test_unanswered_digests_are_asked_again_and_answered_ones_stay(tmp_path, see
         answered = lane.process(early)
         kept = answered.copy()
         for round in range(3):
-            paused(daemon)
+            freeze(daemon.process.pid)
             bodies = [random.bytes(size) for size in (0, 1, 64, 5000, 100_000)]
             filled, filling = lane.arena(3000), lane.arena(2000)
             filled[:] = 7 + round
@@ -83,7 +76,7 @@ def test_awaits_reservations_and_searches_go_on(tmp_path, seed):
         digests = client.open("digests", timeout=PATIENCE_S)
         before = unit.process(rows[:20])
         expected = before.copy()
-        paused(daemon)
+        freeze(daemon.process.pid)
         found = search.submit(rows[:5])
         open_block = unit.reserve(20)
 
@@ -154,7 +147,7 @@ def test_patience_ends_in_sidecar_lost(tmp_path):
     daemon = start(tmp_path).ready()
     with ringlane.connect(daemon.address, reconnect_timeout=0.3) as client:
         lane = client.open("digests", timeout=PATIENCE_S)
-        paused(daemon)
+        freeze(daemon.process.pid)
         ticket = lane.submit([b"x"])
         daemon.kill()
         with pytest.raises(ringlane.SidecarLost):
@@ -171,7 +164,7 @@ def test_a_lane_that_is_refused_ends_alone(tmp_path):
         client.corpora.load("rows", "rows.npy", timeout=PATIENCE_S)
         search = client.open("vectors", 64, dim=4, op="search", corpus="rows", k=1, timeout=PATIENCE_S)
         digests = client.open("digests", timeout=PATIENCE_S)
-        paused(daemon)
+        freeze(daemon.process.pid)
         lost, found = search.submit(np.eye(4, dtype=np.float32)), digests.submit([b"abc"])
         daemon.kill()
         os.unlink(tmp_path / "rows.npy")
