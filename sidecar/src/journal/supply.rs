@@ -80,10 +80,7 @@ impl Disk {
     /// Why no segment can be had, or none be made durable, in words; none when both can.
     #[must_use]
     pub fn why_unwritable(&self) -> Option<String> {
-        let errno = match self.sync_errno.load(Relaxed) {
-            0 => self.errno.load(Relaxed),
-            errno => errno,
-        };
+        let (_, errno) = self.trouble_now();
         (errno != 0).then(|| Errno::from_raw(errno as i32).desc().to_owned())
     }
 }

@@ -1,11 +1,8 @@
 //! Lanes whose clients are away: after a start, those that were open in the journal. Each waits for its client for a while; then
 //! it is closed as its client chose. What its orders earn meanwhile is kept for it.
 
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use nix::sys::epoll::{EpollEvent, EpollFlags};
-use ringlane_layout::board::{LANE, lane as board_lane};
 use ringlane_layout::limits::LANES_MAX;
 use ringlane_layout::record::Record;
 use ringlane_layout::region::LaneStatus;
@@ -49,8 +46,13 @@ impl Sequencer {
 
     /// How the lane was opened, if it is this client's and waits for it.
     pub(super) fn find_absent(&self, back: &Return) -> Result<LaneOpen, String> {
+        self.place_of(back).map(|place| self.absent[place].open)
+    }
+
+    /// Where among the absent it stands.
+    fn place_of(&self, back: &Return) -> Result<usize, String> {
         let Return { lane, uid, token_hash, claim } = back;
-        let Some(absent) = self.absent.iter().find(|absent| absent.open.lane == *lane) else {
+        let Some((place, absent)) = self.absent.iter().enumerate().find(|(_, absent)| absent.open.lane == *lane) else {
             return Err(format!("lane {lane} does not wait for a client: it was never opened, is closed, or has its client"));
         };
         // One answer to both, so that nobody learns which of them was wrong.
@@ -58,19 +60,17 @@ impl Sequencer {
             return Err(format!("lane {lane} belongs to another user, or the token is not its own"));
         }
         absent.kept.check(claim).map_err(|words| format!("lane {lane}: {words}"))?;
-        Ok(absent.open)
+        Ok(place)
     }
 
     /// Gives a lane its client back, in fresh regions. The answer is the number of slots that are journaled.
     pub(super) fn attach(&mut self, mut lane: Box<Lane>, back: &Return) -> Result<u64, String> {
-        self.find_absent(back)?;
+        let place = self.place_of(back)?;
         crash::point("attach.before");
         let row = self.free_row()?;
-        let Some(index) = self.absent.iter().position(|absent| absent.open.lane == back.lane) else { return Err(String::new()) };
-        lane.resume(&self.absent[index].kept, &back.claim)?;
-        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, u64::from(lane.number));
-        self.epoll.add(lane.doorbell().as_fd(), event).map_err(|error| format!("cannot watch the lane's doorbell: {error}"))?;
-        let Absent { kept, .. } = self.absent.swap_remove(index);
+        lane.resume(&self.absent[place].kept, &back.claim)?;
+        self.hear_doorbell(&lane)?;
+        let Absent { kept, .. } = self.absent.swap_remove(place);
         self.seat(row, lane);
         crash::point("attach.after");
         Ok(kept.slots)
@@ -108,8 +108,7 @@ impl Sequencer {
     }
 
     /// The sidecar stops: a lane that is drained stays open in the journal, and its client may come back after the next start.
-    pub(super) fn suspend(&mut self, row: usize, lane: &Lane) {
-        self.board.write_row(&LANE, row, &[(board_lane::LANE, 0)]);
+    pub(super) fn suspend(&mut self, lane: &Lane) {
         let Some(open) = self.engine.open_lanes().iter().find(|open| open.lane == lane.number).copied() else { return };
         let kept = lane.kept();
         self.absent.push(Absent { open, kept, until: world::now() });

@@ -6,8 +6,8 @@ use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_layout::region::LaneStatus;
 
 use super::turns::Closing;
-use super::{Readers, Sequencer, meta, send_events, wall_clock_ns};
-use crate::engine::{Engine, Output};
+use super::{Sequencer, meta, wall_clock_ns};
+use crate::engine::Engine;
 use crate::journal::FrameKind;
 
 /// What an administrator asks for.
@@ -76,9 +76,7 @@ impl Sequencer {
             let appended = journal.append(&meta, 1, |records| records[0] = bytes);
             assert!(appended.is_ok(), "room was made");
         }
-        let Output { events, .. } = self.engine.outputs(0);
-        let (lanes, rows, absent) = (&mut self.lanes[..], &self.rows[..], &mut self.absent[..]);
-        send_events(Readers { lanes, rows, absent, notified: &mut self.notified, gapped: &mut self.gapped }, events);
+        self.send_events();
         self.publish_market();
         self.publish_events();
         Ok(answer)

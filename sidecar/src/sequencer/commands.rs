@@ -17,7 +17,7 @@ use super::administration::Administration;
 use super::durability::After;
 use super::keeping::JobPiece;
 use super::turns::Closing;
-use super::{Readers, Sequencer, meta, send_events};
+use super::{Sequencer, meta};
 use crate::engine::Engine;
 use crate::journal::{FrameKind, Full, LaneClose, LaneOpen};
 use crate::lanes::Lane;
@@ -109,7 +109,7 @@ impl Sequencer {
                 Ok(Command::Attach(lane, back, answer)) => {
                     // What others did meanwhile may stand in its regions before it is durable: they are shown after.
                     let attached = self.attach(lane, &back);
-                    self.answer_decided(After::Attached(answer, attached));
+                    self.answer_decided(After::Numbered(answer, attached));
                 }
                 Ok(Command::Close(number, status, answer)) => match self.row_of(number) {
                     Some(row) => self.close(row, Closing { left: 0, status, answer }),
@@ -134,11 +134,11 @@ impl Sequencer {
                 }
                 Ok(Command::Administer(administration, answer)) => {
                     let done = self.administer(administration);
-                    self.answer_decided(After::Administered(answer, done));
+                    self.answer_decided(After::Numbered(answer, done));
                 }
                 Ok(Command::Keep(piece, answer)) => {
                     let (kept, waits) = (self.keep(&piece), piece.is_told_when_durable);
-                    if waits { self.answer_after(After::Administered(answer, kept)) } else { drop(answer.send(kept)) }
+                    if waits { self.answer_after(After::Numbered(answer, kept)) } else { drop(answer.send(kept)) }
                 }
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return self.stop(),
                 Err(TryRecvError::Empty) => return,
@@ -151,13 +151,18 @@ impl Sequencer {
         (self.lanes.get(row)?.as_ref()?.number == number).then_some(row)
     }
 
+    /// Lets a lane's doorbell wake the sequencer.
+    pub(super) fn hear_doorbell(&self, lane: &Lane) -> Result<(), String> {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, u64::from(lane.number));
+        self.epoll.add(lane.doorbell().as_fd(), event).map_err(|error| format!("cannot watch the lane's doorbell: {error}"))
+    }
+
     fn open(&mut self, lane: Box<Lane>, open: &LaneOpen) -> Result<(), String> {
         if let Some(words) = self.why_blocked() {
             return Err(words);
         }
         let row = self.free_row()?;
-        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, u64::from(lane.number));
-        self.epoll.add(lane.doorbell().as_fd(), event).map_err(|error| format!("cannot watch the lane's doorbell: {error}"))?;
+        self.hear_doorbell(&lane)?;
         // Last of what can fail: a journaled opening must be applied, or a replay would count one record more.
         let meta = meta(&self.engine, FrameKind::LaneOpen, lane.number, 0, LaneOpen::SCHEMA_HASH, self.now_ns);
         if let Some(journal) = &mut self.journal
@@ -221,11 +226,11 @@ impl Sequencer {
         // Before the descriptor closes: a duplicate that the client keeps would leave a ghost in the set.
         let _ = self.epoll.delete(lane.doorbell().as_fd());
         self.hot.retain(|hot| *hot != row);
+        self.board.write_row(&LANE, row, &[(lane::LANE, 0)]);
         if status == LaneStatus::ShuttingDown && self.journal.is_some() {
             // It stays open in the journal: its client may come back after the next start.
-            self.suspend(row, &lane);
+            self.suspend(&lane);
         } else {
-            self.board.write_row(&LANE, row, &[(lane::LANE, 0)]);
             let close = LaneClose {
                 lane: lane.number,
                 cancel_orders: u32::from(lane.cancel_on_disconnect && status != LaneStatus::ShuttingDown),
@@ -249,9 +254,8 @@ impl Sequencer {
             assert!(appended.is_ok(), "the journal has no room for the end of a lane");
         }
         crate::crash::point("lane_end.journaled");
-        let output = self.engine.close_lane(close);
-        let (lanes, rows, absent) = (&mut self.lanes[..], &self.rows[..], &mut self.absent[..]);
-        send_events(Readers { lanes, rows, absent, notified: &mut self.notified, gapped: &mut self.gapped }, output.events);
+        self.engine.close_lane(close);
+        self.send_events();
         self.publish_market();
         self.publish_events();
     }

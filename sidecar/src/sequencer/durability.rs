@@ -59,8 +59,8 @@ struct Shown {
 /// An answer that waits.
 pub(super) enum After {
     Opened(Sender<Result<(), String>>, Result<(), String>),
-    Administered(Sender<Result<u64, String>>, Result<u64, String>),
-    Attached(Sender<Result<u64, String>>, Result<u64, String>),
+    /// A number: of an administrator's act, of a recorded piece, of the slots of a client that came back.
+    Numbered(Sender<Result<u64, String>>, Result<u64, String>),
     Ended(Box<Lane>, LaneStatus, Option<Sender<bool>>),
 }
 
@@ -71,10 +71,10 @@ impl After {
             Self::Opened(answer, result) if durable => {
                 let _ = answer.send(result);
             }
-            Self::Administered(answer, result) | Self::Attached(answer, result) if durable => {
+            Self::Numbered(answer, result) if durable => {
                 let _ = answer.send(result);
             }
-            Self::Opened(..) | Self::Administered(..) | Self::Attached(..) => {}
+            Self::Opened(..) | Self::Numbered(..) => {}
             Self::Ended(mut lane, status, answer) => {
                 if durable {
                     lane.publish_events();
@@ -127,7 +127,7 @@ impl Sequencer {
     /// The same; a refusal has decided nothing, and need not wait for a disk that may be why.
     pub(super) fn answer_decided(&mut self, answer: After) {
         match &answer {
-            After::Opened(_, Err(_)) | After::Administered(_, Err(_)) | After::Attached(_, Err(_)) => answer.give(true),
+            After::Opened(_, Err(_)) | After::Numbered(_, Err(_)) => answer.give(true),
             _ => self.answer_after(answer),
         }
     }

@@ -35,7 +35,6 @@ use crate::config::{SequencerConfig, SnapshotsConfig};
 use crate::engine::Engine;
 use crate::jobs::Heat;
 use crate::journal::{FrameKind, FrameMeta, Writer};
-use crate::kernels::orders::Outgoing;
 use crate::lanes::Lane;
 use crate::market::Market;
 use crate::world;
@@ -270,6 +269,32 @@ impl Sequencer {
         self.engine
     }
 
+    /// Puts the events of what was applied last into the rings of their lanes, or keeps them for clients that are away; a lane
+    /// that is gone has no ring, and its events end here.
+    fn send_events(&mut self) {
+        for outgoing in self.engine.outputs(0).events {
+            let row = self.rows.get(outgoing.lane as usize).copied().unwrap_or(u16::MAX);
+            let lane = self.lanes.get_mut(usize::from(row)).and_then(Option::as_mut).filter(|lane| lane.number == outgoing.lane);
+            let Some(lane) = lane else {
+                if let Some(absent) = self.absent.iter_mut().find(|absent| absent.open.lane == outgoing.lane) {
+                    absent.kept.add_event(outgoing.event);
+                }
+                continue;
+            };
+            let list = match lane.push_event(outgoing.event) {
+                Ok(true) => &mut self.notified,
+                Ok(false) => &mut self.gapped,
+                Err(_) => {
+                    self.notified.push(row | FAULTED_ROW);
+                    continue;
+                }
+            };
+            if !list.contains(&row) {
+                list.push(row);
+            }
+        }
+    }
+
     /// Makes the events of a batch visible; a lane whose `events_read` lies is faulted.
     fn publish_events(&mut self) {
         while let Some(mark) = self.notified.pop() {
@@ -305,6 +330,7 @@ impl Sequencer {
         self.collect_doorbells(EpollTimeout::ZERO);
         if self.survey_due() {
             self.survey();
+            self.end_absent();
         }
         self.publish_totals();
         self.retry_gaps();
@@ -339,8 +365,6 @@ impl Sequencer {
                 index += 1;
             }
         }
-        self.end_absent();
-        self.step_snapshot();
     }
 
     /// Tells lagging readers of their gaps as soon as they have made room.
@@ -419,42 +443,6 @@ impl Sequencer {
 
 /// Marks a row in `notified` whose client's `events_read` lies.
 const FAULTED_ROW: u16 = 1 << 15;
-
-/// Where the events of a batch go.
-struct Readers<'a> {
-    lanes: &'a mut [Option<Box<Lane>>],
-    rows: &'a [u16],
-    absent: &'a mut [Absent],
-    notified: &'a mut Vec<u16>,
-    gapped: &'a mut Vec<u16>,
-}
-
-/// Puts events into the rings of their lanes, or keeps them for clients that are away; a lane that is gone has no ring, and its
-/// events end here.
-fn send_events(readers: Readers<'_>, events: &[Outgoing]) {
-    let Readers { lanes, rows, absent, notified, gapped } = readers;
-    for outgoing in events {
-        let row = rows.get(outgoing.lane as usize).copied().unwrap_or(u16::MAX);
-        let lane = lanes.get_mut(usize::from(row)).and_then(Option::as_mut).filter(|lane| lane.number == outgoing.lane);
-        let Some(lane) = lane else {
-            if let Some(absent) = absent.iter_mut().find(|absent| absent.open.lane == outgoing.lane) {
-                absent.kept.add_event(outgoing.event);
-            }
-            continue;
-        };
-        let list = match lane.push_event(outgoing.event) {
-            Ok(true) => &mut *notified,
-            Ok(false) => &mut *gapped,
-            Err(_) => {
-                notified.push(row | FAULTED_ROW);
-                continue;
-            }
-        };
-        if !list.contains(&row) {
-            list.push(row);
-        }
-    }
-}
 
 fn meta(engine: &Engine, kind: FrameKind, lane: u32, first_slot: u64, schema_hash: u64, time_ns: u64) -> FrameMeta {
     let (first_sequence, output_hash) = (engine.next_sequence(), engine.output_hash());

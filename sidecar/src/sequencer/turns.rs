@@ -8,7 +8,7 @@ use ringlane_layout::region::LaneStatus;
 
 use super::counters::Seen;
 use super::spans::{Sighted, Tracing};
-use super::{Readers, Sequencer, meta, send_events};
+use super::{Sequencer, meta};
 use crate::crash;
 use crate::journal::{FrameKind, Full};
 
@@ -175,15 +175,10 @@ impl Sequencer {
         lane.write_results(output.results);
         crash::point("results.after");
         let has_events = !output.events.is_empty();
-        if has_events {
-            let (lanes, rows, absent) = (&mut self.lanes[..], &self.rows[..], &mut self.absent[..]);
-            send_events(Readers { lanes, rows, absent, notified: &mut self.notified, gapped: &mut self.gapped }, output.events);
-        }
         self.market.stage(&mut self.engine, Some(requests));
-        if !self.gate.is_on {
-            self.market.show();
-        }
+        self.show_market();
         if has_events {
+            self.send_events();
             crash::point("events.before");
             self.publish_events();
             crash::point("events.after");
