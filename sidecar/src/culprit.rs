@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::engine::Engine;
 use crate::image;
-use crate::journal::{Reader, Snapshot, VoidRange, list_snapshots, schema};
+use crate::journal::{Reader, VoidRange, schema};
 use crate::replay::columns::record_text;
 
 /// A record that crashes the kernel.
@@ -80,13 +80,10 @@ impl Culprit {
 
 /// An engine as a recovery begins with it, and what follows.
 fn begin(directory: &Path, hash_seed: u64) -> Result<(Engine, Reader), String> {
-    for (sequence, path) in list_snapshots(directory) {
-        let mut engine = Engine::new(hash_seed);
-        let Ok(snapshot) = Snapshot::read(&path) else { continue };
-        if image::restore(&mut engine, &snapshot).is_ok() {
-            let header = snapshot.header;
-            return Ok((engine, Reader::open_behind(directory, header.segment_index, header.segment_offset, sequence + 1)?));
+    match image::load_newest(directory, hash_seed) {
+        Some((engine, _, header)) => {
+            Ok((engine, Reader::open_behind(directory, header.segment_index, header.segment_offset, header.sequence + 1)?))
         }
+        None => Ok((Engine::new(hash_seed), Reader::open(directory)?)),
     }
-    Ok((Engine::new(hash_seed), Reader::open(directory)?))
 }

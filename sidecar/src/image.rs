@@ -12,11 +12,13 @@
 //! Results and events are kept as far as the lane's client has not released or taken them, so that it can be given them again:
 //! no more than its rings hold.
 
+use std::path::Path;
+
 use ringlane_layout::limits::ACCOUNT_MAX;
 use ringlane_layout::orders::{AccountLimits, OrderEvent, OrderResult};
 
 use crate::engine::Engine;
-use crate::journal::{LaneOpen, Snapshot};
+use crate::journal::{LaneOpen, Snapshot, SnapshotHeader, list_snapshots};
 use crate::kernels::orders::Frozen;
 use crate::section::{SectionSink, put_rows};
 
@@ -97,10 +99,28 @@ impl LaneImage {
     }
 }
 
+/// A state that was loaded: the engine, the open lanes, and what the snapshot says of itself.
+pub type Loaded = (Engine, Vec<LaneImage>, SnapshotHeader);
+
+fn load(path: &Path, hash_seed: u64) -> Result<Loaded, String> {
+    let (snapshot, mut engine) = (Snapshot::read(path)?, Engine::new(hash_seed));
+    let lanes = restore(&mut engine, &snapshot).map_err(|words| format!("{}: {words}", path.display()))?;
+    Ok((engine, lanes, snapshot.header))
+}
+
+/// The state in the newest snapshot of a directory that can be used; none when there is none.
+pub fn load_newest(directory: &Path, hash_seed: u64) -> Option<Loaded> {
+    list_snapshots(directory).into_iter().find_map(|(_, path)| {
+        load(&path, hash_seed)
+            .inspect_err(|words| tracing::warn!("a snapshot cannot be used, and the one before it is tried: {words}"))
+            .ok()
+    })
+}
+
 /// The engine and the open lanes as a snapshot has them. `engine` must be fresh; after an error it must not be used.
 pub fn restore(engine: &mut Engine, snapshot: &Snapshot) -> Result<Vec<LaneImage>, String> {
     let (mut lanes, mut counts) = (Vec::new(), Vec::new());
-    for section in snapshot.sections()? {
+    for section in snapshot.sections() {
         match section.kind {
             ENGINE => {
                 for [next_sequence, output_hash, lane_last] in section.values::<[u64; 3]>(1)? {

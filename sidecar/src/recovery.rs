@@ -8,9 +8,7 @@ use std::time::Instant;
 use crate::culprit::Culprit;
 use crate::engine::{Broken, ENGINE_VERSION, Engine, Output};
 use crate::image;
-use crate::journal::{
-    Frame, FrameKind, JournalEnd, LaneOpen, Reader, Snapshot, Tail, VoidRange, clean_snapshots, list_segments, list_snapshots,
-};
+use crate::journal::{Frame, FrameKind, JournalEnd, LaneOpen, Reader, SnapshotHeader, Tail, VoidRange, clean_snapshots, list_segments};
 use crate::lanes::Kept;
 
 /// What a journal directory held.
@@ -108,27 +106,18 @@ fn attempt(directory: &Path, hash_seed: u64, skip: Option<VoidRange>, mut progre
         skipped: None,
         tail: Tail::default(),
     };
-    for (sequence, path) in list_snapshots(directory) {
-        let read = Snapshot::read(&path).and_then(|snapshot| {
-            let mut engine = Engine::new(hash_seed);
-            let lanes = image::restore(&mut engine, &snapshot).map_err(|words| format!("{}: {words}", path.display()))?;
-            Ok((engine, lanes, snapshot.header))
-        });
-        match read {
-            Ok((engine, lanes, header)) => {
-                tracing::info!(sequence, state_hash = format!("{:016x}", header.state_hash), "snapshot loaded");
-                let kept = |lane: image::LaneImage| {
-                    let mut kept = Kept::new(lane.open.depth_slots, lane.open.events(), lane.slots, lane.events);
-                    (kept.results, kept.last_events) = (lane.results.into(), lane.kept_events.into());
-                    (lane.open.lane, kept)
-                };
-                let lanes = lanes.into_iter().map(kept).collect();
-                let found = Recovered { engine, lanes, epoch: header.epoch, snapshot: sequence, told_ns: header.created_ns, ..fresh };
-                let reader = Reader::open_behind(directory, header.segment_index, header.segment_offset, sequence + 1)?;
-                return found.follow(reader, skip, directory, &mut progress);
-            }
-            Err(words) => tracing::warn!("a snapshot cannot be used, and the one before it is tried: {words}"),
-        }
+    if let Some((engine, lanes, header)) = image::load_newest(directory, hash_seed) {
+        let SnapshotHeader { sequence, epoch, created_ns: told_ns, segment_index, segment_offset, state_hash, .. } = header;
+        tracing::info!(sequence, state_hash = format!("{state_hash:016x}"), "snapshot loaded");
+        let kept = |lane: image::LaneImage| {
+            let mut kept = Kept::new(lane.open.depth_slots, lane.open.events(), lane.slots, lane.events);
+            (kept.results, kept.last_events) = (lane.results.into(), lane.kept_events.into());
+            (lane.open.lane, kept)
+        };
+        let lanes = lanes.into_iter().map(kept).collect();
+        let found = Recovered { engine, lanes, epoch, snapshot: sequence, told_ns, ..fresh };
+        let reader = Reader::open_behind(directory, segment_index, segment_offset, sequence + 1)?;
+        return found.follow(reader, skip, directory, &mut progress);
     }
     if segments.is_empty() { Ok(fresh) } else { fresh.follow(Reader::open(directory)?, skip, directory, &mut progress) }
 }

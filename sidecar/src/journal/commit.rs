@@ -355,11 +355,13 @@ mod tests {
             let config = WriterConfig { segment_bytes: 1 << 20, is_mapped: false, ..WriterConfig::default() };
             let epoch = Epoch { number: 1, engine_version: 1, request_schema_hash: super::super::schema_hash(FrameKind::Orders).unwrap() };
             let mut writer = Writer::open_flushed(directory.path(), 1, config, epoch, &meta(1), flush).unwrap();
-            let (mut next, mut dice, mut refused) = (1_u64, seed, 0);
+            let (mut next, mut dice, mut refused, mut last_failure) = (1_u64, seed, 0, 0);
             for turn in 0..300 {
                 dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let count = 1 + (dice >> 33) as usize % 256;
-                if (dice >> 50).is_multiple_of(40) {
+                // Not before the disk has recovered of the last one: the pauses between failures in a row grow to a minute.
+                if (dice >> 50).is_multiple_of(40) && writer.durable_upto(0) >= last_failure {
+                    last_failure = next;
                     FAILURES.store(1 + (dice >> 48) as u32 % 2, Ordering::SeqCst);
                 }
                 let fill = |records: &mut [RecordBytes]| {

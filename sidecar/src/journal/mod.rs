@@ -40,6 +40,11 @@ mod supply;
 mod voids;
 mod writer;
 
+use std::fs::File;
+use std::io::{Error, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
 use ringlane_layout::limits::{PARALLEL_BATCH_SLOTS_MAX, RECORD_BYTES};
 use ringlane_layout::orders::{AccountLimits, AdminAction, BookLimits, Instrument, OrderRequest, TimeRecord};
 use ringlane_layout::record::{Record, RecordSchema};
@@ -299,6 +304,15 @@ pub fn frame_crc(frame_seed: u32, header: &FrameHeader, payload: &[u8]) -> u32 {
 #[must_use]
 pub fn segment_crc(header: &SegmentHeader) -> u32 {
     crc32c::crc32c(bytemuck::bytes_of(&SegmentHeader { crc32c: 0, ..*header }))
+}
+
+/// The header of a segment's file. An error of kind `InvalidData` when it is not whole: the segment is not begun, or damaged.
+pub(crate) fn read_header(path: &Path) -> Result<SegmentHeader, Error> {
+    let mut bytes = [0; size_of::<SegmentHeader>()];
+    File::open(path)?.read_exact_at(&mut bytes, 0)?;
+    let header: SegmentHeader = bytemuck::pod_read_unaligned(&bytes);
+    let is_whole = header.magic == SEGMENT_MAGIC && segment_crc(&header) == header.crc32c;
+    if is_whole { Ok(header) } else { Err(ErrorKind::InvalidData.into()) }
 }
 
 /// Schema of the records in frames of this kind, and its hash, which is computed when this is compiled; none for frames without

@@ -1,11 +1,10 @@
 //! Which segments may go: those whose every record a snapshot covers, the oldest first, while the journal is over its cap.
 
 use std::collections::VecDeque;
-use std::io::ErrorKind;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{SEGMENT_MAGIC, SegmentHeader, list_segments, list_snapshots, segment_crc};
+use super::{list_segments, list_snapshots, read_header};
 
 /// Sequence number of the newest snapshot in a journal directory; none when there is none. A snapshot has its name only when
 /// it is whole.
@@ -41,18 +40,10 @@ pub fn survey(directory: &Path) -> Result<VecDeque<Kept>, String> {
         .into_iter()
         .filter(|(_, path)| path.exists())
         .map(|(index, path)| {
-            let first_sequence = first_sequence(&path).unwrap_or(0);
+            let first_sequence = read_header(&path).map_or(0, |header| header.first_sequence);
             Kept { index, first_sequence, bytes: disk_bytes(&path), path }
         })
         .collect())
-}
-
-fn first_sequence(path: &Path) -> Result<u64, std::io::Error> {
-    let mut bytes = [0; size_of::<SegmentHeader>()];
-    std::fs::File::open(path)?.read_exact_at(&mut bytes, 0)?;
-    let header: SegmentHeader = bytemuck::pod_read_unaligned(&bytes);
-    let whole = header.magic == SEGMENT_MAGIC && segment_crc(&header) == header.crc32c;
-    if whole { Ok(header.first_sequence) } else { Err(ErrorKind::InvalidData.into()) }
 }
 
 /// Whether the first of these segments holds nothing that a recovery from the snapshot at `snapshot` needs. The last one, to

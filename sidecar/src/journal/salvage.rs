@@ -13,6 +13,7 @@ use super::{
     FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, PAYLOAD_BYTES_MAX, RESERVE_MAGIC, RESERVE_OFFSET, Reader, SegmentReserve, Snapshot,
     frame_crc, list_segments, list_snapshots, reserve_crc,
 };
+use crate::world;
 
 /// Ending of the files that are kept beside.
 const ENDING: &str = ".damaged";
@@ -52,12 +53,11 @@ pub struct Lost {
 /// Reads what a start would read: none when it is whole. An error is something else than damage, and nothing here helps.
 pub fn examine(directory: &Path) -> Result<Option<Damage>, String> {
     let mut segments = list_segments(directory)?;
-    let is_good = |path: &PathBuf| Snapshot::read(path).and_then(|snapshot| snapshot.sections().map(|_| snapshot.header));
     let (mut snapshot, mut snapshots) = (None, Vec::new());
     for (_, path) in list_snapshots(directory) {
-        match is_good(&path) {
-            Ok(header) => {
-                snapshot = Some(header);
+        match Snapshot::read(&path) {
+            Ok(good) => {
+                snapshot = Some(good.header);
                 break;
             }
             Err(_) => snapshots.push(path),
@@ -137,9 +137,7 @@ pub fn drop_damaged(directory: &Path, damage: &Damage) -> Result<Vec<PathBuf>, S
         file.set_len(*offset).and_then(|()| file.sync_all()).map_err(say)?;
         kept.push(beside(path));
     }
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|error| format!("cannot sync {}: {error}", directory.display()))?;
+    world::sync_directory(directory).map_err(|error| format!("cannot sync {}: {error}", directory.display()))?;
     Ok(kept)
 }
 

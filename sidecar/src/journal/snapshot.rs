@@ -196,7 +196,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Reads a whole file. An error says what is wrong with it.
+    /// Reads a whole file and checks that it is whole. An error says what is wrong with it.
     pub fn read(path: &Path) -> Result<Self, String> {
         let say = |words: &dyn std::fmt::Display| format!("{}: {words}", path.display());
         let mut bytes = Vec::new();
@@ -218,22 +218,28 @@ impl Snapshot {
         if trailer.magic != TRAILER_MAGIC || trailer.bytes != bytes.len() as u64 || trailer.hash != xxh3_64(body) {
             return Err(say(&"its hash does not match: it is damaged"));
         }
+        sections(body).ok_or_else(|| say(&"its sections do not fit its length"))?;
         Ok(Self { header, bytes })
     }
 
     /// Its sections, in the order in which they were written.
-    pub fn sections(&self) -> Result<Vec<Section<'_>>, String> {
-        let end = self.bytes.len() - size_of::<SnapshotTrailer>();
-        let (mut rest, mut sections) = (&self.bytes[size_of::<SnapshotHeader>()..end], Vec::new());
-        while let Some((header, behind)) = rest.split_first_chunk::<{ size_of::<SectionHeader>() }>() {
-            let SectionHeader { kind, version, bytes, .. } = bytemuck::pod_read_unaligned(header);
-            let padded = usize::try_from(bytes).ok().and_then(|bytes| bytes.checked_next_multiple_of(8));
-            let Some(padded) = padded.filter(|padded| *padded <= behind.len()) else { break };
-            sections.push(Section { kind, version, bytes: &behind[..bytes as usize] });
-            rest = &behind[padded..];
-        }
-        if rest.is_empty() { Ok(sections) } else { Err("its sections do not fit its length".into()) }
+    #[must_use]
+    pub fn sections(&self) -> Vec<Section<'_>> {
+        sections(&self.bytes[..self.bytes.len() - size_of::<SnapshotTrailer>()]).expect("they were looked at when it was read")
     }
+}
+
+/// The sections of a snapshot without its trailer; none where they do not fit its length.
+fn sections(body: &[u8]) -> Option<Vec<Section<'_>>> {
+    let (mut rest, mut sections) = (&body[size_of::<SnapshotHeader>()..], Vec::new());
+    while let Some((header, behind)) = rest.split_first_chunk::<{ size_of::<SectionHeader>() }>() {
+        let SectionHeader { kind, version, bytes, .. } = bytemuck::pod_read_unaligned(header);
+        let padded = usize::try_from(bytes).ok().and_then(|bytes| bytes.checked_next_multiple_of(8));
+        let Some(padded) = padded.filter(|padded| *padded <= behind.len()) else { break };
+        sections.push(Section { kind, version, bytes: &behind[..bytes as usize] });
+        rest = &behind[padded..];
+    }
+    rest.is_empty().then_some(sections)
 }
 
 #[cfg(test)]
@@ -257,7 +263,7 @@ mod tests {
         assert_eq!(found.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [12, 9]);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
         let snapshot = Snapshot::read(&found[0].1).unwrap();
-        let sections = snapshot.sections().unwrap();
+        let sections = snapshot.sections();
         assert_eq!((sections[0].kind, sections[0].version, sections[0].bytes), (3, 2, &b"hello world"[..]));
         assert_eq!((sections.len(), sections[1].bytes.len(), snapshot.header.sequence), (2, 0, 12));
         let whole = std::fs::read(&found[0].1).unwrap();

@@ -1,11 +1,9 @@
 //! Which records are void: what the headers of segments say of records that stand before them.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::{SEGMENT_MAGIC, SegmentHeader, segment_crc};
+use super::{SegmentHeader, read_header};
 
 /// Sequence numbers of records that are void, first and last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,17 +48,10 @@ impl std::fmt::Display for VoidRange {
 
 /// What the headers of these segments say, ascending. One that cannot be read says nothing here; who reads it complains.
 pub fn voids<'a>(segments: impl IntoIterator<Item = &'a (u64, PathBuf)>) -> Vec<VoidRange> {
-    let mut found: Vec<VoidRange> = segments.into_iter().filter_map(|(_, path)| VoidRange::of(&header(path)?)).collect();
+    let mut found: Vec<VoidRange> = segments.into_iter().filter_map(|(_, path)| VoidRange::of(&read_header(path).ok()?)).collect();
     found.sort_unstable();
     found.dedup();
     found
-}
-
-fn header(path: &Path) -> Option<SegmentHeader> {
-    let mut bytes = [0; size_of::<SegmentHeader>()];
-    File::open(path).ok()?.read_exact_at(&mut bytes, 0).ok()?;
-    let header: SegmentHeader = bytemuck::pod_read_unaligned(&bytes);
-    (header.magic == SEGMENT_MAGIC && segment_crc(&header) == header.crc32c).then_some(header)
 }
 
 #[cfg(test)]

@@ -243,7 +243,8 @@ impl Writer {
         self.offset += frame_bytes;
         self.bytes += frame_bytes as u64;
         if self.offset >= self.look_at {
-            self.order_next();
+            // The pages of a segment that is not mapped are nobody's concern.
+            self.look_at = self.order_in_time();
         }
         let durable = self.durable_upto(upto);
         let (head, payload) = self.place(offset, frame_bytes, upto).split_at_mut(FRAME_HEADER_BYTES);
@@ -264,9 +265,7 @@ impl Writer {
         if end <= self.orders_end {
             return true;
         }
-        if !self.next_ordered {
-            self.next_ordered = self.jobs.try_send(Job::Make(self.segment.index + 1)).is_ok();
-        }
+        self.order_next();
         let may_roll = self.commit.as_ref().is_none_or(|commit| commit.may_roll(self.segment.index));
         match may_roll.then(|| self.segments.try_recv().ok()).flatten() {
             Some(next) => self.roll(next, meta),
@@ -367,18 +366,15 @@ impl Writer {
     /// next. Never to the failed one: after a failed sync nobody knows what of it is on the disk.
     #[cold]
     fn write_again(&mut self) {
-        let Some(commit) = &mut self.commit else { return };
         let mut old = None;
-        if commit.failed_index() == Some(self.segment.index) {
-            if !self.next_ordered {
-                self.next_ordered = self.jobs.try_send(Job::Make(self.segment.index + 1)).is_ok();
-            }
+        if self.commit.as_ref().and_then(Commit::failed_index) == Some(self.segment.index) {
+            self.order_next();
             // It is told of errors by who makes it.
             let Ok(next) = self.segments.try_recv() else { return };
             self.next_ordered = false;
             old = Some(std::mem::replace(&mut self.segment, next));
         }
-        let Some(Again { first_sequence, output_hash, frames: bytes }) = commit.take_failed() else { return };
+        let Some(Again { first_sequence, output_hash, frames: bytes }) = self.commit.as_mut().and_then(Commit::take_failed) else { return };
         let time_ns = frames(&bytes).next().map_or(0, |(header, _)| header.time_ns);
         let (kind, lane, first_slot, schema_hash, waiting_slots) = (FrameKind::End, 0, 0, 0, 0);
         let meta = FrameMeta { kind, lane, first_sequence, first_slot, schema_hash, output_hash, time_ns, waiting_slots };
@@ -409,22 +405,25 @@ impl Writer {
             }
             self.populated += POPULATE_STEP_BYTES;
         }
-        if !self.next_ordered && self.offset >= len / 2 {
-            self.next_ordered = self.jobs.try_send(Job::Make(self.segment.index + 1)).is_ok();
-        }
         let pages_at = if self.populated < len { (self.populated + 1).saturating_sub(self.prefault_bytes) } else { usize::MAX };
-        let next_at = if self.next_ordered { usize::MAX } else { len / 2 };
-        self.look_at = pages_at.min(next_at).max(self.offset + FRAME_HEADER_BYTES);
+        self.look_at = pages_at.min(self.order_in_time()).max(self.offset + FRAME_HEADER_BYTES);
     }
 
-    /// Orders the next segment in time. The pages of a segment that is not mapped are nobody's concern.
+    /// Orders the next segment when this one is half full; the offset at which to ask again, bytes.
     #[cold]
-    fn order_next(&mut self) {
+    fn order_in_time(&mut self) -> usize {
         let half = self.segment.len() / 2;
-        if !self.next_ordered && self.offset >= half {
+        if self.offset >= half {
+            self.order_next();
+        }
+        if self.next_ordered { usize::MAX } else { half.max(self.offset + FRAME_HEADER_BYTES) }
+    }
+
+    /// Orders the next segment of the helper, unless that was done.
+    fn order_next(&mut self) {
+        if !self.next_ordered {
             self.next_ordered = self.jobs.try_send(Job::Make(self.segment.index + 1)).is_ok();
         }
-        self.look_at = if self.next_ordered { usize::MAX } else { half.max(self.offset + FRAME_HEADER_BYTES) };
     }
 
     /// Goes on in the next segment.
