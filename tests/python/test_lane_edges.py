@@ -159,14 +159,14 @@ def test_no_room_blocks_or_raises_as_chosen_and_says_who_is_behind() -> None:
     begin = time.monotonic()
     with pytest.raises(ringlane.LaneFull, match="the sidecar is behind"):
         _shim.Hold(fake.shim, 1, None, False).__enter__()
-    assert time.monotonic() - begin < 0.05
+    assert time.monotonic() - begin < 0.5
     with pytest.raises(TimeoutError):
         fake.reserve(1, 50_000_000)
     fake.complete(64)
     begin = time.monotonic()
     with pytest.raises(ringlane.LaneFull, match="1 array"):
         _shim.Hold(fake.shim, 1, None, False).__enter__()
-    assert time.monotonic() - begin < 0.05
+    assert time.monotonic() - begin < 0.5
     with pytest.raises(ringlane.LaneFull, match="1 array"):
         fake.reserve(1)
     assert 0.9 < time.monotonic() - begin < 3
