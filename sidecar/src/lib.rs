@@ -1,6 +1,7 @@
 //! The Ringlane sidecar as a library: each module is one room of the design, and `kernels` is usable on its own.
 
 pub mod administer;
+mod amendments;
 pub mod board;
 pub mod config;
 pub mod configured;

@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 
 use super::import_csv::{self, CsvArguments};
 use super::import_lobster::{self, LobsterArguments};
+use crate::amendments::amend;
 use crate::config::Config;
-use crate::daemon::configure;
 use crate::engine::{ENGINE_VERSION, Engine};
 use crate::journal::{Epoch, FrameKind, FrameMeta, JournalLock, LaneClose, LaneOpen, Writer, WriterConfig, list_segments};
 use crate::kernels::orders::Outgoing;
@@ -92,7 +92,7 @@ impl Recorder {
         let mut engine = Engine::new(0);
         engine.orders.tell_orphans();
         let start = meta(&engine, FrameKind::End, (0, 0), 0, time_ns);
-        let added = configure(&mut engine, config, &[])?;
+        let added = amend(&mut engine, config, &[])?;
         let epoch = Epoch { number: 1, engine_version: ENGINE_VERSION, request_schema_hash: OrderRequest::SCHEMA_HASH };
         let sizes = WriterConfig { segment_bytes: config.journal.segment_bytes, prefault_bytes: 0, ..WriterConfig::default() };
         let mut writer = Writer::open(directory, 1, sizes, epoch, &start)?;
