@@ -87,7 +87,7 @@ struct Case<'a> {
 }
 
 /// The twin.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Twin {
     resting_orders_max: usize,
     instruments: Vec<Instrument>,

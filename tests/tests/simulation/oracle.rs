@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::client::Story;
 
 /// A lane as the journal tells it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct LaneTale {
     requests: Vec<OrderRequest>,
     results: Vec<OrderResult>,
@@ -26,6 +26,7 @@ struct LaneTale {
 }
 
 /// The twin, and what it has read so far.
+#[derive(Clone)]
 pub struct Oracle {
     twin: Twin,
     /// Sequence number of the next record.

@@ -44,6 +44,9 @@ struct Run {
     config: Config,
     rest: Option<Rest>,
     traders: Vec<Trader>,
+    /// What the oracle knew before the start that is under way. What it has read since stands in the machine's memory, and may
+    /// go with the machine until that start has made it durable and clients are told of it.
+    firm: Option<Oracle>,
     /// Whether machines end too, or processes only.
     is_disk: bool,
     directories: u64,
@@ -108,7 +111,7 @@ impl Run {
         config.journal.directory = Some(home.path().join("journal-0"));
         sim.directory.replace(home.path().join("journal-0"));
         sim.grace_ns.set(config.lanes.reattach_grace_ms * 1_000_000);
-        Self { sim, home, config, rest: None, traders: Vec::new(), is_disk, directories: 0 }
+        Self { sim, home, config, rest: None, traders: Vec::new(), firm: None, is_disk, directories: 0 }
     }
 
     /// Counts what clients saw.
@@ -223,6 +226,7 @@ impl Run {
         loop {
             let directory = self.directory();
             if directory.exists() && !list_segments(&directory)?.is_empty() {
+                self.firm.get_or_insert_with(|| self.sim.oracle.borrow().clone());
                 self.sim.oracle.borrow_mut().read(&directory, u64::MAX)?;
                 self.check()?;
             }
@@ -244,6 +248,7 @@ impl Run {
                         return Err(format!("after recovery at sequence {sequence} the state is not the twin's"));
                     }
                     drop(oracle);
+                    self.firm = None;
                     sim.note(&[sequence]);
                     sim.sequencer.replace(Some((sequencer, Pace::default())));
                     return Ok(());
@@ -287,6 +292,9 @@ impl Run {
 
     fn lose_machine(&mut self) {
         self.traders.iter_mut().for_each(Trader::vanish);
+        if let Some(firm) = self.firm.take() {
+            self.sim.oracle.replace(firm);
+        }
         self.directories += 1;
         let (from, to) = (self.directory(), self.home.path().join(format!("journal-{}", self.directories)));
         let disk = self.sim.disk.take();
