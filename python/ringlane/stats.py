@@ -123,10 +123,11 @@ COUNTS = (
     "call_fill_ns",
     "call_wait_ns",
     "call_read_ns",
+    "lane_full",
 )
 """What the shim counts, in its order (`layout/src/client/border.rs`)."""
 
-_OWN = ("lane_full", "latency_ns", "read_ns", "reads", "timeouts")
+_OWN = ("latency_ns", "read_ns", "reads", "timeouts")
 
 
 class Border:
@@ -134,10 +135,10 @@ class Border:
 
     Counted by the shim: `batches` and `records` submitted, reservations included; `fill_ns`, from their slots being there to
     their being submitted; `waits` and `wait_ns` for results; `calls` of `lane.call`, of which one in 64 is timed:
-    `calls_timed`, and for those `call_fill_ns`, `call_wait_ns` and `call_read_ns`. Counted in Python: `reads` and `read_ns`
-    making arrays of results, `lane_full` raised by `submit` and `process`, `timeouts`, and of `process` calls `latency_ns` and
-    `latency`: a list of 64 counts, of which number i counts those of 2**(i-1) to 2**i ns. Threads that count at the same
-    instant may lose one.
+    `calls_timed`, and for those `call_fill_ns`, `call_wait_ns` and `call_read_ns`; `lane_full`, how often there was no room, in
+    whatever way it was asked for. Counted in Python: `reads` and `read_ns` making arrays of results, no room in the arena of a
+    lane of digests (`lane_full` too), `timeouts`, and of `process` calls `latency_ns` and `latency`: a list of 64 counts, of
+    which number i counts those of 2**(i-1) to 2**i ns. Threads that count at the same instant may lose one.
 
     >>> import ringlane
     >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
@@ -150,7 +151,7 @@ class Border:
     __slots__ = ("_live", "_past", "latency", *_OWN)
 
     def __init__(self) -> None:
-        self.reads = self.read_ns = self.lane_full = self.timeouts = self.latency_ns = 0
+        self.reads = self.read_ns = self.timeouts = self.latency_ns = 0
         self.latency = [0] * 64
         # Lanes that count, and what lanes counted that are gone.
         self._live: weakref.WeakSet[_shim.Lane] = weakref.WeakSet()

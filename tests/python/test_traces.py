@@ -138,6 +138,6 @@ def test_a_call_checks_its_numbers_as_without_a_span(collector: Collector) -> No
 
 
 def test_an_endpoint_that_cannot_be_is_refused() -> None:
-    for endpoint in ("https://collector:4318", "127.0.0.1:4318", "http://"):
+    for endpoint in ("ftp://collector:4318", "127.0.0.1:4318", "http://", "https://"):
         with pytest.raises(ringlane.SidecarUnavailable, match="no http:// address"):
             traced(endpoint)

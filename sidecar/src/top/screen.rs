@@ -1,5 +1,5 @@
-//! What `ringlane top` shows, from the top down: who it is, throughput, orders and journal, stages, lanes, keys. A small
-//! terminal loses the stages first, then the panels; the lanes stay. How numbers are written stands in `words`.
+//! What `ringlane top` shows, from the top down: who it is, throughput, orders and journal, pools, stages, lanes, keys. A small
+//! terminal loses the stages first, then the pools, then the panels; the lanes stay. How numbers are written stands in `words`.
 
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
@@ -9,7 +9,7 @@ use ratatui::widgets::{Block, BorderType, Cell, Paragraph, Row, Sparkline, Table
 use ringlane_layout::board::{journal, sequencer};
 
 use super::Choice;
-use super::sample::{History, LaneLine};
+use super::sample::{History, LaneLine, PoolLine};
 use super::words::{bar, bytes, duration, quantity};
 
 /// Height from which the panels, some stages, and all stages are shown, lines; and the width that panels need.
@@ -34,14 +34,19 @@ pub fn draw(frame: &mut Frame, history: &History, choice: &Choice) {
     let panels = if height >= PANELS_LINES && frame.area().width >= PANELS_COLUMNS { 5 } else { 1 };
     let stages = stages_shown(history, height);
     let table = if stages.is_empty() { 0 } else { stages.len() as u16 + 3 };
-    let heights = [Constraint::Length(1), Constraint::Length(panels), Constraint::Length(table), Constraint::Min(3), Constraint::Length(1)];
-    let [head, top, times, lanes, keys] = Layout::vertical(heights).areas(frame.area());
+    let pool_lines = if panels > 1 && height > PANELS_LINES { history.pools.len() as u16 } else { 0 };
+    let heights = [1, panels, pool_lines, table].map(Constraint::Length).into_iter();
+    let heights = heights.chain([Constraint::Min(3), Constraint::Length(1)]);
+    let [head, top, pools, times, lanes, keys] = Layout::vertical(heights).areas(frame.area());
     draw_head(frame, head, history, choice);
     if panels == 1 {
         let words = format!(" throughput {}/s   lag {}   faults {}", rate_now(history), lag(history), history.totals[sequencer::FAULTS]);
         frame.render_widget(Paragraph::new(words), top);
     } else {
         draw_panels(frame, top, history);
+    }
+    if pool_lines > 0 {
+        frame.render_widget(Paragraph::new(history.pools.iter().map(pool_line).collect::<Vec<_>>()), pools);
     }
     if table > 0 {
         draw_stages(frame, times, &stages);
@@ -104,6 +109,24 @@ fn draw_panels(frame: &mut Frame, area: Rect, history: &History) {
         &order_pairs(history),
     );
     draw_pairs(frame, disk, titled("journal", journal_title(history)), &journal_pairs(history));
+}
+
+/// How much of a pool's threads is used, and what waits for them.
+fn pool_line(pool: &PoolLine) -> Line<'static> {
+    let columns = 12;
+    let used = bar(pool.busy, columns);
+    let told = |value: String, words: &'static str| [Span::styled(format!("   {value}"), BOLD), Span::styled(format!(" {words}"), LABEL)];
+    let mut line = titled(&format!("pool {}", pool.name), &format!("{} threads", pool.threads));
+    line.push_span(Span::styled(format!("{used:<columns$}"), Style::new().fg(if pool.busy > 0.9 { Color::Red } else { Color::Green })));
+    for part in [
+        told(format!("{:.0} %", pool.busy * 100.0), "busy"),
+        told(pool.running.to_string(), "running"),
+        told(pool.queued.to_string(), "queued"),
+        told(quantity(pool.rate), "jobs/s"),
+    ] {
+        line.extend(part);
+    }
+    line
 }
 
 fn order_pairs(history: &History) -> [[(&'static str, String); 2]; 3] {
