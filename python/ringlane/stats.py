@@ -19,6 +19,7 @@ _MAGIC = b"RLBRD002"
 _SCHEMA_OFFSET, _SCHEMA_BYTES_WORD = 73728, 6
 _QUICK_ATTEMPTS = 50
 _PAUSE_SECONDS = 0.00005
+_VERSION = struct.Struct("@Q")  # native, so one load
 
 Values = dict[str, Any]
 
@@ -78,11 +79,12 @@ class Board:
         begin = table["offset"] + index * table["row_bytes"]
         attempts: int = self._schema["read_attempts_max"]
         for attempt in range(attempts):
+            # A copy loads its words in any order: the version is looked at by loads of its own, before and behind it.
+            (before,) = _VERSION.unpack_from(self._map, begin)
             row = self._map[begin : begin + table["row_bytes"]]
-            before, first = struct.unpack_from("<QQ", row)
-            (after,) = struct.unpack_from("<Q", self._map, begin)
+            (after,) = _VERSION.unpack_from(self._map, begin)
             if before == after and before % 2 == 0:
-                is_empty = table["rows"] > 1 and first == 0
+                is_empty = table["rows"] > 1 and not any(row[8:16])
                 return None if is_empty else self._fields(row, table["fields"])
             if attempt >= _QUICK_ATTEMPTS:
                 time.sleep(_PAUSE_SECONDS)

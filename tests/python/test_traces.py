@@ -13,6 +13,7 @@ import pytest
 import ringlane
 from collector import Collector
 from daemon import until
+from http_receiver import Certificate
 from opentelemetry.sdk.trace import TracerProvider
 
 STAGES = ["ringlane.queue_wait", "ringlane.journal", "ringlane.kernel", "ringlane.result"]
@@ -110,6 +111,22 @@ def test_a_collector_that_is_gone_costs_spans() -> None:
     with traced(address) as sidecar, ringlane.connect(sidecar.address) as client:
         place(client.open("orders", depth=64, timeout=10, trace=True), 1, 3)
         until(lambda: client.stats()["traces"]["spans_dropped"] == 12, what="the count")
+
+
+def test_a_collector_behind_https_takes_spans_if_the_host_trusts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = Certificate(tmp_path)
+    behind = Collector(certificate)
+    try:
+        for trusted, what in ((certificate.path, "spans_sent"), (Path("/dev/null"), "spans_dropped")):
+            monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+            with traced(behind.address) as sidecar, ringlane.connect(sidecar.address) as client:
+                place(client.open("orders", depth=64, timeout=10, trace=True), 1, 3)
+                until(lambda client=client, what=what: client.stats()["traces"][what] == 12, what=what)
+    finally:
+        behind.close()
+    assert [span.name for _, span in behind.spans] == STAGES * 3
 
 
 def test_without_a_collector_nothing_is_traced() -> None:
