@@ -331,8 +331,7 @@ def test_the_doorbell_rings_only_for_a_sidecar_that_sleeps(daemon, connect):
     [doorbell] = set(eventfds()) - set(before)
     for round in range(1, 4):
         parks = daemon.status()["lanes"][0]["parks"]
-        until(lambda: daemon.status()["sleeps"] > 0, what="the sidecar's sleep")
-        time.sleep(0.05)
+        until(lambda: lane.theirs[ASLEEP] == 1, what="the lane's parking")
         lane.process([new_order(6, round, BUY, 1, 100)])
         assert eventfds()[doorbell] >= round, "a sleeping sidecar was not rung"
         assert daemon.status()["lanes"][0]["parks"] >= parks

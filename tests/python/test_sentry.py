@@ -145,7 +145,7 @@ def test_a_sentry_behind_https_is_told_if_the_host_trusts_it(
         assert event["contexts"]["lane"]["name"] == "told by https"
     else:
         assert (receiver.requests, receiver.events) == (0, []), "something was told to whom nobody vouches for"
-        assert "invalid peer certificate: UnknownIssuer" in words
+        assert "invalid peer certificate" in words
 
 
 def test_a_host_without_certificates_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,5 +156,5 @@ def test_a_call_checks_its_numbers_as_without_a_span(collector: Collector) -> No
 
 def test_an_endpoint_that_cannot_be_is_refused() -> None:
     for endpoint in ("ftp://collector:4318", "127.0.0.1:4318", "http://", "https://"):
-        with pytest.raises(ringlane.SidecarUnavailable, match="no http:// address"):
+        with pytest.raises(ringlane.SidecarUnavailable, match="no http:// or https:// address"):
             traced(endpoint)
