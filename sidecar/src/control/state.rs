@@ -1,7 +1,5 @@
 //! Questions about the state: open orders, positions, books, instruments, and the state as one hash, each at one sequence number.
 
-use std::os::fd::AsRawFd;
-
 use crossbeam::channel::bounded;
 use ringlane_layout::limits::{ACCOUNT_MAX, QUERY_ROWS_MAX, SYMBOLS_MAX};
 use serde_json::{Value, json};
@@ -16,6 +14,15 @@ use crate::world;
 
 /// Answers what this user may know, with what the sequencer's engine says between two turns.
 pub(super) fn ask(query: Query, grant: &Grant, host: &mut Host, uid: u32) -> Result<Reply, Refusal> {
+    let answer = answer_to(query, grant, host, uid);
+    // Also one that is refused was read, and is answered.
+    let bytes = answer.as_ref().map_or(0, |(_, bytes)| *bytes);
+    host.questions.charge_answer(uid, bytes, world::now());
+    answer.map(|(reply, _)| reply)
+}
+
+/// The same, and how many bytes the rows have; only the sequencer's part is paid.
+fn answer_to(query: Query, grant: &Grant, host: &mut Host, uid: u32) -> Result<(Reply, usize), Refusal> {
     let question = Question::new(query)?;
     if let Question::Orders(account) | Question::Positions(account) = question {
         grant.accounts(account, account)?;
@@ -34,11 +41,11 @@ pub(super) fn ask(query: Query, grant: &Grant, host: &mut Host, uid: u32) -> Res
     host.questions.charge(uid, took, world::now());
     let (mut body, rows) = found?;
     body["ok"] = json!(true);
-    let Some(rows) = rows else { return Ok(body.into()) };
+    let Some(rows) = rows else { return Ok((body.into(), 0)) };
     let memory = sealed_rows(&rows).map_err(|words| Refusal::new("MEMORY", words))?;
     let memfd = memory.hand_out(false).map_err(|error| Refusal::new("MEMORY", format!("no descriptor can be had: {error}")))?;
     host.ledger.charge_reply(uid, rows.len() as u64, memory)?;
-    Ok(Reply { body, fds: vec![memfd.as_raw_fd()], _owned: vec![memfd] })
+    Ok((Reply::with(body, [memfd]), rows.len()))
 }
 
 type Answer = Result<(Value, Option<Vec<u8>>), Refusal>;
