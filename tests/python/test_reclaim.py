@@ -386,7 +386,11 @@ def test_a_killed_daemon_loses_nothing(tmp_path):
             client.query("state")
         client.close()
         done = daemon.status_process()
-        assert (done.returncode, json.loads(done.stdout)["health"]) == (1, "dead")
+        # Any other sidecar of this host that starts just then clears what the dead one left.
+        if done.returncode == 2:
+            assert "no sidecar has published a board" in done.stderr
+        else:
+            assert (done.returncode, json.loads(done.stdout)["health"]) == (1, "dead")
         replayed = daemon.replay()
         assert (replayed["state_hash"], replayed["torn"]) == (closed["state_hash"], None)
         assert (replayed["accepted"], replayed["trades"]) == (closed["accepted"], closed["trades"])
