@@ -76,7 +76,7 @@ mod tests {
             });
             let (mut seen, mut last, mut met) = (0, 0, 0);
             while seen < ROWS || met == 0 {
-                met += usize::from(reader.word_of_row(&LANE, 0, 0) % 2);
+                met += reader.word_of_row(&LANE, 0, 0) % 2;
                 let Some(row) = reader.row(&LANE, 0) else { continue };
                 assert!(row[1..words].iter().all(|word| *word == row[1]), "a torn row: {:?}", &row[..words]);
                 assert!(row[1] >= last, "a row older than the one before");

@@ -91,7 +91,7 @@ fn draw_head(frame: &mut Frame, area: Rect, history: &History, choice: &Choice) 
 }
 
 fn draw_panels(frame: &mut Frame, area: Rect, history: &History) {
-    let fixed = if area.width >= WIDE_COLUMNS { [36, 38] } else { [33, 32] };
+    let fixed = if area.width >= WIDE_COLUMNS { [36, 38] } else { [36, 32] };
     let [rates, orders, disk] =
         Layout::horizontal([Constraint::Min(10), Constraint::Length(fixed[0]), Constraint::Length(fixed[1])]).areas(area);
     let peak = history.rates.iter().copied().max().unwrap_or(0);
@@ -115,7 +115,7 @@ fn draw_panels(frame: &mut Frame, area: Rect, history: &History) {
 fn pool_line(pool: &PoolLine) -> Line<'static> {
     let columns = 12;
     let used = bar(pool.busy, columns);
-    let told = |value: String, words: &'static str| [Span::styled(format!("   {value}"), BOLD), Span::styled(format!(" {words}"), LABEL)];
+    let told = |value: String, words: &'static str| [Span::styled(format!("  {value}"), BOLD), Span::styled(format!(" {words}"), LABEL)];
     let mut line = titled(&format!("pool {}", pool.name), &format!("{} threads", pool.threads));
     line.push_span(Span::styled(format!("{used:<columns$}"), Style::new().fg(if pool.busy > 0.9 { Color::Red } else { Color::Green })));
     for part in [
@@ -166,12 +166,17 @@ fn journal_pairs(history: &History) -> [[(&'static str, String); 2]; 3] {
 /// Names and values, two of each a line.
 fn draw_pairs(frame: &mut Frame, area: Rect, title: Line<'static>, pairs: &[[(&'static str, String); 2]]) {
     let rows = pairs.iter().map(|[(left, value), (right, other)]| {
-        let shown = |value: &String| Cell::from(Line::styled(value.clone(), BOLD).alignment(Alignment::Right));
+        let shown = |value: &String| right(value.clone()).style(BOLD);
         Row::new([Cell::from(*left).style(LABEL), shown(value), Cell::from(format!(" {right}")).style(LABEL), shown(other)])
     });
     let name_columns = |index: usize| pairs.iter().map(|pair| pair[index].0.len() as u16).max().unwrap_or(0);
     let widths = [Constraint::Length(name_columns(0)), Constraint::Fill(1), Constraint::Length(name_columns(1) + 1), Constraint::Fill(1)];
     frame.render_widget(Table::new(rows, widths).block(panel(title)), area);
+}
+
+/// A cell whose text stands at its right edge, as numbers do.
+fn right(text: impl Into<Line<'static>>) -> Cell<'static> {
+    Cell::from(text.into().alignment(Alignment::Right))
 }
 
 fn stages_shown(history: &History, height: u16) -> Vec<&super::sample::StageLine> {
@@ -180,7 +185,6 @@ fn stages_shown(history: &History, height: u16) -> Vec<&super::sample::StageLine
 }
 
 fn draw_stages(frame: &mut Frame, area: Rect, stages: &[&super::sample::StageLine]) {
-    let right = |text: String| Cell::from(Line::from(text).alignment(Alignment::Right));
     let rows = stages.iter().map(|(name, times, is_span)| {
         let quantiles = [0.5, 0.9, 0.99, 0.999].map(|fraction| right(duration(times.quantile_ns(fraction))));
         let rest = [right(duration(times.max_ns)), Cell::from(if *is_span { "  now" } else { "  since start" })];
@@ -239,9 +243,8 @@ fn draw_lanes(frame: &mut Frame, area: Rect, history: &History, choice: &Choice)
 const LONG_NS: u64 = 1_000_000_000;
 
 fn line(lane: &LaneLine, most: f64) -> [Cell<'static>; 13] {
-    let right = |text: String| Cell::from(Line::from(text).alignment(Alignment::Right));
     let age = |count: u64, ns: u64| match (count, ns) {
-        (0, _) => right("-".into()).style(QUIET),
+        (0, _) => right("-").style(QUIET),
         (_, ns) if ns >= LONG_NS => right(duration(ns)).style(Style::new().fg(Color::Red)),
         (_, ns) if ns >= LONG_NS / 10 => right(duration(ns)).style(Style::new().fg(Color::Yellow)),
         _ => right(duration(ns)),
@@ -254,13 +257,13 @@ fn line(lane: &LaneLine, most: f64) -> [Cell<'static>; 13] {
     } else {
         Color::Green
     };
-    let number = |count: u64| if count == 0 { right("-".into()).style(QUIET) } else { right(quantity(count as f64)) };
+    let number = |count: u64| if count == 0 { right("-").style(QUIET) } else { right(quantity(count as f64)) };
     [
         right(lane.number.to_string()).bold(),
         Cell::from(lane.kernel.clone()),
         right(lane.pid.to_string()),
         right(lane.uid.to_string()),
-        if lane.rate < 0.5 { right("-".into()).style(QUIET) } else { right(quantity(lane.rate)).bold() },
+        if lane.rate < 0.5 { right("-").style(QUIET) } else { right(quantity(lane.rate)).bold() },
         Cell::from(bar(lane.rate / most, 8)).style(Style::new().fg(Color::Cyan)),
         number(lane.in_flight),
         age(lane.in_flight, lane.waiting_ns),
