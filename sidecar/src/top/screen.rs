@@ -165,9 +165,9 @@ fn journal_pairs(history: &History) -> [[(&'static str, String); 2]; 3] {
 
 /// Names and values, two of each a line.
 fn draw_pairs(frame: &mut Frame, area: Rect, title: Line<'static>, pairs: &[[(&'static str, String); 2]]) {
-    let rows = pairs.iter().map(|[(left, value), (right, other)]| {
+    let rows = pairs.iter().map(|[(name, value), (second, other)]| {
         let shown = |value: &String| right(value.clone()).style(BOLD);
-        Row::new([Cell::from(*left).style(LABEL), shown(value), Cell::from(format!(" {right}")).style(LABEL), shown(other)])
+        Row::new([Cell::from(*name).style(LABEL), shown(value), Cell::from(format!(" {second}")).style(LABEL), shown(other)])
     });
     let name_columns = |index: usize| pairs.iter().map(|pair| pair[index].0.len() as u16).max().unwrap_or(0);
     let widths = [Constraint::Length(name_columns(0)), Constraint::Fill(1), Constraint::Length(name_columns(1) + 1), Constraint::Fill(1)];
