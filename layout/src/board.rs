@@ -14,6 +14,7 @@
 //! and `ringlane status --json`, `client.stats()` and the metrics show it by its name. Names end in their unit (`_ns`, `_bytes`).
 
 pub mod histogram;
+pub mod seqlock;
 
 use crate::limits::{JOB_LANES_MAX, KERNELS_MAX, LANES_MAX, PAGE_BYTES, POOLS_MAX, STAGES_MAX};
 

@@ -66,8 +66,13 @@ pub const HELLO_TIMEOUT_NS: u64 = 5_000_000_000;
 pub const CALL_WAIT_S_MAX: i64 = 30;
 /// Most open orders, positions or levels in one query reply.
 pub const QUERY_ROWS_MAX: u64 = 1_000_000;
-/// Time that the sequencer keeps for orders after a user's question, in times of what the question took.
+/// Time that sequencer and control keep for others after a user's question, in times of what the question took.
 pub const QUESTION_REST: u32 = 9;
+/// What the control thread spends on one question beside the sequencer: it reads it, makes a sealed memfd, sends it, nanoseconds.
+/// A price, not a measurement: a busy machine makes nobody's questions dearer.
+pub const QUESTION_NS: u64 = 40_000;
+/// The same for each byte of the answer, picoseconds.
+pub const QUESTION_PS_A_BYTE: u64 = 500;
 /// How far a user's questions may run ahead of its share before they wait, nanoseconds.
 pub const QUESTION_CREDIT_NS: u64 = 50_000_000;
 /// Longest that the control thread waits for a lane to end before it says so, nanoseconds.

@@ -9,6 +9,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::atomic::Ordering;
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
+use ringlane_layout::board::seqlock;
 use ringlane_layout::market::MarketWords;
 use ringlane_layout::primitive::AtomicU64;
 use ringlane_layout::region::LaneStatus;
@@ -484,5 +485,31 @@ fn what_is_staged_is_not_read() {
         assert_eq!(broadcast.look(0), CAPACITY, "it reads what is shown, or has a gap up to it");
         writer.join().unwrap();
         assert_eq!(broadcast.look(CAPACITY), CAPACITY);
+    });
+}
+
+/// A row of the board under its writer: whatever a reader gets is of one write, and never older than what it got before.
+#[test]
+fn a_row_of_the_board_is_of_one_write() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(PREEMPTIONS_MAX);
+    builder.check(|| {
+        let row = Arc::new([0, 0, 0].map(AtomicU64::new));
+        let store = |row: &[AtomicU64; 3], number| {
+            seqlock::write(&row[0], || row[1..].iter().for_each(|word| word.store(number, Ordering::Relaxed)));
+        };
+        let load = |row: &[AtomicU64; 3]| seqlock::read(&row[0], || [1, 2].map(|word| row[word].load(Ordering::Relaxed)));
+        let writer = thread::spawn({
+            let row = Arc::clone(&row);
+            move || (1..=2).for_each(|number| store(&row, number))
+        });
+        let mut last = 0;
+        for [one, other] in (0..2).filter_map(|_| load(&row)) {
+            assert_eq!(one, other, "a torn row");
+            assert!(one >= last, "a row older than the one before");
+            last = one;
+        }
+        writer.join().unwrap();
+        assert_eq!(load(&row), Some([2, 2]));
     });
 }

@@ -15,7 +15,8 @@ from ._shim import (
     SidecarUnavailable,
 )
 from .batch import Instrument, Instruments
-from .client import Client, connect, shared
+from .client import Client
+from .connections import connect, shared
 from .corpora import Corpora, Corpus
 from .digests import DigestLane, DigestTicket
 from .enums import (

@@ -28,7 +28,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from ._shim import RinglaneError
-from .client import connect
+from .connections import connect
 from .demo_worker import BATCHES_IN_FLIGHT, DEPTH_SLOTS, WorkerPlan, WorkerResult, run, single_round_trips
 from .enums import RejectCode
 from .flow import OrderFlow

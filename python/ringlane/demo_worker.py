@@ -12,7 +12,7 @@ from time import perf_counter_ns, sleep
 
 import numpy as np
 
-from .client import connect
+from .connections import connect
 from .enums import Op, OrderFlag, OrderType, Side, TimeInForce
 from .flow import OrderFlow
 from .lane import Lane

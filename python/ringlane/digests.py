@@ -151,9 +151,7 @@ class DigestLane(JobLane):
         try:
             rest = None if deadline is None else max(0, deadline - time.monotonic_ns())
             ticket = self._send_to(arena.shim, self._words(requests), rest, wait_allowed(on_full))
-        except BaseException as error:
-            if isinstance(error, _shim.LaneFull):
-                self.border.lane_full += 1
+        except BaseException:
             if offset is not None:
                 arena.give_back(offset, count)
             raise
@@ -339,12 +337,14 @@ class DigestLane(JobLane):
             oldest = arena.oldest()
             words = f"no {count} bytes in a row are free in the arena of {arena.size}"
             if not waits:
+                self.border.add(lane_full=1)
                 raise _shim.LaneFull(f"{words}: wait for tickets, or drop arrays of lane.arena()")
             if oldest is not None:
                 arena.shim.wait(oldest, nanoseconds(self._rest(deadline)))
                 continue
             # Only arrays of this process hold it; another thread may drop one.
             if time.monotonic_ns() > (given_up if deadline is None else deadline):
+                self.border.add(lane_full=1)
                 raise _shim.LaneFull(f"{words}, and nothing is under way: drop arrays of lane.arena()")
             time.sleep(_PAUSE_SECONDS)
 

@@ -194,9 +194,6 @@ class JobLane(Lane):
             shim, rest = self._shim, None if limit_ns is None else max(0, begin + limit_ns - time.monotonic_ns())
             try:
                 return self._send_to(shim, words, rest, waits)
-            except _shim.LaneFull:
-                self.border.lane_full += 1
-                raise
             except _shim.RinglaneError:
                 if not self._has_left(shim):
                     raise

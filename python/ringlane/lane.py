@@ -205,18 +205,14 @@ class Lane:
 
     def _send(self, words: Words, limit_ns: int | None, waits: bool) -> Ticket:
         hold = _shim.Hold(self._shim, len(words), limit_ns, waits)
-        try:
-            with hold:
-                if hold.ring_number != self._ring_number:
-                    self._ring = np.asarray(self._shim.request_ring()).view(np.uint64).reshape(-1, self._slot_words)
-                    self._ring_number = hold.ring_number
-                slot = hold.first & (self.depth - 1)
-                self._ring[slot : slot + len(words)] = words
-                if self._spans is not None:
-                    self._spans.write(hold.first, len(words))
-        except _shim.LaneFull:
-            self.border.lane_full += 1
-            raise
+        with hold:
+            if hold.ring_number != self._ring_number:
+                self._ring = np.asarray(self._shim.request_ring()).view(np.uint64).reshape(-1, self._slot_words)
+                self._ring_number = hold.ring_number
+            slot = hold.first & (self.depth - 1)
+            self._ring[slot : slot + len(words)] = words
+            if self._spans is not None:
+                self._spans.write(hold.first, len(words))
         assert hold.lease is not None
         return self._ticket_class(self, hold.lease)
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .client import Client, connect
+from .client import Client
+from .connections import connect
 from .enums import Op, OrderFlag, OrderType, RejectCode, Side, TimeInForce
 from .lobster import LobsterDay
 from .lobster_player import Fill, Levels, LobsterReport, play

@@ -19,6 +19,7 @@ _MAGIC = b"RLBRD002"
 _SCHEMA_OFFSET, _SCHEMA_BYTES_WORD = 73728, 6
 _QUICK_ATTEMPTS = 50
 _PAUSE_SECONDS = 0.00005
+_VERSION = struct.Struct("@Q")  # native, so one load
 
 Values = dict[str, Any]
 
@@ -78,11 +79,12 @@ class Board:
         begin = table["offset"] + index * table["row_bytes"]
         attempts: int = self._schema["read_attempts_max"]
         for attempt in range(attempts):
+            # A copy loads its words in any order: the version is looked at by loads of its own, before and behind it.
+            (before,) = _VERSION.unpack_from(self._map, begin)
             row = self._map[begin : begin + table["row_bytes"]]
-            before, first = struct.unpack_from("<QQ", row)
-            (after,) = struct.unpack_from("<Q", self._map, begin)
+            (after,) = _VERSION.unpack_from(self._map, begin)
             if before == after and before % 2 == 0:
-                is_empty = table["rows"] > 1 and first == 0
+                is_empty = table["rows"] > 1 and not any(row[8:16])
                 return None if is_empty else self._fields(row, table["fields"])
             if attempt >= _QUICK_ATTEMPTS:
                 time.sleep(_PAUSE_SECONDS)
@@ -123,10 +125,11 @@ COUNTS = (
     "call_fill_ns",
     "call_wait_ns",
     "call_read_ns",
+    "lane_full",
 )
 """What the shim counts, in its order (`layout/src/client/border.rs`)."""
 
-_OWN = ("lane_full", "latency_ns", "read_ns", "reads", "timeouts")
+_OWN = ("latency_ns", "read_ns", "reads", "timeouts")
 
 
 class Border:
@@ -134,10 +137,10 @@ class Border:
 
     Counted by the shim: `batches` and `records` submitted, reservations included; `fill_ns`, from their slots being there to
     their being submitted; `waits` and `wait_ns` for results; `calls` of `lane.call`, of which one in 64 is timed:
-    `calls_timed`, and for those `call_fill_ns`, `call_wait_ns` and `call_read_ns`. Counted in Python: `reads` and `read_ns`
-    making arrays of results, `lane_full` raised by `submit` and `process`, `timeouts`, and of `process` calls `latency_ns` and
-    `latency`: a list of 64 counts, of which number i counts those of 2**(i-1) to 2**i ns. Threads that count at the same
-    instant may lose one.
+    `calls_timed`, and for those `call_fill_ns`, `call_wait_ns` and `call_read_ns`; `lane_full`, how often there was no room, in
+    whatever way it was asked for. Counted in Python: `reads` and `read_ns` making arrays of results, no room in the arena of a
+    lane of digests (`lane_full` too), `timeouts`, and of `process` calls `latency_ns` and `latency`: a list of 64 counts, of
+    which number i counts those of 2**(i-1) to 2**i ns. Threads that count at the same instant may lose one.
 
     >>> import ringlane
     >>> with ringlane.connect() as client, client.open("orders", depth=64) as lane:
@@ -150,7 +153,7 @@ class Border:
     __slots__ = ("_live", "_past", "latency", *_OWN)
 
     def __init__(self) -> None:
-        self.reads = self.read_ns = self.lane_full = self.timeouts = self.latency_ns = 0
+        self.reads = self.read_ns = self.timeouts = self.latency_ns = 0
         self.latency = [0] * 64
         # Lanes that count, and what lanes counted that are gone.
         self._live: weakref.WeakSet[_shim.Lane] = weakref.WeakSet()

@@ -62,17 +62,18 @@ impl Lane {
     #[cold]
     pub fn wait_for_room(&self, py: Python<'_>, obstacle: Obstacle, patience: &mut Patience) -> PyResult<()> {
         let full = || full_words(obstacle, self.number, self.client.geometry().depth_slots);
+        let lane_full = || (self.client.border.refused(), LaneFull::new_err(full())).1;
         let until = match obstacle {
             Obstacle::Closed => return Err(End::Closed.into()),
             Obstacle::Reservation(owner) if owner == thread::current().id() => return Err(RinglaneError::new_err(ALREADY_FILLS)),
-            _ if !patience.waits => return Err(LaneFull::new_err(full())),
+            _ if !patience.waits => return Err(lane_full()),
             Obstacle::Unfinished(end) => return self.wait_for(py, Goal::Completed(end), patience.deadline),
             Obstacle::Reservation(_) => patience.deadline,
             Obstacle::Pinned(..) => patience.deadline_of_looks(),
         };
         if is_late(until) {
             let is_ours = matches!(obstacle, Obstacle::Pinned(..));
-            return Err(if is_ours { LaneFull::new_err(full()) } else { PyTimeoutError::new_err(full()) });
+            return Err(if is_ours { lane_full() } else { PyTimeoutError::new_err(full()) });
         }
         py.detach(|| self.client.wait_freed(next_look(until).saturating_duration_since(Instant::now())));
         py.check_signals()

@@ -1,4 +1,5 @@
 //! Named places at which a test has the sidecar killed, as by `kill -9`: `RINGLANE_CRASH=NAME:COUNT` dies at the COUNT-th time.
+//! `RINGLANE_PANIC=NAME:COUNT`: the thread that comes to that place panics instead, as by a fault of ours.
 //! `RINGLANE_POISON=ID`: requests with this client order id crash the kernel. Only the feature `crash-points` compiles them in; the shipped daemon has none of it.
 
 use ringlane_layout::orders::OrderRequest;
@@ -22,17 +23,19 @@ pub fn point(name: &str) {
 
     use nix::sys::signal::{Signal, raise};
 
-    static TOLD: OnceLock<Option<(String, u64)>> = OnceLock::new();
+    static TOLD: OnceLock<Option<(String, u64, bool)>> = OnceLock::new();
     static TIMES: AtomicU64 = AtomicU64::new(0);
     let told = TOLD.get_or_init(|| {
-        let words = std::env::var("RINGLANE_CRASH").ok()?;
+        let (words, panics) =
+            ["RINGLANE_CRASH", "RINGLANE_PANIC"].iter().find_map(|name| Some((std::env::var(name).ok()?, *name == "RINGLANE_PANIC")))?;
         let (name, count) = words.split_once(':').unwrap_or((&words, "1"));
-        Some((name.to_owned(), count.parse().expect("RINGLANE_CRASH is NAME:COUNT")))
+        Some((name.to_owned(), count.parse().expect("a place is NAME:COUNT"), panics))
     });
-    if let Some((told, count)) = told
+    if let Some((told, count, panics)) = told
         && told == name
         && TIMES.fetch_add(1, Ordering::Relaxed) + 1 == *count
     {
+        assert!(!panics, "told to panic here");
         let _ = raise(Signal::SIGKILL);
         unreachable!("nobody outlives SIGKILL");
     }

@@ -13,6 +13,8 @@ pub mod daemon;
 pub mod doctor;
 pub mod engine;
 pub mod explain;
+#[cfg(feature = "https")]
+mod https;
 pub mod image;
 pub mod jobs;
 pub mod journal;

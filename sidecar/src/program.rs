@@ -34,7 +34,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Subcommands {
-    /// Run a sidecar until SIGTERM.
+    /// Run a sidecar until SIGTERM. Exit code: 0 told to stop, 2 it needs a person, 101 it panicked and can be started anew.
     Serve {
         /// TOML file; what it does not say has defaults [default: /etc/ringlane/ringlane.toml, if it is there].
         #[arg(long)]

@@ -304,7 +304,7 @@ def test_any_program_name_can_connect(sidecar: ringlane.Sidecar, monkeypatch: py
 def test_shared_starts_anew_when_the_old_address_fails(
     monkeypatch: pytest.MonkeyPatch, sidecar: ringlane.Sidecar, error: type[Exception]
 ) -> None:
-    import ringlane.client as module
+    from ringlane import client, connections
 
     def fails(address: str, timeout: float | None) -> ControlSocket:
         if address == "@gone":
@@ -312,9 +312,9 @@ def test_shared_starts_anew_when_the_old_address_fails(
         return ControlSocket(address, timeout)
 
     monkeypatch.setenv("RINGLANE_SOCKET", sidecar.address)
-    monkeypatch.setattr(module, "ControlSocket", fails)
-    monkeypatch.setattr(module, "_shared", None)
-    monkeypatch.setattr(module, "_shared_address", "@gone")
+    monkeypatch.setattr(client, "ControlSocket", fails)
+    monkeypatch.setattr(connections, "_shared", None)
+    monkeypatch.setattr(connections, "_shared_address", "@gone")
     ringlane.shared().close()
 
 

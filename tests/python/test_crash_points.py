@@ -69,22 +69,27 @@ def binary() -> str:
 class Keeper:
     """Starts the sidecar anew whenever it is killed, as a service manager does; `crashes` says where each life ends."""
 
-    def __init__(self, directory: Path, binary: str, crashes: list[str]) -> None:
-        self.directory, self.binary, self.crashes = directory, binary, crashes
+    def __init__(
+        self, directory: Path, binary: str, crashes: list[str], how: str = "RINGLANE_CRASH", config: str = ""
+    ) -> None:
+        self.directory, self.binary, self.crashes, self.how = directory, binary, crashes, how
+        self.config = SNAPSHOTS + config
         self.ends: list[int] = []
+        self.last_words: list[str] = []
         self.is_over = False
         self.daemon = self._start()
         self._thread = threading.Thread(target=self._keep)
 
     def _start(self) -> Daemon:
-        environment = {"RINGLANE_CRASH": self.crashes.pop(0)} if self.crashes else {}
+        environment = {self.how: self.crashes.pop(0)} if self.crashes else {}
         with mock.patch("daemon.BINARY", self.binary), mock.patch.dict(os.environ, environment):
-            return Daemon(self.directory, config=SNAPSHOTS)
+            return Daemon(self.directory, config=self.config)
 
     def _keep(self) -> None:
         while not self.is_over:
             if self.daemon.process.poll() is not None:
                 self.ends.append(self.daemon.process.returncode)
+                self.last_words.append(self.daemon.words())
                 self.daemon.stderr.close()
                 self.daemon = self._start()
             time.sleep(0.002)
@@ -99,12 +104,12 @@ class Keeper:
         self.code = self.daemon.stop()
 
 
-def connected(address: str) -> ringlane.Client:
+def connected(address: str, reconnect_timeout: float = 30.0) -> ringlane.Client:
     """The sidecar may be on its way, or die of this very connection."""
     deadline = time.monotonic() + 20
     while True:
         try:
-            return ringlane.connect(address, reconnect_timeout=30.0)
+            return ringlane.connect(address, reconnect_timeout=reconnect_timeout)
         except (ringlane.SidecarUnavailable, ringlane.SidecarLost):
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -185,6 +190,40 @@ def check(undisturbed, binary: str, directory: Path, crashes: list[str], is_long
 @pytest.mark.parametrize("point", POINTS)
 def test_a_sidecar_that_dies_at_a_named_place_is_not_missed(undisturbed, binary, tmp_path, point):
     check(undisturbed, binary, tmp_path, [f"{point}:{POINTS[point]}"], point in LATE)
+
+
+@pytest.mark.parametrize("point", ["frame.filled", "kernel.before", "results.after", "completed.before"])
+def test_a_sequencer_that_panics_is_told_and_not_missed(undisturbed, binary, tmp_path, point):
+    """The process ends with Rust's own exit code; Sentry hears of it with the lane that was served; clients that come back miss
+    nothing, and one that does not is told at once."""
+    pytest.importorskip("sentry_sdk")
+    from sentry_receiver import SentryReceiver
+
+    receiver = SentryReceiver()
+    crashes, sentry = [f"{point}:{POINTS[point]}"], f'[sentry]\ndsn = "{receiver.dsn}"\n'
+    try:
+        with (
+            Keeper(tmp_path, binary, crashes, "RINGLANE_PANIC", sentry) as keeper,
+            connected(keeper.daemon.address, 0.0) as impatient,
+        ):
+            told = flow(keeper.daemon.address, *SIZES[False])
+            until(lambda: keeper.ends, what="the end")
+            with pytest.raises(ringlane.SidecarLost):
+                impatient.state()
+    finally:
+        receiver.close()
+    assert keeper.ends == [101]
+    assert keeper.code == 0, keeper.daemon.words()[-2000:]
+    assert told == undisturbed[False]
+    assert keeper.daemon.replay()["accepted"] == told["state"][0]
+    [event] = receiver.events
+    [said] = event["exception"]["values"]
+    assert said["value"].startswith("told to panic here (sidecar/src/crash.rs:")
+    assert (event["level"], event["tags"]["thread"], event["tags"]["kernel"]) == ("fatal", "main", "orders")
+    assert event["contexts"]["lane"]["pid"] == os.getpid()
+    functions = [frame["function"] for frame in said["stacktrace"]["frames"]]
+    assert any("sequencer" in function for function in functions), functions
+    assert "told to panic here" in keeper.last_words[0]
 
 
 @pytest.mark.parametrize("point", COMING_BACK)

@@ -1,7 +1,7 @@
 """What Ringlane is built of: every crate's licence is one that its users can live with, and no crate is older than the
 release that mended a published fault. The list of such faults is kept by hand, in `MENDED`, so that the test needs no
 network. On 2026-11-21 all crates of Cargo.lock, and libfuzzer-sys with those that it brings, were compared with every advisory
-of the RustSec database as of 2026-08-21: 1,205 advisories, 273 crates, none applies. cargo-deny and cargo-audit do the
+of the RustSec database as of 2026-08-21: 1,205 advisories, 296 crates, none applies. cargo-deny and cargo-audit do the
 same where they can reach that database."""
 
 from __future__ import annotations
@@ -44,11 +44,15 @@ MENDED = {
     "lru": ("0.18.2", "RUSTSEC-2026-0253: use after free in pop"),
     "memmap2": ("0.9.11", "RUSTSEC-2026-0186"),
     "pyo3": ("0.29.0", "RUSTSEC-2026-0176 and 0177"),
+    "ring": ("0.17.12", "RUSTSEC-2025-0009: panic on overflow checks"),
+    "rustls": ("0.23.18", "RUSTSEC-2024-0399: panic in a server's accept"),
+    "rustls-webpki": ("0.103.13", "RUSTSEC-2026-0104, and 0049, 0098, 0099 before it"),
     "sha2": ("0.9.8", "RUSTSEC-2021-0100: wrong results with AVX2"),
     "slab": ("0.4.11", "RUSTSEC-2025-0047: out of bounds"),
     "smallvec": ("1.6.1", "RUSTSEC-2021-0003: overflow in insert_many"),
     "time": ("0.3.47", "RUSTSEC-2026-0009"),
     "tracing-subscriber": ("0.3.20", "RUSTSEC-2025-0055: escape sequences in logs"),
+    "untrusted": ("0.6.2", "RUSTSEC-2018-0001: panic on bad input"),
     "zerocopy": ("0.7.31", "RUSTSEC-2023-0074"),
     "zlib-rs": ("0.4.0", "RUSTSEC-2024-0401: stack overflow"),
 }

@@ -44,10 +44,12 @@ uids = [{os.geteuid()}]
 ORDERS_A_SECOND = 1_000
 WINDOW_ORDERS = 250
 WINDOWS = 4
-# At most three times the p99 beside an honest client of the same load. A round above it is repeated twice beside fresh ones of the honest
-# client, and the median counts: a busy machine adds milliseconds to any round.
+# At most three times the p99 beside an honest client of the same load. A first round is held against the least that was ever
+# seen beside the honest client. One above it is followed by pairs of rounds, hostile and honest in turns, and the median of their
+# ratios counts: a busy machine adds milliseconds to any round, so that one pair in seven may be above three by chance, five of nine
+# hardly are.
 RATIO_MAX = 3
-ROUNDS = 3
+PAIRS = 9
 # Whose load is not that of one client that trades as fast as it can: two processes at work, one that comes and goes, questions,
 # digests.
 HONEST = {
@@ -184,19 +186,32 @@ def p99_beside(kind: str, daemon: Daemon, neighbour: Neighbour, fds_alone: int) 
     return p99
 
 
-_beside_honest: dict[str, float] = {}
+_least_beside_honest: dict[str, float] = {}
 
 
 @pytest.mark.parametrize("kind", [*(kind for kind in KINDS if not kind.startswith("honest")), "stopped"])
 def test_a_neighbour_is_served_as_ever(kind: str, daemon: Daemon, neighbour: Neighbour, fds_alone: int) -> None:
-    beside, rounds = HONEST.get(kind, "honest"), []
-    while len(rounds) < ROUNDS and (not rounds or rounds[0][0] > RATIO_MAX * rounds[0][1]):
-        p99 = p99_beside(kind, daemon, neighbour, fds_alone)
-        if rounds or beside not in _beside_honest:
-            _beside_honest[beside] = p99_beside(beside, daemon, neighbour, fds_alone)
-        rounds.append((p99, _beside_honest[beside]))
-        print(f"{kind}: p99 {p99 * 1e6:.0f} us, beside {beside} {rounds[-1][1] * 1e6:.0f} us")
-    assert statistics.median(p99 / honest for p99, honest in rounds) <= RATIO_MAX
+    beside, ratios = HONEST.get(kind, "honest"), []
+
+    def p99_beside_honest() -> float:
+        p99 = p99_beside(beside, daemon, neighbour, fds_alone)
+        _least_beside_honest[beside] = min(p99, _least_beside_honest.get(beside, p99))
+        return p99
+
+    p99 = p99_beside(kind, daemon, neighbour, fds_alone)
+    if beside not in _least_beside_honest:
+        p99_beside_honest()
+    print(f"{kind}: p99 {p99 * 1e6:.0f} us, beside {beside} at least {_least_beside_honest[beside] * 1e6:.0f} us")
+    if p99 <= RATIO_MAX * _least_beside_honest[beside]:
+        return
+    # Until one of both has the majority of all pairs.
+    while (above := sum(ratio > RATIO_MAX for ratio in ratios)) <= PAIRS // 2 and len(ratios) - above <= PAIRS // 2:
+        p99, honest = p99_beside(kind, daemon, neighbour, fds_alone), p99_beside_honest()
+        ratios.append(p99 / honest)
+        print(f"{kind}: p99 {p99 * 1e6:.0f} us, beside {beside} {honest * 1e6:.0f} us")
+    assert above <= PAIRS // 2, (
+        f"the neighbour's p99 is {statistics.median(ratios):.2f} times that beside {beside}: {ratios}"
+    )
 
 
 def test_what_a_journal_holds_of_hostile_clients_replays() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from daemon import Daemon
 from plain_client import PlainClient
 
 KEPT = Path(__file__).parents[1] / "recordings"
-NAMES = sorted(path.name.removesuffix(".tar.gz") for path in KEPT.glob("*.tar.gz"))
+NAMES = sorted(path.name.removesuffix(".tar.gz") for path in KEPT.glob("format*.tar.gz"))
 STATE = ("sequence", "accepted", "rejected", "trades", "resting", "state_hash")
 #: Where a segment's header holds its format version.
 FORMAT_OFFSET = 8
@@ -24,13 +25,16 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def journal(name: str, tmp_path: Path) -> Path:
-    directory = tmp_path / "journal"
+def unpacked(name: str, directory: Path) -> Path:
     directory.mkdir()
     with tarfile.open(KEPT / f"{name}.tar.gz") as packed:
         packed.extractall(directory, filter="data")
     return directory
+
+
+@pytest.fixture
+def journal(name: str, tmp_path: Path) -> Path:
+    return unpacked(name, tmp_path / "journal")
 
 
 @pytest.fixture
@@ -109,3 +113,26 @@ def test_a_sidecar_goes_on_where_it_ended(journal: Path, expected: dict, has_sna
     assert daemon.stop() == 0
     # Both formats stand in one journal now.
     assert daemon.replay()["accepted"] == after["accepted"] == expected["accepted"] + 1
+
+
+def test_a_recording_of_the_first_engine_is_whole_and_refused_in_words(tmp_path: Path) -> None:
+    """Orders meant something else to that one: nobody computes its results anew, and nobody writes behind them."""
+    journal = unpacked("engine1", tmp_path / "journal")
+    written = {path.name: path.read_bytes() for path in journal.iterdir()}
+    said = json.loads((KEPT / "engine1.json").read_text())
+    whole = re.search(
+        r"whole: .* records from sequence 1 to (\d+)", recordings.run("journal", "verify", journal).stdout
+    )
+    assert whole
+    assert int(whole[1]) >= said["sequence"]
+    words = "its results were computed by engine version 1, and this build has 2; "
+    for command in (["replay"], ["replay", "--verify"], ["book", "--at", 5]):
+        done = recordings.run(command[0], journal, *command[1:], code=2)
+        assert words + "replay it with the ringlane that wrote it" in done.stderr
+    with pytest.raises(ringlane.RecordingError, match="engine version 1"):
+        _ = ringlane.read_recording(journal).orders
+    daemon = Daemon(tmp_path)
+    assert daemon.process.wait(20) == 2
+    assert words + "stop it in order with the ringlane that wrote it, which leaves a snapshot" in daemon.words()
+    assert {path.name: path.read_bytes() for path in journal.iterdir() if path.name in written} == written
+    assert not [path for path in journal.glob("*.ringlane") if path.name not in written]

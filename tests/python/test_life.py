@@ -176,7 +176,7 @@ def test_timeouts_of_a_stopped_sidecar(lane: ringlane.Lane, sidecar: ringlane.Si
         begin = time.monotonic()
         with pytest.raises(TimeoutError):
             ticket.result(0.2)
-        assert 0.19 < time.monotonic() - begin < 1
+        assert 0.19 < time.monotonic() - begin < 10
         with pytest.raises(TimeoutError):
             lane.submit(many, timeout=0.05)
     finally:

@@ -13,7 +13,7 @@ import lobster_proof
 import pytest
 from lobster_made import make_day, write_zip
 from plain_book import PlainBook
-from ringlane.client import connect
+from ringlane.connections import connect
 from ringlane.lobster import LobsterDay, LobsterError, Prescan, read_day
 from ringlane.lobster_lane import LaneVenue, day_config
 from ringlane.lobster_player import Fill, Levels, LobsterReport, play

@@ -304,8 +304,7 @@ def test_bad_manners_on_the_control_socket(daemon, neighbour):
 
 def test_connections_leave_no_descriptors_behind(daemon, neighbour):
     until(lambda: daemon.status()["clients"] == 1, what="the end of the fixture's probe")
-    time.sleep(0.05)  # its descriptors are closed after it is counted out
-    before = daemon.fds()
+    before = daemon.fds_settled(0.3)  # its descriptors are closed after it is counted out
     for number in range(200):
         client = PlainClient(daemon.address, f"n{number}")
         if number % 2:
@@ -326,9 +325,8 @@ def test_a_sidecar_without_descriptors_turns_clients_away_and_serves_on(tmp_path
             client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             client.connect(daemon.address)
             crowd.append(client)
-        time.sleep(0.2)
+        until(lambda: "turned away" in daemon.words(), what="a client that is turned away")
         assert works(lane)
-        assert "turned away" in daemon.words()
         assert daemon.fds() <= 64
         used = daemon.cpu_seconds()
         time.sleep(0.5)
@@ -388,7 +386,11 @@ def test_a_killed_daemon_loses_nothing(tmp_path):
             client.query("state")
         client.close()
         done = daemon.status_process()
-        assert (done.returncode, json.loads(done.stdout)["health"]) == (1, "dead")
+        # Any other sidecar of this host that starts just then clears what the dead one left.
+        if done.returncode == 2:
+            assert "no sidecar has published a board" in done.stderr
+        else:
+            assert (done.returncode, json.loads(done.stdout)["health"]) == (1, "dead")
         replayed = daemon.replay()
         assert (replayed["state_hash"], replayed["torn"]) == (closed["state_hash"], None)
         assert (replayed["accepted"], replayed["trades"]) == (closed["accepted"], closed["trades"])
@@ -444,7 +446,7 @@ def test_an_embedded_sidecar_ends_with_its_last_client(tmp_path):
     time.sleep(0.05)
     assert works(clients[1].open(64))
     clients[1].close()
-    assert daemon.process.wait(2) == 0
+    assert daemon.process.wait(10) == 0
     assert not Path(daemon.address).exists()
     assert daemon.status_process().returncode == 2
     daemon.stop()

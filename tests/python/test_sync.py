@@ -21,8 +21,8 @@ SOURCE = Path(__file__).parent / "slow_disk.c"
 class Disk:
     """What becomes of each `fdatasync` of a daemon that was started by `start`; the rest of the disk is real."""
 
-    def __init__(self, directory: Path, library: Path) -> None:
-        self.directory, self.library = directory, library
+    def __init__(self, directory: Path, preload: Path) -> None:
+        self.directory, self.preload = directory, preload
         self.word = directory / "disk"
         self.say("")
 
@@ -40,7 +40,7 @@ class Disk:
 
     def start(self) -> Daemon:
         config = CONFIG.replace("[journal]", '[journal]\ndurability = "disk"')
-        stands_between = {"LD_PRELOAD": str(self.library), "RINGLANE_TEST_DISK": str(self.word)}
+        stands_between = {"LD_PRELOAD": str(self.preload), "RINGLANE_TEST_DISK": str(self.word)}
         with mock.patch("daemon.CONFIG", config), mock.patch.dict(os.environ, stands_between):
             daemon = Daemon(self.directory)
         daemon.ready()

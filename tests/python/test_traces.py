@@ -13,6 +13,7 @@ import pytest
 import ringlane
 from collector import Collector
 from daemon import until
+from http_receiver import Certificate
 from opentelemetry.sdk.trace import TracerProvider
 
 STAGES = ["ringlane.queue_wait", "ringlane.journal", "ringlane.kernel", "ringlane.result"]
@@ -112,6 +113,22 @@ def test_a_collector_that_is_gone_costs_spans() -> None:
         until(lambda: client.stats()["traces"]["spans_dropped"] == 12, what="the count")
 
 
+def test_a_collector_behind_https_takes_spans_if_the_host_trusts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = Certificate(tmp_path)
+    behind = Collector(certificate)
+    try:
+        for trusted, what in ((certificate.path, "spans_sent"), (Path("/dev/null"), "spans_dropped")):
+            monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+            with traced(behind.address) as sidecar, ringlane.connect(sidecar.address) as client:
+                place(client.open("orders", depth=64, timeout=10, trace=True), 1, 3)
+                until(lambda client=client, what=what: client.stats()["traces"][what] == 12, what=what)
+    finally:
+        behind.close()
+    assert [span.name for _, span in behind.spans] == STAGES * 3
+
+
 def test_without_a_collector_nothing_is_traced() -> None:
     with ringlane.Sidecar() as sidecar, ringlane.connect(sidecar.address) as client:
         lane = client.open("orders", depth=64, timeout=10, trace=True)
@@ -138,6 +155,6 @@ def test_a_call_checks_its_numbers_as_without_a_span(collector: Collector) -> No
 
 
 def test_an_endpoint_that_cannot_be_is_refused() -> None:
-    for endpoint in ("https://collector:4318", "127.0.0.1:4318", "http://"):
-        with pytest.raises(ringlane.SidecarUnavailable, match="no http:// address"):
+    for endpoint in ("ftp://collector:4318", "127.0.0.1:4318", "http://", "https://"):
+        with pytest.raises(ringlane.SidecarUnavailable, match="no http:// or https:// address"):
             traced(endpoint)

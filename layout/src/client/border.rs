@@ -31,10 +31,12 @@ pub enum Count {
     CallWaitNs,
     /// Making a tuple of it.
     CallReadNs,
+    /// Times that there was no room and nobody could or would wait for it: `LaneFull`.
+    LaneFull,
 }
 
 /// How many counts there are.
-pub const COUNTS: usize = Count::CallReadNs as usize + 1;
+pub const COUNTS: usize = Count::LaneFull as usize + 1;
 
 /// The counts of one lane. Threads that count at the same instant may lose one: nothing is locked for them.
 #[derive(Debug, Default)]
@@ -54,6 +56,12 @@ impl Border {
         self.add(Count::Batches, 1);
         self.add(Count::Records, records);
         self.add(Count::FillNs, nanoseconds(since));
+    }
+
+    /// There was no room, and the caller is told so.
+    #[cold]
+    pub fn refused(&self) {
+        self.add(Count::LaneFull, 1);
     }
 
     /// A wait for `target` slots that began at `since` is over. One for events (0) is no cost of the border.
@@ -108,8 +116,9 @@ mod tests {
         border.filled(7, since);
         border.waited(0, since);
         border.waited(9, since);
-        let [batches, records, fill_ns, waits, wait_ns, calls, timed, ..] = border.counts();
-        assert_eq!((batches, records, waits, calls, timed), (1, 7, 1, 3 * CALLS_A_TIMED, 3));
+        border.refused();
+        let [batches, records, fill_ns, waits, wait_ns, calls, timed, .., lane_full] = border.counts();
+        assert_eq!((batches, records, waits, calls, timed, lane_full), (1, 7, 1, 3 * CALLS_A_TIMED, 3, 1));
         assert!(fill_ns >= 2_000_000 && wait_ns >= fill_ns);
     }
 }

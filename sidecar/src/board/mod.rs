@@ -17,15 +17,17 @@ const SEGMENT_DIRECTORY: &str = "/dev/shm";
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
-    use ringlane_layout::board::{LANE, SEQUENCER, Stage, header, lane, sequencer};
+    use ringlane_layout::board::{LANE, SEQUENCER, Stage, header, sequencer};
 
     fn identity(address: &str) -> Identity {
         Identity { address: address.into(), epoch: 3, started_ns: 1, config_hash: 7 }
     }
 
     #[test]
-    fn readers_see_whole_rows_and_a_dead_owner_is_noticed() {
+    fn a_dead_owner_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
         let address = directory.path().join("socket").to_string_lossy().into_owned();
         let lock = AddressLock::take(&address).unwrap();
@@ -33,14 +35,6 @@ mod tests {
         let reader = BoardReader::open(&address).unwrap();
         assert_eq!(reader.text(header::ADDRESS, 14), address);
         assert!(reader.row(&LANE, 0).is_none());
-        let row = board.row(&LANE, 0);
-        let writer = std::thread::spawn(move || {
-            (1..200_000).for_each(|n| row.write(&[(lane::LANE, 1), (lane::SUBMITTED, n), (lane::COMPLETED, n)]));
-        });
-        for words in (0..100_000).filter_map(|_| reader.row(&LANE, 0)) {
-            assert_eq!(words[lane::SUBMITTED], words[lane::COMPLETED]);
-        }
-        writer.join().unwrap();
         assert!(reader.owner_lives());
         assert!(AddressLock::take(&address).is_err_and(|words| words.contains("already serves")));
         drop(lock);
@@ -52,6 +46,45 @@ mod tests {
         board.set(header::PID, 0x7fff_ffff);
         assert!(!reader.owner_lives());
         drop(Board::create(&identity(&address), &AddressLock::take(&address).unwrap()).unwrap());
+    }
+
+    /// A writer at full speed, every word of a row the same number, until a reader has seen so many different rows, each of them
+    /// whole and none older than the one before; and that some attempts met the writer, without which nothing would be proven.
+    #[test]
+    fn a_torn_row_is_never_given_out() {
+        const ROWS: usize = 20_000;
+        let directory = tempfile::tempdir().unwrap();
+        let address = directory.path().join("socket").to_string_lossy().into_owned();
+        let lock = AddressLock::take(&address).unwrap();
+        let board = Board::create(&identity(&address), &lock).unwrap();
+        let reader = BoardReader::open(&address).unwrap();
+        assert!(reader.row(&LANE, 0).is_none(), "an empty row");
+        let (row, done) = (board.row(&LANE, 0), AtomicBool::new(false));
+        let words = LANE.row_bytes / 8;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut values: Vec<(usize, u64)> = (1..words).map(|word| (word, 0)).collect();
+                for number in 1.. {
+                    values.iter_mut().for_each(|(_, value)| *value = number);
+                    row.write(&values);
+                    // Pauses of all lengths, so that readers come before, into and behind a write.
+                    (0..number % 64).for_each(|_| std::hint::spin_loop());
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+            let (mut seen, mut last, mut met) = (0, 0, 0);
+            while seen < ROWS || met == 0 {
+                met += reader.word_of_row(&LANE, 0, 0) % 2;
+                let Some(row) = reader.row(&LANE, 0) else { continue };
+                assert!(row[1..words].iter().all(|word| *word == row[1]), "a torn row: {:?}", &row[..words]);
+                assert!(row[1] >= last, "a row older than the one before");
+                seen += usize::from(row[1] > last);
+                last = row[1];
+            }
+            done.store(true, Ordering::Relaxed);
+        });
     }
 
     #[test]

@@ -9,10 +9,10 @@ use std::time::Duration;
 use memmap2::{MmapOptions, MmapRaw};
 use ringlane_layout::board::histogram::{HISTOGRAM_BYTES, Times};
 use ringlane_layout::board::{
-    BOARD_BYTES, BOARD_MAGIC, HISTOGRAMS_OFFSET, READ_ATTEMPTS_MAX, ROW_WORDS_MAX, Stage, Table, board_name, header,
+    BOARD_BYTES, BOARD_MAGIC, HISTOGRAMS_OFFSET, READ_ATTEMPTS_MAX, ROW_WORDS_MAX, Stage, Table, board_name, header, seqlock,
 };
 use ringlane_layout::limits::{LAYOUT_VERSION, PAGE_BYTES};
-use ringlane_layout::primitive::{Ordering, fence};
+use ringlane_layout::primitive::Ordering;
 use ringlane_layout::shared::SharedBytes;
 
 use super::SEGMENT_DIRECTORY;
@@ -103,11 +103,8 @@ impl BoardReader {
         let version = self.bytes.word(offset);
         let mut words: Row = [0; ROW_WORDS_MAX];
         for attempt in 0..READ_ATTEMPTS_MAX {
-            let before = version.load(Ordering::Relaxed);
-            fence(Ordering::Acquire); // meets the Release store of `end_row`
-            self.bytes.read(offset, bytemuck::cast_slice_mut(&mut words[..table.row_bytes / 8]));
-            fence(Ordering::Acquire); // meets the fence of `begin_row`
-            if before.is_multiple_of(2) && version.load(Ordering::Relaxed) == before {
+            let load = || self.bytes.read(offset, bytemuck::cast_slice_mut(&mut words[..table.row_bytes / 8]));
+            if seqlock::read(version, load).is_some() {
                 self.given_up.set(0);
                 return (table.rows == 1 || words[1] != 0).then_some(words);
             }
@@ -116,6 +113,12 @@ impl BoardReader {
         }
         self.given_up.set(self.given_up.get().saturating_add(1));
         None
+    }
+
+    /// One word of a row, whatever the writer does with it just then.
+    #[cfg(test)]
+    pub(super) fn word_of_row(&self, table: &Table, index: usize, word: usize) -> u64 {
+        self.bytes.word(table.row_offset(index) + word * 8).load(Ordering::Relaxed)
     }
 
     /// All rows of a table that are not empty.

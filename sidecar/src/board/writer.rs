@@ -9,10 +9,10 @@ use std::sync::Arc;
 use nix::unistd::getuid;
 use ringlane_layout::board::histogram::{FIRST_BUCKET, HISTOGRAM_BYTES, MAX_NS, SUM_NS, bucket_of};
 use ringlane_layout::board::{
-    BOARD_BYTES, BOARD_MAGIC, Field, HISTOGRAMS_OFFSET, SCHEMA_BYTES_MAX, SCHEMA_OFFSET, Stage, Table, board_name, header,
+    BOARD_BYTES, BOARD_MAGIC, Field, HISTOGRAMS_OFFSET, SCHEMA_BYTES_MAX, SCHEMA_OFFSET, Stage, Table, board_name, header, seqlock,
 };
 use ringlane_layout::limits::LAYOUT_VERSION;
-use ringlane_layout::primitive::{Ordering, fence};
+use ringlane_layout::primitive::Ordering;
 use ringlane_layout::shared::SharedBytes;
 use shared_memory::{Shmem, ShmemConf};
 
@@ -186,19 +186,19 @@ impl StageTimes {
 }
 
 fn write_row(bytes: &SharedBytes, offset: usize, words: &[(usize, u64)]) {
-    begin_row(bytes, offset);
-    for (word, value) in words {
-        bytes.word(offset + word * 8).store(*value, Ordering::Relaxed);
-    }
-    end_row(bytes, offset);
+    seqlock::write(bytes.word(offset), || {
+        for (word, value) in words {
+            bytes.word(offset + word * 8).store(*value, Ordering::Relaxed);
+        }
+    });
 }
 
 fn write_texts(bytes: &SharedBytes, table: &Table, offset: usize, texts: &[(usize, &str)]) {
-    begin_row(bytes, offset);
-    for (word, text) in texts {
-        set_text(bytes, offset + word * 8, text_bytes(table.fields, *word), text);
-    }
-    end_row(bytes, offset);
+    seqlock::write(bytes.word(offset), || {
+        for (word, text) in texts {
+            set_text(bytes, offset + word * 8, text_bytes(table.fields, *word), text);
+        }
+    });
 }
 
 /// Room of the text that begins at a word, bytes.
@@ -211,17 +211,4 @@ fn set_text(bytes: &SharedBytes, offset: usize, len: usize, text: &str) {
     let used = text.len().min(len);
     padded[..used].copy_from_slice(&text.as_bytes()[..used]);
     bytes.write(offset, &padded);
-}
-
-#[inline]
-fn begin_row(bytes: &SharedBytes, offset: usize) {
-    let version = bytes.word(offset);
-    version.store(version.load(Ordering::Relaxed) | 1, Ordering::Relaxed);
-    fence(Ordering::Release); // meets the second fence of `BoardReader::row`
-}
-
-#[inline]
-fn end_row(bytes: &SharedBytes, offset: usize) {
-    let version = bytes.word(offset);
-    version.store(version.load(Ordering::Relaxed) + 1, Ordering::Release); // meets the first load of `BoardReader::row`
 }

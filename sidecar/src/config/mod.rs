@@ -76,6 +76,12 @@ pub struct Config {
     pub vectors: VectorsConfig,
 }
 
+/// Takes the scheme off the address of a receiver of spans or reports: `http://` or `https://`, and what follows it.
+fn scheme_of(address: &str) -> Option<(&'static str, &str)> {
+    let split = |scheme: &'static str| Some((scheme, address.strip_prefix(scheme)?));
+    ["http://", "https://"].into_iter().find_map(split).filter(|(_, rest)| !rest.is_empty())
+}
+
 /// Where a configuration comes from: a file, and what the command line says instead.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Source {

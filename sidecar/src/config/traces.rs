@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::Wrong;
+use super::{Wrong, scheme_of};
 
 /// `[traces]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -18,8 +18,8 @@ impl TracesConfig {
         let wrong = |words: String| Err(Wrong::new("traces.endpoint", words));
         match &self.endpoint {
             Some(_) if !cfg!(feature = "otel") => wrong("this ringlane was built without the feature `otel`".into()),
-            Some(endpoint) if !endpoint.starts_with("http://") || endpoint.len() == "http://".len() => {
-                wrong(format!("{endpoint:?} is no http:// address; use a collector on this host, such as http://127.0.0.1:4318"))
+            Some(endpoint) if scheme_of(endpoint).is_none() => {
+                wrong(format!("{endpoint:?} is no http:// or https:// address, such as http://127.0.0.1:4318 of a collector on this host"))
             }
             _ => Ok(()),
         }

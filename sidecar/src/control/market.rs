@@ -45,6 +45,8 @@ pub fn ask(symbols: Option<Vec<Number>>, grant: &Grant, host: &mut Host, uid: u3
     let ring = handed_out(&memory)?;
     let mut spent = Duration::ZERO;
     let rows = snapshot(named, host, &mut spent);
+    let bytes = rows.as_ref().map_or(0, |rows| size_of_val(rows.as_slice()));
+    host.questions.charge_answer(uid, bytes, Instant::now());
     // A snapshot that was too large was work all the same.
     host.questions.charge(uid, spent, Instant::now());
     let mut rows = rows?;

@@ -16,6 +16,7 @@ mod refusals;
 mod reload;
 mod session;
 mod snapshot;
+mod state;
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;

@@ -1,11 +1,12 @@
-//! Questions about the state are answered by the sequencer, in time that it takes from orders. Each user has a small share of
-//! that time; who asks for more is answered later, while its connection waits, and nobody else does.
+//! Questions about the state are answered by the sequencer, in time that it takes from orders, and told by the control thread, on a
+//! core that others need too. Each user has a small share of that time; who asks for more is answered later, while its connection
+//! waits, and nobody else does.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use ringlane_layout::limits::{QUESTION_CREDIT_NS, QUESTION_REST};
+use ringlane_layout::limits::{QUESTION_CREDIT_NS, QUESTION_NS, QUESTION_PS_A_BYTE, QUESTION_REST};
 
 use super::Control;
 
@@ -16,6 +17,11 @@ pub struct Questions {
 }
 
 impl Questions {
+    /// Charges a user for what control spends on a question whose answer has so many bytes.
+    pub fn charge_answer(&mut self, uid: u32, bytes: usize, now: Instant) {
+        self.charge(uid, Duration::from_nanos(QUESTION_NS + bytes as u64 * QUESTION_PS_A_BYTE / 1000), now);
+    }
+
     /// Charges a user for the time that the sequencer spent on its question.
     pub fn charge(&mut self, uid: u32, took: Duration, now: Instant) {
         // Users who owe nothing are forgotten, so that only those who ask are remembered.
@@ -95,5 +101,23 @@ mod tests {
         questions.charge(2, Duration::from_micros(5), now + Duration::from_secs(9));
         assert_eq!(questions.paid_until.len(), 1);
         assert_eq!(questions.wait_until(2, now + Duration::from_secs(9)), None, "a cheap question is not felt");
+    }
+
+    /// Questions that cost the sequencer nothing, one behind the other for ten seconds: control has its rest too, and long answers
+    /// are dearer.
+    #[test]
+    fn control_spends_a_share_too() {
+        for bytes in [0, 64 << 20] {
+            let (mut questions, start, mut asked) = (Questions::default(), Instant::now(), 0_u64);
+            let mut now = start;
+            while now - start < Duration::from_secs(10) {
+                now = questions.wait_until(1, now).unwrap_or(now);
+                questions.charge_answer(1, bytes, now);
+                asked += 1;
+            }
+            let price_ns = QUESTION_NS + bytes as u64 * QUESTION_PS_A_BYTE / 1000;
+            let most = 10_050_000_000 / (price_ns * u64::from(1 + QUESTION_REST)) + 2;
+            assert!((most / 2..=most).contains(&asked), "{asked} answers of {bytes} bytes, of {most}");
+        }
     }
 }

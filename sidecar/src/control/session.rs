@@ -12,7 +12,6 @@ use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockTy
 use ringlane_layout::board::control;
 use ringlane_layout::limits::{
     ACCOUNT_MAX, CLIENT_NAME_BYTES_MAX, CLOSE_WAIT_NS_MAX, CONTROL_MESSAGE_BYTES_MAX, DEPTH_SLOTS_MAX, EVENTS_MAX, LAYOUT_VERSION,
-    QUERY_ROWS_MAX, SYMBOLS_MAX,
 };
 use ringlane_layout::region::{LaneGeometry, LaneStatus, RING_OFFSET};
 use serde_json::{Value, json};
@@ -20,18 +19,17 @@ use serde_json::{Value, json};
 use super::access::{Grant, Policy};
 use super::ledger::{Charge, Ledger};
 use super::market::Broadcast;
-use super::messages::{Message, Number, Query, Refusal, Request, id_of, order_lane_schemas, parse, row_schemas};
+use super::messages::{Message, Number, Refusal, Request, id_of, order_lane_schemas, parse, row_schemas};
 use super::peer::Peer;
 use super::questions::Questions;
 use super::refusals::Refusals;
 use crate::board::BoardRow;
 use crate::config::Config;
 use crate::corpora::Corpora;
-use crate::engine::Engine;
 use crate::jobs::Jobs;
 use crate::journal::LaneOpen;
 use crate::kernels::door::Kernels;
-use crate::lanes::{Lane, Memory, Owner, sealed_rows};
+use crate::lanes::{Lane, Memory, Owner};
 use crate::sequencer::{Command, Commands, SnapshotNews, wall_clock_ns};
 use crate::world;
 
@@ -253,7 +251,7 @@ impl Session {
             Request::MarketData { symbols } => super::market::ask(symbols, &self.grant, host, self.peer.uid),
             Request::Snapshot {} => super::snapshot::ask(&self.grant, host).map(Reply::from),
             Request::Admin(request) => super::admin::administer(&request, &self.peer, &self.grant, host).map(Reply::from),
-            Request::Query(query) => self.query(Question::new(query)?, host),
+            Request::Query(query) => super::state::ask(query, &self.grant, host, self.peer.uid),
         }
     }
 
@@ -423,14 +421,6 @@ impl Session {
         self.lanes.iter().all(|lane| may_use(lane).and_then(|()| may_trade(lane)).and_then(|()| may_search(lane)).is_ok())
     }
 
-    /// Asks about the state what this user may know.
-    fn query(&self, question: Question, host: &mut Host) -> Result<Reply, Refusal> {
-        if let Question::Orders(account) | Question::Positions(account) = question {
-            self.grant.accounts(account, account)?;
-        }
-        ask(question, host, self.peer.uid)
-    }
-
     /// A client that does not read its replies is not worth waiting for.
     fn send(&self, mut reply: Reply, id: Option<u64>) -> Result<(), String> {
         if let Some(id) = id {
@@ -458,93 +448,6 @@ pub fn refuse(socket: &OwnedFd, refusal: &Refusal) {
     }
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     let _ = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(body.to_string().as_bytes())], &[], flags, None);
-}
-
-/// Asks the sequencer's engine between two turns.
-fn ask(question: Question, host: &mut Host, uid: u32) -> Result<Reply, Refusal> {
-    let (answer, answered) = bounded(1);
-    let asking = Box::new(move |engine: &Engine| {
-        let began = world::now();
-        let found = look_up(question, engine);
-        let _ = answer.send((found, world::now() - began));
-    });
-    let stopping = || Refusal::new("STOPPING", "the sidecar is stopping");
-    if !host.commands.send(Command::Query(asking)) {
-        return Err(stopping());
-    }
-    let (found, took) = world::wait_for(&answered, None).map_err(|_| stopping())?;
-    host.questions.charge(uid, took, world::now());
-    let (mut body, rows) = found?;
-    body["ok"] = json!(true);
-    let Some(rows) = rows else { return Ok(body.into()) };
-    let memory = sealed_rows(&rows).map_err(|words| Refusal::new("MEMORY", words))?;
-    let memfd = memory.hand_out(false).map_err(|error| Refusal::new("MEMORY", format!("no descriptor can be had: {error}")))?;
-    host.ledger.charge_reply(uid, rows.len() as u64, memory)?;
-    Ok(Reply { body, fds: vec![memfd.as_raw_fd()], _owned: vec![memfd] })
-}
-
-type Answer = Result<(Value, Option<Vec<u8>>), Refusal>;
-
-/// A query whose numbers are in their ranges.
-#[derive(Clone, Copy)]
-enum Question {
-    Instruments,
-    Orders(u32),
-    Positions(u32),
-    Book(u32, u32),
-    State,
-}
-
-impl Question {
-    fn new(query: Query) -> Result<Self, Refusal> {
-        Ok(match query {
-            Query::Instruments {} => Self::Instruments,
-            Query::Orders { account } => Self::Orders(account.within("account", 1, ACCOUNT_MAX)?),
-            Query::Positions { account } => Self::Positions(account.within("account", 1, ACCOUNT_MAX)?),
-            Query::Book { symbol, levels } => {
-                Self::Book(symbol.within("symbol", 1, SYMBOLS_MAX)?, levels.within("levels", 1, QUERY_ROWS_MAX as u32)?)
-            }
-            Query::State {} => Self::State,
-        })
-    }
-}
-
-fn look_up(question: Question, engine: &Engine) -> Answer {
-    let sequence = engine.next_sequence() - 1;
-    let orders = &engine.orders;
-    fn rows<T: bytemuck::Pod>(sequence: u64, name: &str, rows: &[T]) -> (Value, Option<Vec<u8>>) {
-        (json!({"sequence": sequence, "rows": rows.len(), "row": name}), Some(bytemuck::cast_slice(rows).to_vec()))
-    }
-    let (body, rows) = match question {
-        Question::Instruments => rows(sequence, "Instrument", &orders.instruments()),
-        Question::Orders(account) => {
-            let (last, open) = orders.open_orders(account);
-            let (mut body, bytes) = rows(sequence, "OpenOrder", &open);
-            body["last_client_order_id"] = json!(last);
-            (body, bytes)
-        }
-        Question::Positions(account) => {
-            let (mut body, bytes) = rows(sequence, "Position", &orders.positions(account));
-            body["last_client_order_id"] = json!(orders.last_client_order_id(account));
-            (body, bytes)
-        }
-        Question::Book(symbol, levels) => {
-            let unknown = || Refusal::new("BAD_VALUE", format!("there is no symbol {symbol}"));
-            rows(sequence, "BookLevel", &orders.book(symbol, levels as usize).ok_or_else(unknown)?)
-        }
-        Question::State => {
-            let counters = orders.counters();
-            let body = json!({
-                "sequence": sequence, "state_hash": format!("{:016x}", orders.state_hash()), "accepted": counters.accepted,
-                "rejected": counters.rejected, "trades": counters.trades, "resting": counters.resting,
-            });
-            (body, None)
-        }
-    };
-    if body["rows"].as_u64().is_some_and(|rows| rows > QUERY_ROWS_MAX) {
-        return Err(Refusal::new("QUOTA", format!("the answer has {} rows, and {QUERY_ROWS_MAX} are the most", body["rows"])));
-    }
-    Ok((body, rows))
 }
 
 /// 128 random bits from the kernel.

@@ -101,9 +101,11 @@ fn frames(stack: &str) -> Vec<Value> {
             frames.push(json!({ "function": name, "in_app": false }));
         }
     }
-    let of_panic =
-        |frame: &Value| frame["function"].as_str().is_some_and(|name| name.contains("panicking") || name.contains("begin_unwind"));
-    let begin = frames.iter().rposition(of_panic).map_or(0, |last| last + 1);
+    // Where a thread begins std catches panics, in frames of the same names: those at this end of the stack are meant.
+    let has = |frame: &Value, part: &str| frame["function"].as_str().is_some_and(|name| name.contains(part));
+    let begun = frames.iter().position(|frame| has(frame, "begin_unwind") || has(frame, "begin_panic"));
+    let of_panic = begun.map_or(0, |begun| begun + 1);
+    let begin = of_panic + frames[of_panic..].iter().take_while(|frame| has(frame, "core::panicking")).count();
     frames.drain(..begin);
     frames.truncate(FRAMES_MAX);
     frames.reverse();
@@ -116,14 +118,16 @@ mod tests {
 
     #[test]
     fn frames_of_a_printed_stack_are_those_before_the_panic() {
-        let stack = "   0: std::panicking::begin_unwind\n             at /rustc/x/panicking.rs:1:2\n   1: core::panicking::panic_fmt\n   \
-                     2: ringlane_sidecar::kernels::f\n             at /a/f.rs:12:34\n   3: main\n";
+        let stack = "   0: std::panicking::panic_with_hook\n   1: std::sys::backtrace::__rust_end_short_backtrace\n   \
+                     2: __rustc::rust_begin_unwind\n             at /rustc/x/panicking.rs:1:2\n   3: core::panicking::panic_fmt\n   \
+                     4: ringlane_sidecar::kernels::f\n             at /a/f.rs:12:34\n   5: std::panicking::catch_unwind::do_call\n   \
+                     6: main\n";
         let frames = frames(stack);
         assert_eq!(frames[0]["function"], "main");
         assert_eq!(
-            frames[1],
+            frames[2],
             json!({"function": "ringlane_sidecar::kernels::f", "in_app": true, "filename": "/a/f.rs", "lineno": 12, "colno": 34})
         );
-        assert_eq!(frames.len(), 2);
+        assert_eq!(frames.len(), 3);
     }
 }

@@ -16,6 +16,7 @@ use super::envelope::{self, Origin};
 use super::{Queue, Report, Words};
 use crate::board::BoardRow;
 use crate::config::{Dsn, SentryConfig};
+use crate::https::sender_to;
 use crate::sequencer::wall_clock_ns;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -41,9 +42,8 @@ pub(super) struct Sender {
 
 impl Sender {
     pub(super) fn new(dsn: Dsn, config: &SentryConfig, queue: Arc<Queue>, row: Arc<OnceLock<BoardRow>>) -> Self {
-        let limit = Some(Duration::from_nanos(REPORT_SEND_NS_MAX));
         Self {
-            agent: Agent::config_builder().timeout_global(limit).proxy(None).max_redirects(0).build().into(),
+            agent: sender_to(&dsn.url, Duration::from_nanos(REPORT_SEND_NS_MAX)),
             dsn,
             origin: Origin::new(&config.environment),
             queue,

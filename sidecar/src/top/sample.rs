@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use ringlane_layout::board::histogram::Times;
-use ringlane_layout::board::{CONTROL, JOURNAL, KERNEL, LANE, SEQUENCER, Stage, control, header, journal, kernel, lane};
+use ringlane_layout::board::{CONTROL, JOURNAL, KERNEL, LANE, POOL, SEQUENCER, Stage, control, header, journal, kernel, lane, pool};
 
 use crate::board::{BoardReader, Row, text_of};
 use crate::sequencer::wall_clock_ns;
@@ -80,6 +80,39 @@ pub struct LaneLine {
     pub dropped: u64,
 }
 
+/// One pool of threads as it is shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolLine {
+    /// Pool's name.
+    pub name: String,
+    /// Its threads.
+    pub threads: u64,
+    /// Share of the threads' time since the last look that they spent with jobs, 0 to 1.
+    pub busy: f64,
+    /// Jobs that run.
+    pub running: u64,
+    /// Jobs that wait for a thread.
+    pub queued: u64,
+    /// Jobs done a second since the last look.
+    pub rate: f64,
+}
+
+impl PoolLine {
+    /// What a pool's row says now, `before` being what it said `seconds` ago; none: this is the first look.
+    fn of(now: &Row, before: Option<&Row>, seconds: f64) -> Self {
+        let since = |word: usize| before.map_or(0, |before| now[word].saturating_sub(before[word])) as f64;
+        let bytes: &[u8] = bytemuck::cast_slice(now);
+        Self {
+            name: text_of(&bytes[pool::NAME * 8..(pool::NAME + 2) * 8]),
+            threads: now[pool::THREADS],
+            busy: (since(pool::BUSY_NS) / 1e9 / seconds / now[pool::THREADS].max(1) as f64).min(1.0),
+            running: now[pool::RUNNING],
+            queued: now[pool::QUEUED],
+            rate: since(pool::JOBS) / seconds,
+        }
+    }
+}
+
 /// A stage's name, its times, and whether they are of the span since the last look.
 pub type StageLine = (&'static str, Times, bool);
 
@@ -105,6 +138,9 @@ pub struct History {
     pub lanes: Vec<LaneLine>,
     /// Times of each stage since the last look; those since start while nothing was timed.
     pub stages: Vec<StageLine>,
+    /// The pools.
+    pub pools: Vec<PoolLine>,
+    pool_rows: Vec<Row>,
     looked_ns: u64,
     requests: u64,
     completed: HashMap<u64, u64>,
@@ -126,6 +162,8 @@ impl History {
             bytes_rate: 0.0,
             lanes: Vec::new(),
             stages: Vec::new(),
+            pools: Vec::new(),
+            pool_rows: Vec::new(),
             looked_ns: 0,
             requests: 0,
             completed: HashMap::new(),
@@ -159,6 +197,9 @@ impl History {
         }
         self.requests = requests;
         self.look_at_lanes(board, now_ns, (!is_first).then_some(seconds));
+        let pools: Vec<Row> = board.rows(&POOL).collect();
+        self.pools = pools.iter().enumerate().map(|(index, now)| PoolLine::of(now, self.pool_rows.get(index), seconds)).collect();
+        self.pool_rows = pools;
         self.look_at_stages(board);
         self.looked_ns = now_ns;
     }
@@ -227,5 +268,24 @@ impl History {
             by.then(a.number.cmp(&b.number))
         });
         lanes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_is_as_busy_as_its_threads_were_since_the_last_look() {
+        let row = |busy_ns, jobs| {
+            let mut row: Row = [0; _];
+            (row[pool::THREADS], row[pool::BUSY_NS], row[pool::JOBS], row[pool::QUEUED]) = (2, busy_ns, jobs, 3);
+            row
+        };
+        let first = PoolLine::of(&row(5_000_000_000, 70), None, 1.0);
+        assert_eq!((first.busy, first.rate, first.threads, first.queued), (0.0, 0.0, 2, 3));
+        let line = PoolLine::of(&row(7_000_000_000, 90), Some(&row(5_000_000_000, 70)), 2.0);
+        assert_eq!((line.busy, line.rate), (0.5, 10.0));
+        assert_eq!(PoolLine::of(&row(90_000_000_000, 0), Some(&row(0, 0)), 1.0).busy, 1.0, "never more than all");
     }
 }

@@ -1,5 +1,5 @@
-//! What `ringlane top` shows, from the top down: who it is, throughput, orders and journal, stages, lanes, keys. A small
-//! terminal loses the stages first, then the panels; the lanes stay. How numbers are written stands in `words`.
+//! What `ringlane top` shows, from the top down: who it is, throughput, orders and journal, pools, stages, lanes, keys. A small
+//! terminal loses the stages first, then the pools, then the panels; the lanes stay. How numbers are written stands in `words`.
 
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
@@ -9,7 +9,7 @@ use ratatui::widgets::{Block, BorderType, Cell, Paragraph, Row, Sparkline, Table
 use ringlane_layout::board::{journal, sequencer};
 
 use super::Choice;
-use super::sample::{History, LaneLine};
+use super::sample::{History, LaneLine, PoolLine};
 use super::words::{bar, bytes, duration, quantity};
 
 /// Height from which the panels, some stages, and all stages are shown, lines; and the width that panels need.
@@ -34,14 +34,19 @@ pub fn draw(frame: &mut Frame, history: &History, choice: &Choice) {
     let panels = if height >= PANELS_LINES && frame.area().width >= PANELS_COLUMNS { 5 } else { 1 };
     let stages = stages_shown(history, height);
     let table = if stages.is_empty() { 0 } else { stages.len() as u16 + 3 };
-    let heights = [Constraint::Length(1), Constraint::Length(panels), Constraint::Length(table), Constraint::Min(3), Constraint::Length(1)];
-    let [head, top, times, lanes, keys] = Layout::vertical(heights).areas(frame.area());
+    let pool_lines = if panels > 1 && height > PANELS_LINES { history.pools.len() as u16 } else { 0 };
+    let heights = [1, panels, pool_lines, table].map(Constraint::Length).into_iter();
+    let heights = heights.chain([Constraint::Min(3), Constraint::Length(1)]);
+    let [head, top, pools, times, lanes, keys] = Layout::vertical(heights).areas(frame.area());
     draw_head(frame, head, history, choice);
     if panels == 1 {
         let words = format!(" throughput {}/s   lag {}   faults {}", rate_now(history), lag(history), history.totals[sequencer::FAULTS]);
         frame.render_widget(Paragraph::new(words), top);
     } else {
         draw_panels(frame, top, history);
+    }
+    if pool_lines > 0 {
+        frame.render_widget(Paragraph::new(history.pools.iter().map(pool_line).collect::<Vec<_>>()), pools);
     }
     if table > 0 {
         draw_stages(frame, times, &stages);
@@ -86,7 +91,7 @@ fn draw_head(frame: &mut Frame, area: Rect, history: &History, choice: &Choice) 
 }
 
 fn draw_panels(frame: &mut Frame, area: Rect, history: &History) {
-    let fixed = if area.width >= WIDE_COLUMNS { [36, 38] } else { [33, 32] };
+    let fixed = if area.width >= WIDE_COLUMNS { [36, 38] } else { [36, 32] };
     let [rates, orders, disk] =
         Layout::horizontal([Constraint::Min(10), Constraint::Length(fixed[0]), Constraint::Length(fixed[1])]).areas(area);
     let peak = history.rates.iter().copied().max().unwrap_or(0);
@@ -104,6 +109,24 @@ fn draw_panels(frame: &mut Frame, area: Rect, history: &History) {
         &order_pairs(history),
     );
     draw_pairs(frame, disk, titled("journal", journal_title(history)), &journal_pairs(history));
+}
+
+/// How much of a pool's threads is used, and what waits for them.
+fn pool_line(pool: &PoolLine) -> Line<'static> {
+    let columns = 12;
+    let used = bar(pool.busy, columns);
+    let told = |value: String, words: &'static str| [Span::styled(format!("  {value}"), BOLD), Span::styled(format!(" {words}"), LABEL)];
+    let mut line = titled(&format!("pool {}", pool.name), &format!("{} threads", pool.threads));
+    line.push_span(Span::styled(format!("{used:<columns$}"), Style::new().fg(if pool.busy > 0.9 { Color::Red } else { Color::Green })));
+    for part in [
+        told(format!("{:.0} %", pool.busy * 100.0), "busy"),
+        told(pool.running.to_string(), "running"),
+        told(pool.queued.to_string(), "queued"),
+        told(quantity(pool.rate), "jobs/s"),
+    ] {
+        line.extend(part);
+    }
+    line
 }
 
 fn order_pairs(history: &History) -> [[(&'static str, String); 2]; 3] {
@@ -142,13 +165,18 @@ fn journal_pairs(history: &History) -> [[(&'static str, String); 2]; 3] {
 
 /// Names and values, two of each a line.
 fn draw_pairs(frame: &mut Frame, area: Rect, title: Line<'static>, pairs: &[[(&'static str, String); 2]]) {
-    let rows = pairs.iter().map(|[(left, value), (right, other)]| {
-        let shown = |value: &String| Cell::from(Line::styled(value.clone(), BOLD).alignment(Alignment::Right));
-        Row::new([Cell::from(*left).style(LABEL), shown(value), Cell::from(format!(" {right}")).style(LABEL), shown(other)])
+    let rows = pairs.iter().map(|[(name, value), (second, other)]| {
+        let shown = |value: &String| right(value.clone()).style(BOLD);
+        Row::new([Cell::from(*name).style(LABEL), shown(value), Cell::from(format!(" {second}")).style(LABEL), shown(other)])
     });
     let name_columns = |index: usize| pairs.iter().map(|pair| pair[index].0.len() as u16).max().unwrap_or(0);
     let widths = [Constraint::Length(name_columns(0)), Constraint::Fill(1), Constraint::Length(name_columns(1) + 1), Constraint::Fill(1)];
     frame.render_widget(Table::new(rows, widths).block(panel(title)), area);
+}
+
+/// A cell whose text stands at its right edge, as numbers do.
+fn right(text: impl Into<Line<'static>>) -> Cell<'static> {
+    Cell::from(text.into().alignment(Alignment::Right))
 }
 
 fn stages_shown(history: &History, height: u16) -> Vec<&super::sample::StageLine> {
@@ -157,7 +185,6 @@ fn stages_shown(history: &History, height: u16) -> Vec<&super::sample::StageLine
 }
 
 fn draw_stages(frame: &mut Frame, area: Rect, stages: &[&super::sample::StageLine]) {
-    let right = |text: String| Cell::from(Line::from(text).alignment(Alignment::Right));
     let rows = stages.iter().map(|(name, times, is_span)| {
         let quantiles = [0.5, 0.9, 0.99, 0.999].map(|fraction| right(duration(times.quantile_ns(fraction))));
         let rest = [right(duration(times.max_ns)), Cell::from(if *is_span { "  now" } else { "  since start" })];
@@ -216,9 +243,8 @@ fn draw_lanes(frame: &mut Frame, area: Rect, history: &History, choice: &Choice)
 const LONG_NS: u64 = 1_000_000_000;
 
 fn line(lane: &LaneLine, most: f64) -> [Cell<'static>; 13] {
-    let right = |text: String| Cell::from(Line::from(text).alignment(Alignment::Right));
     let age = |count: u64, ns: u64| match (count, ns) {
-        (0, _) => right("-".into()).style(QUIET),
+        (0, _) => right("-").style(QUIET),
         (_, ns) if ns >= LONG_NS => right(duration(ns)).style(Style::new().fg(Color::Red)),
         (_, ns) if ns >= LONG_NS / 10 => right(duration(ns)).style(Style::new().fg(Color::Yellow)),
         _ => right(duration(ns)),
@@ -231,13 +257,13 @@ fn line(lane: &LaneLine, most: f64) -> [Cell<'static>; 13] {
     } else {
         Color::Green
     };
-    let number = |count: u64| if count == 0 { right("-".into()).style(QUIET) } else { right(quantity(count as f64)) };
+    let number = |count: u64| if count == 0 { right("-").style(QUIET) } else { right(quantity(count as f64)) };
     [
         right(lane.number.to_string()).bold(),
         Cell::from(lane.kernel.clone()),
         right(lane.pid.to_string()),
         right(lane.uid.to_string()),
-        if lane.rate < 0.5 { right("-".into()).style(QUIET) } else { right(quantity(lane.rate)).bold() },
+        if lane.rate < 0.5 { right("-").style(QUIET) } else { right(quantity(lane.rate)).bold() },
         Cell::from(bar(lane.rate / most, 8)).style(Style::new().fg(Color::Cyan)),
         number(lane.in_flight),
         age(lane.in_flight, lane.waiting_ns),

@@ -14,6 +14,7 @@ use ureq::Agent;
 use super::otlp::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use super::{BatchTrace, TraceQueue, otlp};
 use crate::board::BoardRow;
+use crate::https::sender_to;
 
 /// Time between two lines of the log about a collector that takes nothing.
 const LINE_EVERY: Duration = Duration::from_secs(60);
@@ -34,9 +35,8 @@ pub(super) struct Collector {
 
 impl Collector {
     pub(super) fn new(endpoint: &str, queue: Arc<TraceQueue>, row: BoardRow) -> Self {
-        let limit = Some(Duration::from_nanos(TRACE_SEND_NS_MAX));
-        let agent = Agent::config_builder().timeout_global(limit).proxy(None).max_redirects(0).build().into();
         let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
+        let agent = sender_to(&url, Duration::from_nanos(TRACE_SEND_NS_MAX));
         Self { agent, url, queue, row, random: RandomState::new(), spans: 0, told: None, dropped: 0 }
     }
 
