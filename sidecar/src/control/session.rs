@@ -14,10 +14,11 @@ use ringlane_layout::limits::{
     ACCOUNT_MAX, CLIENT_NAME_BYTES_MAX, CLOSE_WAIT_NS_MAX, CONTROL_MESSAGE_BYTES_MAX, DEPTH_SLOTS_MAX, EVENTS_MAX, LAYOUT_VERSION,
     QUERY_ROWS_MAX, SYMBOLS_MAX,
 };
+use ringlane_layout::orders::AccountLimits;
 use ringlane_layout::region::{LaneGeometry, LaneStatus, RING_OFFSET};
 use serde_json::{Value, json};
 
-use super::access::{Grant, Policy};
+use super::access::{Grant, Policy, not_permitted};
 use super::ledger::{Charge, Ledger};
 use super::market::Broadcast;
 use super::messages::{Message, Number, Query, Refusal, Request, id_of, order_lane_schemas, parse, row_schemas};
@@ -428,6 +429,9 @@ impl Session {
         if let Question::Orders(account) | Question::Positions(account) = question {
             self.grant.accounts(account, account)?;
         }
+        if matches!(question, Question::Rules) && !self.grant.administer {
+            return Err(not_permitted("this user may not administer the sidecar, and limits are told to administrators".into()));
+        }
         ask(question, host, self.peer.uid)
     }
 
@@ -493,6 +497,7 @@ enum Question {
     Positions(u32),
     Book(u32, u32),
     State,
+    Rules,
 }
 
 impl Question {
@@ -505,6 +510,7 @@ impl Question {
                 Self::Book(symbol.within("symbol", 1, SYMBOLS_MAX)?, levels.within("levels", 1, QUERY_ROWS_MAX as u32)?)
             }
             Query::State {} => Self::State,
+            Query::Rules {} => Self::Rules,
         })
     }
 }
@@ -531,6 +537,19 @@ fn look_up(question: Question, engine: &Engine) -> Answer {
         Question::Book(symbol, levels) => {
             let unknown = || Refusal::new("BAD_VALUE", format!("there is no symbol {symbol}"));
             rows(sequence, "BookLevel", &orders.book(symbol, levels as usize).ok_or_else(unknown)?)
+        }
+        Question::Rules => {
+            // Instruments and symbols that are halted stand before the limits, all of them at one sequence number.
+            let (instruments, halted) = (orders.instruments(), orders.halted());
+            let limits: Vec<AccountLimits> = orders.account_limits().into_iter().chain(orders.symbol_limits()).collect();
+            let mut bytes = bytemuck::cast_slice(&instruments).to_vec();
+            bytes.extend_from_slice(bytemuck::cast_slice(&halted));
+            bytes.extend_from_slice(bytemuck::cast_slice(&limits));
+            let body = json!({
+                "sequence": sequence, "rows": limits.len(), "row": "AccountLimits", "instruments": instruments.len(),
+                "halted": halted.len(), "resting_orders_max": orders.resting_orders_max(),
+            });
+            (body, Some(bytes))
         }
         Question::State => {
             let counters = orders.counters();

@@ -9,9 +9,10 @@ use super::slab::NIL;
 
 /// The lines of the indices.
 #[inline(always)]
-pub(super) fn indices(Shard { books, store, .. }: &Shard, checked: &Checked) {
+pub(super) fn indices(Shard { books, store, .. }: &Shard, checked: &mut Checked) {
     let Some(book) = books.get(checked.book as usize) else { return };
-    book.orders.prefetch(store.order_hash(checked.account, checked.client_order_id));
+    checked.order_hash = store.order_hash(checked.account, checked.client_order_id);
+    book.orders.prefetch(checked.order_hash);
     if let Action::New(_) = checked.action {
         book.holdings.prefetch(store.account_hash(checked.account));
     }
@@ -26,7 +27,7 @@ pub(super) fn entries(Shard { books, store, .. }: &Shard, checked: &mut Checked)
         store.holdings.prefetch(checked.hint);
         store.orders.prefetch(book.sides[slot(opposite(terms.side))].head());
     } else {
-        checked.hint = book.orders.peek(store.order_hash(checked.account, checked.client_order_id)).unwrap_or(NIL);
+        checked.hint = book.orders.peek(checked.order_hash).unwrap_or(NIL);
         store.orders.prefetch(checked.hint);
     }
 }
