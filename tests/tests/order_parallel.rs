@@ -330,6 +330,9 @@ fn what_comes_to_no_limit_keeps_its_threads() {
         assert_eq!(send(&mut kernel, 5 * round + 2, &rest), Ok(2), "round {round}");
         assert_eq!(send(&mut kernel, 5 * round + 4, &cancels), Ok(2), "cancels of round {round}");
     }
+    assert_eq!(send(&mut kernel, 31, &rest), Ok(2), "four in this second");
+    assert_eq!(send(&mut kernel, 33, &cancels), Ok(2));
+    assert_eq!(send(&mut kernel, 35, &rest), Err(Sequential::OrderRate), "six in this second");
 }
 
 #[test]

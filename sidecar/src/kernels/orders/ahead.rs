@@ -32,13 +32,18 @@ pub(super) fn entries(Shard { books, store, .. }: &Shard, checked: &mut Checked)
     }
 }
 
-/// The position of the order that a change names, and the orders before and behind it.
+/// The position of the order that a change names, and the orders before and behind it; of a watched book, the level.
 #[inline(always)]
-pub(super) fn neighbours(Shard { store, .. }: &Shard, checked: &Checked) {
-    if checked.hint == NIL || matches!(checked.action, Action::New(_)) {
+pub(super) fn neighbours(Shard { books, store, .. }: &Shard, checked: &Checked) {
+    let Some(book) = books.get(checked.book as usize) else { return };
+    if let Action::New(terms) = &checked.action {
+        return book.fetch_level(terms.side, terms.price);
+    }
+    if checked.hint == NIL {
         return;
     }
     let order = store.orders.get(checked.hint);
+    book.fetch_level(order.side(), order.price());
     store.holdings.prefetch(order.position);
     store.orders.prefetch(order.previous);
     store.orders.prefetch(order.next);
