@@ -47,7 +47,6 @@ class Rules:
         return groups
 
 
-
 class _Asks(Protocol):
     def request(self, **message: Any) -> tuple[dict[str, Any], list[int]]: ...
 

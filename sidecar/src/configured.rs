@@ -32,7 +32,8 @@ impl Configured {
 
     /// Every range, ascending by symbol and account.
     pub fn records(&self) -> impl Iterator<Item = AccountLimits> + '_ {
-        let whole = |(_, (account_first, account_last), limits): (u32, _, &AccountLimits)| AccountLimits { account_first, account_last, ..*limits };
+        let whole =
+            |(_, (account_first, account_last), limits): (u32, _, &AccountLimits)| AccountLimits { account_first, account_last, ..*limits };
         self.ranges.iter().map(whole)
     }
 

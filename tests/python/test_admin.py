@@ -121,7 +121,12 @@ def test_what_is_in_force_is_shown_and_survives(tmp_path: Path) -> None:
         newco = rules.instruments[symbol - 1]
         assert (newco["name"], newco["tick"], newco["reference_price"]) == (b"NEWCO", 5, 50)
         mine = rules.of(8)
-        assert (mine["account_first"], mine["account_last"], mine["position_max"], mine["order_rate_max"]) == (7, 9, 50, 4)
+        assert (mine["account_first"], mine["account_last"], mine["position_max"], mine["order_rate_max"]) == (
+            7,
+            9,
+            50,
+            4,
+        )
         assert (mine["group"], mine["self_trade"], mine["order_quantity_max"]) == (3, SelfTrade.CANCEL_BOTH, 0)
         assert rules.groups == {3: [(7, 9)]}
         assert rules.of(8, symbol=2)["exposure_max"] == 1_000
@@ -129,7 +134,10 @@ def test_what_is_in_force_is_shown_and_survives(tmp_path: Path) -> None:
         assert rules.of(6) == before.of(6) or rules.of(6)["position_max"] == before.of(6)["position_max"]
         assert (rules.of(1_000_000)["account_last"], rules.of(999_999)) == (1_000_000, None)
         # The limits that are shown are those that hold.
-        assert sender(client.open("orders", depth=64))(symbol=3, account=8, quantity=51)["code"] == RejectCode.POSITION_LIMIT
+        assert (
+            sender(client.open("orders", depth=64))(symbol=3, account=8, quantity=51)["code"]
+            == RejectCode.POSITION_LIMIT
+        )
     with ringlane.Sidecar(journal=tmp_path) as sidecar, ringlane.connect(sidecar.address) as client:
         again = client.admin.show()
         assert again.halted.tolist() == rules.halted.tolist()

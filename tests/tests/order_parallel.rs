@@ -313,7 +313,8 @@ fn what_comes_to_no_limit_keeps_its_threads() {
     assert_eq!(outcome, Ok(3), "without a limit on exposure");
     // A replaced order is one already.
     let rest = [order(1, Side::Buy, 1, 1, 100, 10), order(2, Side::Buy, 1, 1, 100, 10)];
-    let replace = |symbol| OrderRequest { op: Op::Replace as u8, order_type: 0, time_in_force: 0, ..order(symbol, Side::Buy, 1, 1, 99, 20) };
+    let replace =
+        |symbol| OrderRequest { op: Op::Replace as u8, order_type: 0, time_in_force: 0, ..order(symbol, Side::Buy, 1, 1, 99, 20) };
     let outcome = both_ways(of(AccountLimits { open_orders_max: 2, ..free }), &rest, &[replace(1), replace(2)], 1).0;
     assert_eq!(outcome, Ok(2), "replaced at the most open orders");
     // What an earlier batch could have come to is nothing to a later one; neither is what was entered in an earlier second.

@@ -137,7 +137,10 @@ impl Accounts {
             // Account 0 shares a page with real ones, but is none.
             match entry & MIXED {
                 0 => add(first.max(1), first + PAGE as u32 - 1, *entry),
-                _ => (first..).zip(&self.mixed[(entry & !MIXED) as usize]).skip_while(|(account, _)| *account == 0).for_each(|(account, class)| add(account, account, *class)),
+                _ => (first..)
+                    .zip(&self.mixed[(entry & !MIXED) as usize])
+                    .skip_while(|(account, _)| *account == 0)
+                    .for_each(|(account, class)| add(account, account, *class)),
             }
         }
         ranges
