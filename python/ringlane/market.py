@@ -30,7 +30,9 @@ _F_GET_SEALS, _SEALS = 1034, 1 | 2 | 4 | 16  # seal, shrink, grow, future write 
 _SYMBOLS_MAX = 1 << 16
 _NEVER = np.uint64(2**64 - 1)
 _PENDING_MAX = 1 << 16  # records that wait for somebody to ask for a book
-_PRICE_BITS = 36  # of every price (ORDER_PRICE_MAX)
+_PRICE_BITS = np.uint64(36)  # of every price (ORDER_PRICE_MAX)
+_FEW = 1024  # levels of which it is not worth looking for the last ones
+_SLOT_SHIFT, _MULTIPLIER = np.uint64(48), np.uint64(0x9E37_79B9_7F4A_7C15)
 _SPIN_SECONDS = 50e-6
 _SNAPSHOTS_MAX = 100  # in a row that were overtaken by the ring before one was of use
 
@@ -95,6 +97,7 @@ class MarketFeed:
         self._floor = np.zeros(0, np.uint64)  # by symbol: records up to this number are of no use
         self._pending: list[Rows] = []
         self._pending_count = 0
+        self._slots = np.zeros(1 << (64 - int(_SLOT_SHIFT)), np.int32)  # scratch
         self._lost: int | None = None  # first number that is missing, until books are made anew
         self._queued = [self._take_snapshot()]
 
@@ -336,12 +339,22 @@ class MarketFeed:
 
     def _hold(self, records: Rows) -> None:
         """Keeps what changes books until somebody asks for one."""
-        levels = records[records["kind"] == MarketKind.LEVEL]
-        if len(levels) and self._lost is None:
+        at = np.flatnonzero(records["kind"] == MarketKind.LEVEL)
+        if len(at) and self._lost is None:
+            # A busy reader gets each level many times at once: only its last record counts.
+            levels = records[at[self._latest(_keys(records)[at])] if len(at) > _FEW else at]
             self._pending.append(levels)
             self._pending_count += len(levels)
             if self._pending_count > _PENDING_MAX:
                 self._fold()
+
+    def _latest(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:
+        """Ascending places that have the last one of each key among them, and few others: those that share a slot with another."""
+        slots = (keys * _MULTIPLIER) >> _SLOT_SHIFT
+        order = np.arange(len(keys), dtype=np.int32)
+        self._slots[slots] = order
+        last = self._slots[slots]
+        return np.flatnonzero((last == order) | (keys[last] != keys))
 
     def _fold(self) -> None:
         """Applies what is held."""
@@ -352,8 +365,7 @@ class MarketFeed:
 
     def _apply(self, levels: Rows) -> None:
         """The last record of each level is what it has; levels stand ascending by key, gone ones until another comes."""
-        price, side, symbol = (levels[name].astype(np.uint64) for name in ("price", "side", "symbol"))
-        keys = (symbol * np.uint64(2) + side) << np.uint64(_PRICE_BITS) | price
+        keys = _keys(levels)
         held = self._book["order_count"] > 0
         at = np.searchsorted(self._keys, keys)
         known = at < len(self._keys)
@@ -404,6 +416,12 @@ class MarketFeed:
         if not 1 <= number <= _SYMBOLS_MAX:
             raise ValueError(f"symbols must be from 1 to {_SYMBOLS_MAX}, not {number}")
         return number
+
+
+def _keys(levels: Rows) -> npt.NDArray[np.uint64]:
+    """One number for the symbol, side and price of each, ascending in this order."""
+    price, side, symbol = (levels[name].astype(np.uint64) for name in ("price", "side", "symbol"))
+    return (symbol * np.uint64(2) + side) << _PRICE_BITS | price
 
 
 class _Closed(RinglaneError):

@@ -304,14 +304,14 @@ impl OrderKernel {
                 }
                 let register = (&mut self.accounts, &self.tallies);
                 let shard = self.shards.of_mut(request.symbol);
-                match shard.apply(register, entry, request, checked, out, &mut work) {
-                    Some(outcome) => {
-                        if !shard.store.changes.is_empty() {
-                            count_changes(&mut self.tallies, &mut shard.store);
-                        }
-                        shard.answer(entry, request, outcome, result);
+                if shard.is_for_many(checked) {
+                    self.apply_to_many(entry, request, checked, (result, &mut *out, &mut work));
+                } else {
+                    let outcome = shard.apply(register, entry, request, checked, out, &mut work);
+                    if !shard.store.changes.is_empty() {
+                        count_changes(&mut self.tallies, &mut shard.store);
                     }
-                    None => self.apply_to_many(entry, request, checked, (result, &mut *out, &mut work)),
+                    shard.answer(entry, request, outcome, result);
                 }
                 sequence = sequence.wrapping_add(1);
                 work += 1;

@@ -17,7 +17,7 @@
 
 use std::sync::Mutex;
 
-use ringlane_layout::orders::{Op, OrderRequest, OrderResult, RejectCode, Side};
+use ringlane_layout::orders::{Op, OrderRequest, OrderResult, Side};
 
 use super::accounts::Accounts;
 use super::book::slot;
@@ -298,9 +298,9 @@ impl Task<'_> {
                 let entry = Entry { sequence: batch.first_sequence.wrapping_add(u64::from(*place)), lane: batch.lane };
                 let Output { events, accepted, work } = &mut *output;
                 let mut noted = Noted { accounts: batch.rules.accounts, accepted, place: *place };
-                let outcome = shard.apply((&mut noted, batch.tallies), entry, request, checked, events, work);
                 // What means more than one part was found before.
-                shard.answer(entry, request, outcome.unwrap_or(Err(RejectCode::UnknownSymbol)), result);
+                let outcome = shard.apply((&mut noted, batch.tallies), entry, request, checked, events, work);
+                shard.answer(entry, request, outcome, result);
                 *work += 1;
             }
         }
