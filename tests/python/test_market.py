@@ -158,6 +158,13 @@ def test_books_are_right_however_much_is_read_at_once(tmp_path: Path, seed: int)
         feeds = [client.market_data(range(1, 9), levels=1000) for _ in range(2)]
         firsts = [feed.read() for feed in feeds]
         assert all(len(first) == 16 for first in firsts), "eight empty books: each a CLEAR and a TOP"
+        # Where many levels share a slot, the last record of each is still kept.
+        keys = draw.integers(0, 1 << 54, 30_000, dtype=np.uint64)[draw.integers(0, 30_000, 100_000)]
+        kept = feeds[0]._latest(keys)
+        assert (np.diff(kept) > 0).all()
+        assert dict(zip(keys[kept].tolist(), kept.tolist(), strict=True)) == {
+            key: place for place, key in enumerate(keys.tolist())
+        }
         lane = client.open("orders", depth=4096)
         for round_number in range(3):
             count, told = 2000, feeds[0].number
