@@ -128,6 +128,8 @@ pub const ORDER_THREADS_MAX: usize = 8;
 pub const QUANTUM_WORK: i64 = 64;
 /// Work that a lane may take in one turn while nobody else is there, orders or their equal.
 pub const ALONE_WORK: i64 = 4 * BATCH_SLOTS_MAX as i64;
+/// The same where several threads share large batches, orders or their equal.
+pub const PARALLEL_WORK: i64 = 2 * PARALLEL_BATCH_SLOTS_MAX as i64;
 /// Orders over which the sequencer forgets that a lane's requests were dear.
 pub const COST_MEMORY_ORDERS: usize = 4096;
 /// Most requests of the control thread that wait for the sequencer; it waits for room.

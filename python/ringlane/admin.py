@@ -5,9 +5,46 @@ From a shell: `ringlane admin`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
+from ._shim import SchemaMismatch
 from .enums import SelfTrade
+from .queries import Rows
+from .schema import Schema
+from .wire import close_all
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The rules of the desk after the record `sequence`; `ringlane admin show` tells the same.
+
+    `instruments`: a row each (symbol, name, price_decimals, tick, lot, reference_price). `halted`: symbol numbers, uint32. `limits`:
+    a row each range of accounts (account_first, account_last, the limits by the names of `limits`, 0 for none, group, self_trade);
+    those with a `symbol` other than 0 hold in it beside the accounts' own. `resting_orders_max`: most orders that may rest.
+    """
+
+    sequence: int
+    instruments: Rows
+    halted: np.ndarray[Any, np.dtype[np.uint32]]
+    limits: Rows
+    resting_orders_max: int
+
+    def of(self, account: int, symbol: int = 0) -> np.void | None:
+        """The limits of an account; with `symbol`, those that it has in it beside its own. None: it has none, or does not exist."""
+        held = self.limits[self.limits["symbol"] == symbol]
+        found = held[(held["account_first"] <= account) & (account <= held["account_last"])]
+        return found[0] if len(found) else None
+
+    @property
+    def groups(self) -> dict[int, list[tuple[int, int]]]:
+        """Account groups other than 0, each with its ranges of accounts (first, last)."""
+        groups: dict[int, list[tuple[int, int]]] = {}
+        for row in self.limits[self.limits["group"] != 0]:
+            groups.setdefault(int(row["group"]), []).append((int(row["account_first"]), int(row["account_last"])))
+        return groups
 
 
 class _Asks(Protocol):
@@ -24,10 +61,40 @@ class Admin:
 
     def __init__(self, control: _Asks) -> None:
         self._control = control
+        self._rows: dict[str, Schema] = {}  # schemas of rows, as the sidecar tells them
 
     def _ask(self, what: str, **values: Any) -> int:
         reply, _ = self._control.request(op="admin", what=what, **values)
         return int(reply["count"])
+
+    def show(self) -> Rules:
+        """Instruments, halts and limits in force, all after one record of the journal.
+
+        >>> import ringlane
+        >>> with ringlane.Sidecar() as sidecar, ringlane.connect(sidecar.address) as client:
+        ...     client.admin.limits(7, 9, position_max=50, group=3)
+        ...     client.admin.halt(2)
+        ...     rules = client.admin.show()
+        ...     rules.halted.tolist(), rules.groups, int(rules.of(8)["position_max"])
+        ([2], {3: [(7, 9)]}, 50)
+        """
+        reply, files = self._control.request(op="query", what="rules")
+        try:
+            with open(files[0], "rb", buffering=0, closefd=False) as rows:
+                data = rows.readall()
+        finally:
+            close_all(files)
+        dtypes = [self._rows["Instrument"].dtype, np.dtype("<u4"), self._rows["AccountLimits"].dtype]
+        counts = [reply["instruments"], reply["halted"], reply["rows"]]
+        sizes = [count * dtype.itemsize for count, dtype in zip(counts, dtypes, strict=True)]
+        if len(data) != sum(sizes):
+            raise SchemaMismatch(f"the answer has {len(data)} bytes where {sum(sizes)} were announced")
+        starts = [0, sizes[0], sizes[0] + sizes[1]]
+        instruments, halted, limits = (
+            np.frombuffer(data[start : start + size], dtype)
+            for start, size, dtype in zip(starts, sizes, dtypes, strict=True)
+        )
+        return Rules(reply["sequence"], instruments, halted, limits, reply["resting_orders_max"])
 
     def limits(
         self,

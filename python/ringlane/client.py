@@ -76,6 +76,7 @@ class Client:
             )
             self._hub = _shim.Hub(files[0], self._reattacher.patience > 0)
             self._rows = {row["name"]: Schema.from_message(row) for row in reply["rows"]}
+            self.admin._rows = self._rows
         except BaseException:
             self._control.close()
             raise

@@ -30,6 +30,9 @@ _F_GET_SEALS, _SEALS = 1034, 1 | 2 | 4 | 16  # seal, shrink, grow, future write 
 _SYMBOLS_MAX = 1 << 16
 _NEVER = np.uint64(2**64 - 1)
 _PENDING_MAX = 1 << 16  # records that wait for somebody to ask for a book
+_PRICE_BITS = np.uint64(36)  # of every price (ORDER_PRICE_MAX)
+_FEW = 1024  # levels of which it is not worth looking for the last ones
+_SLOT_SHIFT, _MULTIPLIER = np.uint64(48), np.uint64(0x9E37_79B9_7F4A_7C15)
 _SPIN_SECONDS = 50e-6
 _SNAPSHOTS_MAX = 100  # in a row that were overtaken by the ring before one was of use
 
@@ -94,6 +97,7 @@ class MarketFeed:
         self._floor = np.zeros(0, np.uint64)  # by symbol: records up to this number are of no use
         self._pending: list[Rows] = []
         self._pending_count = 0
+        self._slots = np.zeros(1 << (64 - int(_SLOT_SHIFT)), np.int32)  # scratch
         self._lost: int | None = None  # first number that is missing, until books are made anew
         self._queued = [self._take_snapshot()]
 
@@ -150,7 +154,7 @@ class MarketFeed:
                     f"records from {self._lost} on are missing; call snapshot() to make the books right"
                 )
             self._fold()
-            held = self._book[self._book["symbol"] == number]
+            held = self._book[(self._book["symbol"] == number) & (self._book["order_count"] > 0)]
             dtype = self._client._rows["BookLevel"].dtype
             sides = []
             for side in (Side.BUY, Side.SELL):
@@ -210,15 +214,18 @@ class MarketFeed:
             if not len(copied):
                 return copied
             # Whole batches, unless the first one alone is too large.
-            ends = np.flatnonzero(copied["ends_batch"])
-            if len(ends):
-                copied = copied[: ends[-1] + 1]
-            self._next += len(copied)
+            if not copied["ends_batch"][-1]:
+                ends = np.flatnonzero(copied["ends_batch"])
+                if len(ends):
+                    copied = copied[: ends[-1] + 1]
+            first, self._next = self._next, self._next + len(copied)
             self.number, self.sequence = self._next, int(copied["sequence"][-1])
-            fresh = copied["number"] > self._floor[copied["symbol"]]
-            records = copied if fresh.all() else copied[fresh]
-            self._hold(records)
-            return records
+            # All symbols, and none of them was looked at later for the snapshot: everything is of use.
+            if first < self._floor_last:
+                fresh = copied["number"] > self._floor[copied["symbol"]]
+                copied = copied if fresh.all() else copied[fresh]
+            self._hold(copied)
+            return copied
 
     def _copy(self, max_records: int) -> Rows | None:
         """A copy of what is there; None when it was overwritten before or meanwhile."""
@@ -287,8 +294,10 @@ class MarketFeed:
         self.number, self.sequence = self._next, int(clears["sequence"].min()) if len(clears) else 0
         self._floor = np.full(_SYMBOLS_MAX + 1, 0 if self._symbols is None else _NEVER, np.uint64)
         self._floor[clears["symbol"]] = clears["number"]
+        self._floor_last = int(self._floor.max())
         self._sequences = dict(zip(clears["symbol"].tolist(), clears["sequence"].tolist(), strict=True))
-        self._book = rows[rows["kind"] == MarketKind.LEVEL]
+        self._book, self._keys = rows[:0].copy(), np.zeros(0, np.uint64)
+        self._apply(rows[rows["kind"] == MarketKind.LEVEL])
         self._pending = []
         self._pending_count = 0
         self._lost = None
@@ -330,28 +339,47 @@ class MarketFeed:
 
     def _hold(self, records: Rows) -> None:
         """Keeps what changes books until somebody asks for one."""
-        levels = records[records["kind"] == MarketKind.LEVEL]
-        if len(levels) and self._lost is None:
+        at = np.flatnonzero(records["kind"] == MarketKind.LEVEL)
+        if len(at) and self._lost is None:
+            # A busy reader gets each level many times at once: only its last record counts.
+            levels = records[at[self._latest(_keys(records)[at])] if len(at) > _FEW else at]
             self._pending.append(levels)
             self._pending_count += len(levels)
             if self._pending_count > _PENDING_MAX:
                 self._fold()
 
+    def _latest(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.intp]:
+        """Ascending places that have the last one of each key among them, and few others: those that share a slot with another."""
+        slots = (keys * _MULTIPLIER) >> _SLOT_SHIFT
+        order = np.arange(len(keys), dtype=np.int32)
+        self._slots[slots] = order
+        last = self._slots[slots]
+        return np.flatnonzero((last == order) | (keys[last] != keys))
+
     def _fold(self) -> None:
-        """Applies what is held: the last record of each level is what it has."""
-        if not self._pending:
-            return
-        levels = np.concatenate([self._book, *self._pending])
-        # lexsort is stable: of equal keys the newest comes last.
-        order = np.lexsort((levels["price"], levels["side"], levels["symbol"]))
-        levels = levels[order]
-        same = np.ones(len(levels), bool)
-        for name in ("price", "side", "symbol"):
-            same[:-1] &= levels[name][:-1] == levels[name][1:]
-        same[-1] = False
-        self._book = levels[~same & (levels["order_count"] > 0)]
-        self._pending.clear()
-        self._pending_count = 0
+        """Applies what is held."""
+        if self._pending:
+            self._apply(np.concatenate(self._pending))
+            self._pending.clear()
+            self._pending_count = 0
+
+    def _apply(self, levels: Rows) -> None:
+        """The last record of each level is what it has; levels stand ascending by key, gone ones until another comes."""
+        keys = _keys(levels)
+        held = self._book["order_count"] > 0
+        at = np.searchsorted(self._keys, keys)
+        known = at < len(self._keys)
+        known[known] = (self._keys[at[known]] == keys[known]) & held[at[known]]
+        if not known.all():
+            fresh = np.unique(np.concatenate([self._keys[held], keys[~known]]))
+            book = np.zeros(len(fresh), levels.dtype)
+            book[np.searchsorted(fresh, self._keys[held])] = self._book[held]
+            self._keys, self._book = fresh, book
+            at = np.searchsorted(fresh, keys)
+        last = np.full(len(self._keys), -1)
+        last[at] = np.arange(len(keys))  # of equal ones the last is assigned last
+        changed = np.flatnonzero(last >= 0)
+        self._book[changed] = levels[last[changed]]
 
     def _follow(self) -> bool:
         """Goes on with the sidecar that its client came back to, if there is one. True: there is something to read."""
@@ -388,6 +416,12 @@ class MarketFeed:
         if not 1 <= number <= _SYMBOLS_MAX:
             raise ValueError(f"symbols must be from 1 to {_SYMBOLS_MAX}, not {number}")
         return number
+
+
+def _keys(levels: Rows) -> npt.NDArray[np.uint64]:
+    """One number for the symbol, side and price of each, ascending in this order."""
+    price, side, symbol = (levels[name].astype(np.uint64) for name in ("price", "side", "symbol"))
+    return (symbol * np.uint64(2) + side) << _PRICE_BITS | price
 
 
 class _Closed(RinglaneError):

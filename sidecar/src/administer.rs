@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::config::{AccountsConfig, InstrumentConfig};
 use crate::control::{AdminRequest, Caller, Failure, Number, Request};
+use crate::rules::SELF_TRADES;
 
 /// Act, and how it is told.
 #[derive(Args)]
@@ -27,6 +28,8 @@ enum Act {
     /// Set the limits of accounts, which exist from then on. All limits of the range are replaced, and 0 is none: name every
     /// limit that shall hold. They hold beyond a restart, until an administrator or a changed entry of the configuration says otherwise.
     Limits(LimitsArguments),
+    /// Show instruments, halts, limits and groups in force, after one record of the journal.
+    Show,
     /// Halt a symbol, or all: orders can be cancelled and reduced, not entered or replaced. Auctions are not included.
     Halt(Symbols),
     /// End the halt of a symbol, or of all.
@@ -104,7 +107,7 @@ struct LimitsArguments {
     #[arg(long, default_value_t = 0)]
     group: u32,
     /// What becomes of a trade within the group: allow, cancel-newest, cancel-oldest, cancel-both.
-    #[arg(long, default_value = "allow", value_parser = ["allow", "cancel-newest", "cancel-oldest", "cancel-both"])]
+    #[arg(long, default_value = "allow", value_parser = SELF_TRADES)]
     self_trade: String,
 }
 
@@ -156,7 +159,10 @@ pub fn run(arguments: &AdminArguments, address_of: impl FnOnce(Option<String>) -
 /// What was done in words, and as the sidecar answered.
 fn carry_out(act: &Act, address: &str) -> Result<(String, Value), Failure> {
     let mut caller = Caller::connect(address)?;
-    let request = request(act, &mut caller)?;
+    let Some(request) = request(act, &mut caller)? else {
+        let rules = caller.rules()?;
+        return Ok((rules.words(), rules.json()));
+    };
     let what = serde_json::to_value(&request).unwrap_or_default();
     let (reply, _) = caller.ask(Request::Admin(request))?;
     let count = reply["count"].as_u64().unwrap_or_default();
@@ -167,10 +173,12 @@ fn carry_out(act: &Act, address: &str) -> Result<(String, Value), Failure> {
     Ok((words(act, count), told))
 }
 
-fn request(act: &Act, caller: &mut Caller) -> Result<AdminRequest, Failure> {
+/// What an act asks for. None: it only looks.
+fn request(act: &Act, caller: &mut Caller) -> Result<Option<AdminRequest>, Failure> {
     let whole = |number: u32| Number::Whole(number.into());
     let mut symbol = |given: &Option<String>| given.as_deref().map_or(Ok(0), |given| caller.symbol(given));
-    Ok(match act {
+    Ok(Some(match act {
+        Act::Show => return Ok(None),
         Act::Limits(limits) => AdminRequest::Limits { limits: limits.config(symbol(&limits.symbol)?) },
         Act::Halt(symbols) => AdminRequest::Halt { symbol: whole(symbol(&symbols.symbol)?) },
         Act::Resume(symbols) => AdminRequest::Resume { symbol: whole(symbol(&symbols.symbol)?) },
@@ -190,7 +198,7 @@ fn request(act: &Act, caller: &mut Caller) -> Result<AdminRequest, Failure> {
         }
         Act::EndDay => AdminRequest::Time { ends_day: true },
         Act::TellTime => AdminRequest::Time { ends_day: false },
-    })
+    }))
 }
 
 impl LimitsArguments {
@@ -207,12 +215,7 @@ impl LimitsArguments {
             order_rate_max: self.order_rate_max,
             symbol,
             group: self.group,
-            self_trade: match &*self.self_trade {
-                "cancel-newest" => 1,
-                "cancel-oldest" => 2,
-                "cancel-both" => 3,
-                _ => 0,
-            },
+            self_trade: SELF_TRADES.iter().position(|name| *name == self.self_trade).unwrap_or(0) as u8,
         }
     }
 }
@@ -220,6 +223,7 @@ impl LimitsArguments {
 fn words(act: &Act, count: u64) -> String {
     let named = |symbols: &Symbols| symbols.symbol.clone().unwrap_or_else(|| "every symbol".into());
     match act {
+        Act::Show => String::new(), // it has words of its own
         Act::Limits(LimitsArguments { first, last, symbol, .. }) => {
             let accounts =
                 last.filter(|last| last != first).map_or(format!("account {first}"), |last| format!("accounts {first} to {last}"));

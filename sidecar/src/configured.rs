@@ -2,14 +2,16 @@
 //! compared with this, and not with what is in force: only what somebody changed in the file since then is applied, and what an
 //! administrator decided meanwhile stays. So the last decision wins, whoever made it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use ringlane_layout::orders::AccountLimits;
 
-/// Limits by symbol (0: the account's own) and first account; ranges of one symbol do not overlap.
+use crate::ranges::{Ranges, join};
+
+/// Limits by symbol (0: the account's own) and accounts; the records in it name no accounts.
 #[derive(Debug, Clone, Default)]
 pub struct Configured {
-    ranges: BTreeMap<(u32, u32), AccountLimits>,
+    ranges: Ranges<AccountLimits>,
 }
 
 impl FromIterator<AccountLimits> for Configured {
@@ -30,30 +32,20 @@ impl Configured {
 
     /// Every range, ascending by symbol and account.
     pub fn records(&self) -> impl Iterator<Item = AccountLimits> + '_ {
-        self.ranges.values().copied()
+        let whole =
+            |(_, (account_first, account_last), limits): (u32, _, &AccountLimits)| AccountLimits { account_first, account_last, ..*limits };
+        self.ranges.iter().map(whole)
     }
 
     /// Sets the limits of a range; ranges that it cuts keep their rest.
     pub fn set(&mut self, record: &AccountLimits) {
-        let (symbol, first, last) = (record.symbol, record.account_first, record.account_last);
-        let below = self.ranges.range((symbol, 0)..=(symbol, last));
-        let cut: Vec<AccountLimits> = below.map(|(_, range)| *range).filter(|range| range.account_last >= first).collect();
-        for range in cut {
-            self.ranges.remove(&(symbol, range.account_first));
-            if range.account_first < first {
-                self.ranges.insert((symbol, range.account_first), AccountLimits { account_last: first - 1, ..range });
-            }
-            if range.account_last > last {
-                self.ranges.insert((symbol, last + 1), AccountLimits { account_first: last + 1, ..range });
-            }
-        }
-        self.ranges.insert((symbol, first), AccountLimits { live: 0, ..*record });
+        let limits = AccountLimits { account_first: 0, account_last: 0, live: 0, ..*record };
+        self.ranges.set(record.symbol, (record.account_first, record.account_last), Some(limits));
     }
 
     /// The limits of one account in a symbol, without its range.
     fn of(&self, symbol: u32, account: u32) -> Option<AccountLimits> {
-        let (_, range) = self.ranges.range((symbol, 0)..=(symbol, account)).next_back()?;
-        (account <= range.account_last).then_some(AccountLimits { account_first: 0, account_last: 0, ..*range })
+        self.ranges.find(symbol, account).copied()
     }
 
     /// Records that make of these limits those of `file`: one for each longest range in which the two differ alike. Where the
@@ -61,8 +53,8 @@ impl Configured {
     #[must_use]
     pub fn changes(&self, file: &Self) -> Vec<AccountLimits> {
         let mut edges = BTreeSet::new();
-        for range in self.ranges.values().chain(file.ranges.values()) {
-            edges.extend([(range.symbol, range.account_first), (range.symbol, range.account_last + 1)]);
+        for (symbol, (first, last), _) in self.ranges.iter().chain(file.ranges.iter()) {
+            edges.extend([(symbol, first), (symbol, last + 1)]);
         }
         let mut changes: Vec<AccountLimits> = Vec::new();
         for (from, to) in edges.iter().zip(edges.iter().skip(1)).filter(|(from, to)| from.0 == to.0) {
@@ -72,17 +64,7 @@ impl Configured {
             if fresh == self.of(symbol, first) || (fresh.is_none() && symbol == 0) {
                 continue;
             }
-            let change = AccountLimits { account_first: first, account_last: to.1 - 1, ..fresh.unwrap_or_else(ends) };
-            match changes.last_mut() {
-                Some(before)
-                    if before.account_last + 1 == first
-                        && *before
-                            == (AccountLimits { account_first: before.account_first, account_last: before.account_last, ..change }) =>
-                {
-                    before.account_last = change.account_last;
-                }
-                _ => changes.push(change),
-            }
+            join(&mut changes, AccountLimits { account_first: first, account_last: to.1 - 1, ..fresh.unwrap_or_else(ends) });
         }
         changes
     }

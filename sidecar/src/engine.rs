@@ -32,8 +32,8 @@ pub struct Engine {
     /// As many as the largest batch so far had, or an ordinary one may have.
     results: Vec<OrderResult>,
     events: Vec<Outgoing>,
-    /// Threads for large batches, and from how many orders on a batch is one.
-    parallel: Option<(Parallel, usize)>,
+    /// Threads for large batches.
+    parallel: Option<Parallel>,
     matching: Matching,
     /// Highest lane number that was opened.
     lane_last: u32,
@@ -117,14 +117,14 @@ impl Engine {
     /// From now on batches of `batch_min` orders and more are matched by symbol on `threads` threads, the caller's own among
     /// them, where that is proven to change nothing. One thread: never.
     pub fn match_in_parallel(&mut self, threads: usize, batch_min: usize) -> Result<(), String> {
-        self.parallel = if threads > 1 { Some((Parallel::new(threads, batch_min)?, batch_min)) } else { None };
+        self.parallel = if threads > 1 { Some(Parallel::new(threads, batch_min)?) } else { None };
         Ok(())
     }
 
     /// From how many orders on a batch may be matched on several threads. None: never.
     #[must_use]
     pub fn parallel_from(&self) -> Option<usize> {
-        self.parallel.as_ref().map(|(_, batch_min)| *batch_min)
+        self.parallel.as_ref().map(Parallel::batch_min)
     }
 
     /// How large batches were matched.
@@ -145,7 +145,7 @@ impl Engine {
     #[cold]
     #[inline(never)]
     fn match_large(&mut self, lane: u32, requests: &[OrderRequest]) -> Option<u64> {
-        let (parallel, _) = self.parallel.as_mut()?;
+        let parallel = self.parallel.as_mut()?;
         let results = &mut self.results[..requests.len()];
         match parallel.process(&mut self.orders, (self.next_sequence, lane), requests, results, &mut self.events) {
             Ok(work) => {
@@ -170,7 +170,7 @@ impl Engine {
             self.orders.process(self.next_sequence, lane, &requests[..at], &mut self.results[..at], &mut self.events);
             panic!("a test poisoned this record");
         }
-        let large = self.parallel.as_ref().is_some_and(|(_, batch_min)| requests.len() >= *batch_min);
+        let large = self.parallel.as_ref().is_some_and(|parallel| requests.len() >= parallel.batch_min());
         let work = if large { self.match_large(lane, requests) } else { None };
         let results = &mut self.results[..requests.len()];
         let work = work.unwrap_or_else(|| self.orders.process(self.next_sequence, lane, requests, results, &mut self.events));

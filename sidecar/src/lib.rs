@@ -25,10 +25,12 @@ pub mod manual;
 pub mod market;
 pub mod metrics;
 pub mod program;
+pub mod ranges;
 pub mod recovery;
 pub mod replay;
 #[cfg(feature = "sentry")]
 pub mod reports;
+pub mod rules;
 pub mod section;
 pub mod segments;
 pub mod sequencer;

@@ -7,11 +7,11 @@ import subprocess
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import ringlane
 from ringlane import CancelReason, EventKind, OrderFlag, OrderState, OrderType, RejectCode, SelfTrade, TimeInForce
 from ringlane.sidecar import find_binary
+from sender import sender
 
 
 def state_hash_of(journal: Path) -> str:
@@ -22,21 +22,9 @@ def state_hash_of(journal: Path) -> str:
 
 
 def test_every_act_decides_and_is_replayed(tmp_path: Path) -> None:
-    ids = iter(range(1, 1000))
     with ringlane.Sidecar(journal=tmp_path) as sidecar, ringlane.connect(sidecar.address) as client:
         lane, admin = client.open("orders", depth=256), client.admin
-
-        def send(**columns: object) -> np.void:
-            base = {
-                "symbol": 1,
-                "side": "BUY",
-                "account": 1,
-                "client_order_id": next(ids),
-                "price": 1000,
-                "quantity": 10,
-            }
-            return lane.process(lane.batch(**{**base, **columns}), copy=True)[0]  # type: ignore[no-any-return]
-
+        send = sender(lane)
         assert send()["state"] == OrderState.RESTING
         admin.halt(1)
         assert send()["code"] == RejectCode.SYMBOL_HALTED
@@ -113,3 +101,45 @@ def test_wrong_acts_are_refused_and_change_nothing(tmp_path: Path) -> None:
             with pytest.raises(ValueError, match="BAD_VALUE"):
                 attempt()
         assert client.state() == before
+
+
+def test_what_is_in_force_is_shown_and_survives(tmp_path: Path) -> None:
+    with ringlane.Sidecar(journal=tmp_path) as sidecar, ringlane.connect(sidecar.address) as client:
+        admin, before = client.admin, client.admin.show()
+        assert (before.halted.tolist(), before.groups, len(before.instruments)) == ([], {}, 64)
+        assert before.of(1) is not None
+        assert before.of(1, symbol=1) is None
+        admin.limits(7, 9, position_max=50, order_rate_max=4, group=3, self_trade=SelfTrade.CANCEL_BOTH)
+        admin.limits(8, symbol=2, exposure_max=1_000)
+        admin.limits(1_000_000, position_max=50)
+        admin.halt()
+        admin.resume(3)
+        symbol = admin.add_instrument("NEWCO", tick=5, reference_price=50)
+        rules = admin.show()
+        assert rules.sequence == client.state().sequence
+        assert rules.halted.tolist() == [number for number in range(1, 65) if number != 3], "a new symbol is not halted"
+        newco = rules.instruments[symbol - 1]
+        assert (newco["name"], newco["tick"], newco["reference_price"]) == (b"NEWCO", 5, 50)
+        mine = rules.of(8)
+        assert (mine["account_first"], mine["account_last"], mine["position_max"], mine["order_rate_max"]) == (
+            7,
+            9,
+            50,
+            4,
+        )
+        assert (mine["group"], mine["self_trade"], mine["order_quantity_max"]) == (3, SelfTrade.CANCEL_BOTH, 0)
+        assert rules.groups == {3: [(7, 9)]}
+        assert rules.of(8, symbol=2)["exposure_max"] == 1_000
+        assert rules.of(7, symbol=2) is None
+        assert rules.of(6) == before.of(6) or rules.of(6)["position_max"] == before.of(6)["position_max"]
+        assert (rules.of(1_000_000)["account_last"], rules.of(999_999)) == (1_000_000, None)
+        # The limits that are shown are those that hold.
+        assert (
+            sender(client.open("orders", depth=64))(symbol=3, account=8, quantity=51)["code"]
+            == RejectCode.POSITION_LIMIT
+        )
+    with ringlane.Sidecar(journal=tmp_path) as sidecar, ringlane.connect(sidecar.address) as client:
+        again = client.admin.show()
+        assert again.halted.tolist() == rules.halted.tolist()
+        assert again.limits.tobytes() == rules.limits.tobytes()
+        assert again.instruments.tobytes() == rules.instruments.tobytes()

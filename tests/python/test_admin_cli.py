@@ -8,11 +8,11 @@ import subprocess
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import ringlane
 from daemon import BINARY, Daemon, freeze
 from ringlane import CancelReason, OrderState, RejectCode
+from sender import sender
 
 
 def ask(address: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -30,23 +30,11 @@ def admin(address: str, *words: object) -> dict:
 
 
 def test_every_act_from_a_shell_decides_and_is_replayed(tmp_path: Path) -> None:
-    ids = iter(range(1, 1000))
     daemon = Daemon(tmp_path).ready()
     at = daemon.address
     with ringlane.connect(at) as client:
         lane = client.open("orders", depth=256)
-
-        def send(**columns: object) -> np.void:
-            order = {
-                "symbol": 1,
-                "side": "BUY",
-                "account": 1,
-                "client_order_id": next(ids),
-                "price": 1000,
-                "quantity": 10,
-            }
-            return lane.process(lane.batch(**{**order, **columns}), copy=True)[0]  # type: ignore[no-any-return]
-
+        send = sender(lane)
         assert send()["code"] == 0
         assert admin(at, "halt", "AAPL")["what"] == "halt"
         assert send()["code"] == RejectCode.SYMBOL_HALTED
@@ -85,6 +73,35 @@ def test_every_act_from_a_shell_decides_and_is_replayed(tmp_path: Path) -> None:
                 send(account=7)
         live = client.state().state_hash
     assert daemon.replay()["state_hash"] == live
+    assert daemon.stop() == 0
+
+
+def test_a_shell_shows_what_is_in_force(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path).ready()
+    at = daemon.address
+    admin(at, "limits", 7, 9, "--position-max", 50, "--group", 3, "--self-trade", "cancel-oldest")
+    admin(at, "limits", 8, "--symbol", "MSFT", "--exposure-max", 1000)
+    admin(at, "halt", "AAPL")
+    told = admin(at, "show")
+    with ringlane.connect(at) as client:
+        rules = client.admin.show()
+    assert told["sequence"] == rules.sequence
+    assert told["halted"] == rules.halted.tolist() == [1]
+    assert [row["name"] for row in told["instruments"] if row["halted"]] == ["AAPL"]
+    assert told["groups"] == {"3": [[7, 9]]}
+    assert len(told["limits"]) == len(rules.limits)
+    for row, ours in zip(told["limits"], rules.limits, strict=True):
+        assert (row["first"], row["last"]) == (ours["account_first"], ours["account_last"])
+        assert all(row[name] == ours[name] for name in row if name not in ("first", "last", "self_trade"))
+    assert [row["self_trade"] for row in told["limits"] if row["first"] == 7] == ["cancel-oldest"]
+    words = ask(at, "admin", "show").stdout
+    assert "halted: AAPL\n" in words
+    assert "  accounts 7 to 9: position_max 50, group 3, self_trade cancel-oldest\n" in words
+    assert "  account 8 in MSFT: exposure_max 1000\n" in words
+    assert "group 3: accounts 7 to 9\n" in words
+    daemon.reload("[[access.rules]]\nlanes_max = 4\n")
+    done = ask(at, "admin", "show", "--json")
+    assert (done.returncode, json.loads(done.stdout)["error"]) == (1, "NOT_PERMITTED")
     assert daemon.stop() == 0
 
 

@@ -149,6 +149,48 @@ def test_books_of_a_reader_are_those_of_the_sidecar(daemon: Daemon, seed: int) -
         assert trades == client.state().trades - started > 100
 
 
+def test_books_are_right_however_much_is_read_at_once(tmp_path: Path, seed: int) -> None:
+    """Thousands of levels in one read, most of them told many times; another reader gets the same piece by piece."""
+    records = 1 << 15  # so that nothing of the ring is overwritten
+    daemon = Daemon(tmp_path, config=f"[market_data]\nrecords = {records}\n").ready()
+    draw = np.random.default_rng(seed)
+    with ringlane.connect(daemon.address) as client:
+        feeds = [client.market_data(range(1, 9), levels=1000) for _ in range(2)]
+        firsts = [feed.read() for feed in feeds]
+        assert all(len(first) == 16 for first in firsts), "eight empty books: each a CLEAR and a TOP"
+        # Where many levels share a slot, the last record of each is still kept.
+        keys = draw.integers(0, 1 << 54, 30_000, dtype=np.uint64)[draw.integers(0, 30_000, 100_000)]
+        kept = feeds[0]._latest(keys)
+        assert (np.diff(kept) > 0).all()
+        assert dict(zip(keys[kept].tolist(), kept.tolist(), strict=True)) == {
+            key: place for place, key in enumerate(keys.tolist())
+        }
+        lane = client.open("orders", depth=4096)
+        for round_number in range(3):
+            count, told = 2000, feeds[0].number
+            new = np.zeros(count, lane.request_dtype)
+            new["op"], new["order_type"], new["time_in_force"] = Op.NEW, OrderType.LIMIT, TimeInForce.GTC
+            new["symbol"], new["side"] = draw.integers(1, 9, count), draw.integers(1, 3, count)
+            away = 100 * draw.integers(1, 40, count)
+            new["price"] = 1_000_000 + np.where(new["side"] == Side.BUY, -away, away)
+            new["client_order_id"] = np.arange(count) + 1 + round_number * count
+            new["account"], new["quantity"] = draw.integers(1, 5, count), 10
+            cancel = new[draw.permutation(count)[: count * 3 // 4]].copy()
+            cancel["op"] = Op.CANCEL
+            for requests in (new, cancel):
+                for piece in np.array_split(requests, 20):
+                    assert not lane.process(piece, copy=True)["code"].any()
+            whole = feeds[0].read(1 << 16)
+            assert (whole["kind"] == MarketKind.LEVEL).sum() > 2000, "it comes all at once"
+            pieces = [feeds[1].read(97)]
+            while feeds[1].number < feeds[0].number:
+                pieces.append(feeds[1].read(97))
+            assert whole["number"].tolist() == np.concatenate(pieces)["number"].tolist()
+            assert feeds[0].number > told
+            assert same_books(client, feeds[0], range(1, 9)) == same_books(client, feeds[1], range(1, 9)) > 200
+    assert daemon.stop() == 0
+
+
 def test_trades_say_price_quantity_and_who_took(daemon: Daemon) -> None:
     with ringlane.connect(daemon.address) as client:
         lane = client.open("orders", depth=64)

@@ -62,7 +62,8 @@ impl Coverage {
     }
 
     /// How often a member was seen.
-    fn of(&self, schema: &EnumSchema, number: u64) -> u64 {
+    #[must_use]
+    pub fn of(&self, schema: &EnumSchema, number: u64) -> u64 {
         self.seen.iter().find(|((name, value), _)| (*name, *value) == (schema.name, number)).map_or(0, |(_, count)| *count)
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use ringlane_layout::market::MarketRecord;
 use ringlane_layout::orders::{
     AccountLimits, EventKind, Instrument, Op, OrderFlag, OrderRequest, OrderResult, OrderState, OrderType, Side, TimeInForce,
 };
@@ -319,6 +320,28 @@ pub fn run_flow(
         sequence += requests.len() as u64;
     }
     work
+}
+
+/// As `run_flow`, and asks after each batch what it changed in watched symbols. Gives how many records were told.
+#[inline(never)]
+pub fn run_flow_watched(
+    kernel: &mut OrderKernel,
+    first_sequence: u64,
+    orders: &[OrderRequest],
+    results: &mut [OrderResult],
+    events: &mut Vec<Outgoing>,
+) -> u64 {
+    let batch = results.len();
+    let (mut sequence, mut told, mut records) = (first_sequence, 0, Vec::with_capacity(8 * batch));
+    for requests in orders.chunks(batch) {
+        events.clear();
+        records.clear();
+        kernel.process(sequence, LANE, requests, &mut results[..requests.len()], events);
+        sequence += requests.len() as u64;
+        kernel.market(sequence - 1, Some(requests), events, &mut |record: MarketRecord| records.push(record));
+        told += records.len() as u64;
+    }
+    told
 }
 
 /// Time that this thread ran, seconds: what a busy machine takes away does not count. 0 where Linux does not tell.

@@ -101,13 +101,15 @@ pub struct Mix {
     /// Where chance comes from.
     pub random: Random,
     symbols: u32,
+    /// What is to come in turn, among other requests; the last one first.
+    planned: Vec<OrderRequest>,
 }
 
 impl Mix {
     /// For this world.
     #[must_use]
     pub fn new(seed: u64, world: &World) -> Self {
-        Self { random: Random::new(seed), symbols: world.symbols }
+        Self { random: Random::new(seed), symbols: world.symbols, planned: Vec::new() }
     }
 
     fn number(&mut self, first: u64, last: u64) -> u64 {
@@ -130,7 +132,56 @@ impl Mix {
         OrderRequest { op: op as u8, symbol, account: self.number(1, ACCOUNTS.into()) as u32, ..OrderRequest::default() }
     }
 
+    /// A position that comes near zero while an order that reduces it rests: an account takes, offers what it took to reduce,
+    /// gives most of it away otherwise, and others take the offer.
+    fn plan_position(&mut self) {
+        let (symbol, account) = (self.number(1, self.symbols.into()) as u32, self.number(1, ACCOUNTS.into()) as u32);
+        let (taken, opens) = (self.number(2, 12) as i64, 1 + self.random.below(2) as u8);
+        let is_buy = opens == Side::Buy as u8;
+        let closes = Side::Buy as u8 + Side::Sell as u8 - opens;
+        let base = OrderRequest {
+            op: Op::New as u8,
+            order_type: OrderType::Limit as u8,
+            time_in_force: TimeInForce::Ioc as u8,
+            symbol,
+            account,
+            ..OrderRequest::default()
+        };
+        let (far, near) = if is_buy { (106, 101) } else { (94, 99) };
+        let offer = OrderRequest {
+            side: closes,
+            price: near,
+            quantity: self.number(1, taken as u64) as i64,
+            time_in_force: TimeInForce::Gtc as u8,
+            flags: OrderFlag::REDUCE_ONLY,
+            ..base
+        };
+        let other = 1 + account % ACCOUNTS;
+        let rests = OrderRequest { account: other, time_in_force: TimeInForce::Gtc as u8, ..base };
+        let (gives, takes) = (self.number(1, taken as u64) as i64, self.number(1, 20) as i64);
+        let turn = [
+            OrderRequest { side: closes, price: near, quantity: taken, ..rests },
+            OrderRequest { side: opens, price: far, quantity: taken, ..base },
+            offer,
+            OrderRequest { side: opens, price: 200 - near, quantity: gives, ..rests },
+            OrderRequest { side: closes, price: 200 - far, quantity: gives, ..base },
+            OrderRequest { side: opens, price: far, quantity: takes, account: 1 + other % ACCOUNTS, ..base },
+        ];
+        self.planned = turn.into_iter().rev().collect();
+        for request in &mut self.planned {
+            request.client_order_id = 13 + self.random.below(12);
+        }
+    }
+
     fn request(&mut self) -> OrderRequest {
+        if self.planned.is_empty() && self.rare(6) {
+            self.plan_position();
+        }
+        if !self.rare(3)
+            && let Some(planned) = self.planned.pop()
+        {
+            return planned;
+        }
         let mut request = OrderRequest {
             op: Op::New as u8,
             side: self.number(1, 2) as u8,

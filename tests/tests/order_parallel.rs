@@ -3,9 +3,11 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use ringlane_layout::limits::{ORDER_PRICE_MAX, ORDER_QUANTITY_MAX};
 use ringlane_layout::market::MarketRecord;
 use ringlane_layout::orders::{
     AccountLimits, CancelReason, EventKind, Op, OrderFlag, OrderRequest, OrderResult, OrderState, OrderType, RejectCode, SelfTrade, Side,
+    TimeRecord,
 };
 use ringlane_layout::record::RecordBytes;
 use ringlane_sidecar::engine::Engine;
@@ -24,12 +26,14 @@ struct Beside {
     same_cuts: bool,
     matched: u64,
     reasons: [u64; Sequential::ALL.len()],
+    /// Reduce-only orders that were cancelled or cut, in batches that were matched in parallel.
+    reduced: u64,
 }
 
 impl Beside {
     fn new(threads: usize, kernel: OrderKernel, same_cuts: bool) -> Self {
         let parallel = Parallel::new(threads, 4).expect("there are threads");
-        Self { parallel, kernel, same_cuts, matched: 0, reasons: Default::default() }
+        Self { parallel, kernel, same_cuts, matched: 0, reasons: Default::default(), reduced: 0 }
     }
 
     fn process(
@@ -42,6 +46,7 @@ impl Beside {
         match process_in_parallel((&mut self.parallel, &mut self.kernel), numbers, requests, results, out) {
             Ok(work) => {
                 self.matched += 1;
+                self.reduced += out.iter().filter(|outgoing| outgoing.event.reason == CancelReason::ReduceOnly as u16).count() as u64;
                 Some(work)
             }
             Err(reason) => {
@@ -96,8 +101,8 @@ fn happen(between: &Between, sequence: u64, kernel: &mut OrderKernel) -> Vec<Out
     out
 }
 
-/// One world, some batches, and what they were: matched in parallel, and each reason.
-fn case(seed: u64) -> (u64, [u64; Sequential::ALL.len()]) {
+/// One world, some batches, and what they were: matched in parallel, reduce-only orders cancelled in them, and each reason.
+fn case(seed: u64) -> (u64, u64, [u64; Sequential::ALL.len()]) {
     let mut chance = ringlane_tests::order_flow::Random::new(seed);
     let symbols = [1, 2, 9, 24, 64][chance.below(5) as usize];
     let resting_orders_max = if chance.below(6) == 0 { 300 } else { 100_000 };
@@ -136,7 +141,7 @@ fn case(seed: u64) -> (u64, [u64; Sequential::ALL.len()]) {
     for other in &others {
         assert!(snapshot_bytes(&other.kernel) == bytes, "snapshots are the same");
     }
-    (others[1].matched, others[1].reasons)
+    (others[1].matched, others[1].reduced, others[1].reasons)
 }
 
 #[test]
@@ -145,16 +150,17 @@ fn batches_in_parallel_are_those_in_sequence_to_the_bit() {
     let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
     let cases: u64 = std::env::var("RINGLANE_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     println!("RINGLANE_SEED={seed} repeats this run");
-    let (mut matched, mut reasons) = (0, [0; Sequential::ALL.len()]);
+    let (mut matched, mut reduced, mut reasons) = (0, 0, [0; Sequential::ALL.len()]);
     for number in 0..cases {
-        let (more, of_case) = case(seed.wrapping_add(number));
-        matched += more;
+        let (more, more_reduced, of_case) = case(seed.wrapping_add(number));
+        (matched, reduced) = (matched + more, reduced + more_reduced);
         reasons.iter_mut().zip(of_case).for_each(|(sum, count)| *sum += count);
     }
-    println!("{matched} batches in parallel; in sequence {reasons:?}");
+    println!("{matched} batches in parallel, {reduced} reduce-only orders cancelled in them; in sequence {reasons:?}");
     assert!(matched > 4 * cases, "most batches qualify: {matched} in {cases} worlds");
     if cases >= 60 {
         assert!(reasons.iter().all(|count| *count > 0), "every reason was met: {reasons:?}");
+        assert!(reduced > 4 * cases, "reduce-only orders meet positions near zero: {reduced} in {cases} worlds");
     }
 }
 
@@ -238,6 +244,23 @@ fn orders_that_could_fill_the_books_go_in_sequence() {
     assert_eq!((outcome, last_codes(&results)), (Ok(2), [0, 0]));
 }
 
+#[test]
+fn accounts_that_could_need_the_last_positions_go_in_sequence() {
+    let free = AccountLimits::default();
+    let rest = [order(1, Side::Buy, 1, 1, 100, 1), order(2, Side::Buy, 1, 2, 100, 1)];
+    let batch = [order(3, Side::Buy, 1, 3, 100, 1), order(4, Side::Buy, 1, 4, 100, 1)];
+    let with = |positions_max| {
+        let (mut plain, mut other) = pair(100, &free);
+        plain.set_positions_max(positions_max);
+        other.set_positions_max(positions_max);
+        (plain, other)
+    };
+    let (outcome, results, _) = both_ways(with(3), &rest, &batch, 1);
+    assert_eq!((outcome, last_codes(&results)), (Err(Sequential::Room), [0, RejectCode::BookFull as u16]));
+    let (outcome, results, _) = both_ways(with(4), &rest, &batch, 1);
+    assert_eq!((outcome, last_codes(&results)), (Ok(2), [0, 0]));
+}
+
 /// Two orders in two symbols behind one that rests in a third: `limits` let only the first of them in, `wider` ones both.
 fn meets_a_limit(limits: &AccountLimits, wider: &AccountLimits, reason: Sequential, code: RejectCode) {
     let rest = [order(1, Side::Sell, 1, 1, 100, 10)];
@@ -278,6 +301,39 @@ fn an_account_near_its_open_orders_goes_in_sequence() {
 fn an_account_near_its_rate_goes_in_sequence() {
     let of = |order_rate_max| AccountLimits { order_rate_max, ..AccountLimits::default() };
     meets_a_limit(&of(2), &of(3), Sequential::OrderRate, RejectCode::OrderRate);
+}
+
+#[test]
+fn what_comes_to_no_limit_keeps_its_threads() {
+    let of = |limits: AccountLimits| pair(100, &limits);
+    let free = AccountLimits::default();
+    // No limit is no number, however much is open; another limit has the account asked.
+    let most = |symbol| order(symbol, Side::Buy, 1, 1, ORDER_PRICE_MAX, ORDER_QUANTITY_MAX);
+    let outcome = both_ways(of(AccountLimits { order_rate_max: 9, ..free }), &[], &[most(1), most(2), most(3)], 1).0;
+    assert_eq!(outcome, Ok(3), "without a limit on exposure");
+    // A replaced order is one already.
+    let rest = [order(1, Side::Buy, 1, 1, 100, 10), order(2, Side::Buy, 1, 1, 100, 10)];
+    let replace =
+        |symbol| OrderRequest { op: Op::Replace as u8, order_type: 0, time_in_force: 0, ..order(symbol, Side::Buy, 1, 1, 99, 20) };
+    let outcome = both_ways(of(AccountLimits { open_orders_max: 2, ..free }), &rest, &[replace(1), replace(2)], 1).0;
+    assert_eq!(outcome, Ok(2), "replaced at the most open orders");
+    // What an earlier batch could have come to is nothing to a later one; neither is what was entered in an earlier second.
+    let (mut kernel, _) = of(AccountLimits { open_orders_max: 3, order_rate_max: 4, ..free });
+    let mut parallel = Parallel::new(2, 1).expect("there is a thread");
+    let mut send = |kernel: &mut OrderKernel, sequence, batch: &[OrderRequest]| {
+        let (mut results, mut out) = (vec![OrderResult::default(); batch.len()], Vec::new());
+        parallel.process(kernel, (sequence, LANE), batch, &mut results, &mut out)
+    };
+    let cancels = rest.map(|order| OrderRequest { op: Op::Cancel as u8, ..order });
+    for round in 0..6 {
+        let time = TimeRecord { time_ns: (round + 1) * 500_000_000, ..TimeRecord::default() };
+        kernel.advance(5 * round + 1, &time, &mut Vec::new()).expect("time does not go back");
+        assert_eq!(send(&mut kernel, 5 * round + 2, &rest), Ok(2), "round {round}");
+        assert_eq!(send(&mut kernel, 5 * round + 4, &cancels), Ok(2), "cancels of round {round}");
+    }
+    assert_eq!(send(&mut kernel, 31, &rest), Ok(2), "four in this second");
+    assert_eq!(send(&mut kernel, 33, &cancels), Ok(2));
+    assert_eq!(send(&mut kernel, 35, &rest), Err(Sequential::OrderRate), "six in this second");
 }
 
 #[test]

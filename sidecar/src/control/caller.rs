@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::messages::{Message, Number, Query, Request};
 use super::session::own;
+use crate::rules::Rules;
 
 /// A connection that has said hello.
 pub struct Caller {
@@ -121,14 +122,26 @@ impl Caller {
         if reply["ok"] == true { Ok((reply, files)) } else { Err(Failure::refused(&reply)) }
     }
 
-    /// The number of an instrument that is given by name, or by number where no instrument has that name.
-    pub fn symbol(&mut self, given: &str) -> Result<u32, Failure> {
-        let (_, files) = self.ask(Request::Query(Query::Instruments {}))?;
+    /// Asks a question of which the answer has rows; gives both.
+    fn ask_rows(&mut self, query: Query) -> Result<(Value, Vec<u8>), Failure> {
+        let (reply, files) = self.ask(Request::Query(query))?;
         let mut bytes = Vec::new();
         for file in files {
             let read = std::fs::File::from(file).read_to_end(&mut bytes);
-            read.map_err(|error| Failure::new("MEMORY", format!("the instruments cannot be read: {error}"), "repeat it"))?;
+            read.map_err(|error| Failure::new("MEMORY", format!("the answer cannot be read: {error}"), "repeat it"))?;
         }
+        Ok((reply, bytes))
+    }
+
+    /// Instruments, halts and limits in force.
+    pub fn rules(&mut self) -> Result<Rules, Failure> {
+        let (reply, bytes) = self.ask_rows(Query::Rules {})?;
+        Rules::read(&reply, &bytes).map_err(|words| Failure::new("PROTOCOL", words, "is this a sidecar's socket?"))
+    }
+
+    /// The number of an instrument that is given by name, or by number where no instrument has that name.
+    pub fn symbol(&mut self, given: &str) -> Result<u32, Failure> {
+        let (_, bytes) = self.ask_rows(Query::Instruments {})?;
         let mut name = [0; 24];
         if let Some(room) = name.get_mut(..given.len()) {
             room.copy_from_slice(given.as_bytes());

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use ringlane_layout::limits::REFUSAL_BYTES_MAX;
-use ringlane_layout::orders::{BookLevel, Instrument, OpenOrder, OrderEvent, OrderRequest, OrderResult, Position};
+use ringlane_layout::orders::{AccountLimits, BookLevel, Instrument, OpenOrder, OrderEvent, OrderRequest, OrderResult, Position};
 use ringlane_layout::record::{EnumSchema, Record, RecordSchema};
 use ringlane_layout::region::LaneStatus;
 use ringlane_layout::schema::{SlotField, SlotSchema};
@@ -218,6 +218,8 @@ pub enum Query {
     },
     /// State hash and counters.
     State {},
+    /// What administrators decide: instruments, halts and limits in force.
+    Rules {},
 }
 
 /// A refusal: a code that programs read, and words that people read.
@@ -313,7 +315,7 @@ pub fn kernel_lane_schemas(shape: &LaneShape) -> Value {
 /// Schemas of the rows that queries answer with.
 #[must_use]
 pub fn row_schemas() -> Value {
-    let schemas = [Instrument::SCHEMA, OpenOrder::SCHEMA, Position::SCHEMA, BookLevel::SCHEMA];
+    let schemas = [Instrument::SCHEMA, OpenOrder::SCHEMA, Position::SCHEMA, BookLevel::SCHEMA, AccountLimits::SCHEMA];
     schemas.into_iter().map(record_schema).collect()
 }
 

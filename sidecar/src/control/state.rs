@@ -1,10 +1,12 @@
-//! Questions about the state: open orders, positions, books, instruments, and the state as one hash, each at one sequence number.
+//! Questions about the state: open orders, positions, books, instruments, rules in force, and the state as one hash, each at one
+//! sequence number.
 
 use crossbeam::channel::bounded;
 use ringlane_layout::limits::{ACCOUNT_MAX, QUERY_ROWS_MAX, SYMBOLS_MAX};
+use ringlane_layout::orders::AccountLimits;
 use serde_json::{Value, json};
 
-use super::access::Grant;
+use super::access::{Grant, not_permitted};
 use super::messages::{Query, Refusal};
 use super::session::{Host, Reply};
 use crate::engine::Engine;
@@ -26,6 +28,9 @@ fn answer_to(query: Query, grant: &Grant, host: &mut Host, uid: u32) -> Result<(
     let question = Question::new(query)?;
     if let Question::Orders(account) | Question::Positions(account) = question {
         grant.accounts(account, account)?;
+    }
+    if matches!(question, Question::Rules) && !grant.administer {
+        return Err(not_permitted("this user may not administer the sidecar, and limits are told to administrators".into()));
     }
     let (answer, answered) = bounded(1);
     let asking = Box::new(move |engine: &Engine| {
@@ -58,6 +63,7 @@ enum Question {
     Positions(u32),
     Book(u32, u32),
     State,
+    Rules,
 }
 
 impl Question {
@@ -70,6 +76,7 @@ impl Question {
                 Self::Book(symbol.within("symbol", 1, SYMBOLS_MAX)?, levels.within("levels", 1, QUERY_ROWS_MAX as u32)?)
             }
             Query::State {} => Self::State,
+            Query::Rules {} => Self::Rules,
         })
     }
 }
@@ -96,6 +103,19 @@ fn look_up(question: Question, engine: &Engine) -> Answer {
         Question::Book(symbol, levels) => {
             let unknown = || Refusal::new("BAD_VALUE", format!("there is no symbol {symbol}"));
             rows(sequence, "BookLevel", &orders.book(symbol, levels as usize).ok_or_else(unknown)?)
+        }
+        Question::Rules => {
+            // Instruments and symbols that are halted stand before the limits, all of them at one sequence number.
+            let (instruments, halted) = (orders.instruments(), orders.halted());
+            let limits: Vec<AccountLimits> = orders.account_limits().into_iter().chain(orders.symbol_limits()).collect();
+            let mut bytes = bytemuck::cast_slice(&instruments).to_vec();
+            bytes.extend_from_slice(bytemuck::cast_slice(&halted));
+            bytes.extend_from_slice(bytemuck::cast_slice(&limits));
+            let body = json!({
+                "sequence": sequence, "rows": limits.len(), "row": "AccountLimits", "instruments": instruments.len(),
+                "halted": halted.len(), "resting_orders_max": orders.resting_orders_max(),
+            });
+            (body, Some(bytes))
         }
         Question::State => {
             let counters = orders.counters();

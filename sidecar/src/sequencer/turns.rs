@@ -1,7 +1,9 @@
 //! Whose turn it is and how much of it: deficit round-robin by work, in batches that are small where requests are dear.
 
 use crossbeam::channel::Sender;
-use ringlane_layout::limits::{ALONE_WORK, BATCH_SLOTS_MAX, COST_MEMORY_ORDERS, PARALLEL_BATCH_SLOTS_MAX, QUANTUM_WORK, TURN_WORK};
+use ringlane_layout::limits::{
+    ALONE_WORK, BATCH_SLOTS_MAX, COST_MEMORY_ORDERS, PARALLEL_BATCH_SLOTS_MAX, PARALLEL_WORK, QUANTUM_WORK, TURN_WORK,
+};
 use ringlane_layout::orders::OrderRequest;
 use ringlane_layout::record::{Record, RecordBytes};
 use ringlane_layout::region::LaneStatus;
@@ -11,9 +13,6 @@ use super::spans::{Sighted, Tracing};
 use super::{Sequencer, meta};
 use crate::crash;
 use crate::journal::{FrameKind, Full};
-
-/// Work that a lane may take in one turn while nobody else is there and several threads share it.
-const PARALLEL_WORK: i64 = 2 * PARALLEL_BATCH_SLOTS_MAX as i64;
 
 /// What the sequencer remembers of a row's lane between its turns.
 pub(super) struct Turn {

@@ -5,14 +5,15 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use ringlane_layout::orders::OrderResult;
-use ringlane_tests::order_flow::{cpu_seconds, flow, kernel, rest_only, run_flow};
+use ringlane_tests::order_flow::{cpu_seconds, flow, kernel, rest_only, run_flow, run_flow_watched};
 
-const USAGE: &str = "usage: order_flow --orders N --seed S [--batch B] [--resting R] [--rest-only]
+const USAGE: &str = "usage: order_flow --orders N --seed S [--batch B] [--resting R] [--rest-only] [--watched]
   --orders N     orders that are measured
   --seed S       seed of the flow
   --batch B      orders in one batch (256)
   --resting R    resting orders in all books together, entered before the measured part (100000)
-  --rest-only    nothing but orders that rest, into empty books";
+  --rest-only    nothing but orders that rest, into empty books
+  --watched      with market data of every symbol told after each batch";
 
 struct Options {
     orders: usize,
@@ -20,14 +21,19 @@ struct Options {
     batch: usize,
     resting: usize,
     rest_only: bool,
+    watched: bool,
 }
 
 fn options() -> Option<Options> {
-    let mut options = Options { orders: 0, seed: 0, batch: 256, resting: 100_000, rest_only: false };
+    let mut options = Options { orders: 0, seed: 0, batch: 256, resting: 100_000, rest_only: false, watched: false };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         if name == "--rest-only" {
             options.rest_only = true;
+            continue;
+        }
+        if name == "--watched" {
+            options.watched = true;
             continue;
         }
         let value = arguments.next()?.parse().ok()?;
@@ -53,15 +59,26 @@ fn main() -> ExitCode {
     let mut results = vec![OrderResult::default(); options.batch];
     let mut events = Vec::with_capacity(64 * options.batch);
     run_prefill(&mut kernel, &flow.prefill, &mut results);
+    if options.watched {
+        (1..=kernel.instrument_count()).for_each(|symbol| {
+            kernel.watch(symbol);
+        });
+    }
     let before = kernel.counters();
     let cpu_before = cpu_seconds();
     let start = Instant::now();
-    run_flow(&mut kernel, flow.prefill.len() as u64 + 1, &flow.orders, &mut results, &mut events);
+    let first = flow.prefill.len() as u64 + 1;
+    let told = if options.watched {
+        run_flow_watched(&mut kernel, first, &flow.orders, &mut results, &mut events)
+    } else {
+        run_flow(&mut kernel, first, &flow.orders, &mut results, &mut events);
+        0
+    };
     let seconds = start.elapsed().as_secs_f64();
     let cpu_seconds = cpu_seconds() - cpu_before;
     let after = kernel.counters();
     println!(
-        "{{\"orders\": {}, \"seconds\": {seconds:.6}, \"orders_per_s\": {:.0}, \"cpu_seconds\": {cpu_seconds:.6}, \"accepted\": {}, \"rejected\": {}, \"trades\": {}, \
+        "{{\"orders\": {}, \"told\": {told}, \"seconds\": {seconds:.6}, \"orders_per_s\": {:.0}, \"cpu_seconds\": {cpu_seconds:.6}, \"accepted\": {}, \"rejected\": {}, \"trades\": {}, \
          \"resting\": {}, \"heap_bytes\": {}, \"state_hash\": \"{:016x}\"}}",
         options.orders,
         options.orders as f64 / seconds,

@@ -3,6 +3,7 @@
 
 use super::config::ConfigError;
 use super::limits::Limits;
+use super::pages::Pages;
 
 /// Accounts in a page.
 const PAGE: usize = 256;
@@ -23,14 +24,14 @@ pub(super) struct Accounts {
     classes: Vec<Limits>,
     pages: Vec<u32>,
     mixed: Vec<[u32; PAGE]>,
-    last_ids: Vec<Option<Box<[u64; PAGE]>>>,
+    last_ids: Pages<u64>,
     /// Whether a class was ever made whose limits count over all symbols.
     any_counted: bool,
 }
 
 impl Accounts {
     pub(super) fn new() -> Self {
-        Self { classes: vec![Limits::NONE], pages: Vec::new(), mixed: Vec::new(), last_ids: Vec::new(), any_counted: false }
+        Self { classes: vec![Limits::NONE], pages: Vec::new(), mixed: Vec::new(), last_ids: Pages::default(), any_counted: false }
     }
 
     /// Makes the accounts of a checked range exist with these limits.
@@ -98,58 +99,48 @@ impl Accounts {
 
     /// Heap that the accounts hold, bytes.
     pub(super) fn heap_bytes(&self) -> usize {
-        let id_pages = self.last_ids.iter().flatten().count();
         self.classes.capacity() * size_of::<Limits>()
             + (self.pages.capacity() + self.mixed.capacity() * PAGE) * size_of::<u32>()
-            + self.last_ids.capacity() * size_of::<usize>()
-            + id_pages * PAGE * size_of::<u64>()
+            + self.last_ids.heap_bytes()
     }
 
     /// Remembers the client order id that `account`, which exists, had accepted last.
     #[inline]
     pub(super) fn accepted(&mut self, account: u32, client_order_id: u64) {
-        let page = (account >> PAGE_SHIFT) as usize;
-        match self.last_ids.get_mut(page) {
-            Some(Some(ids)) => ids[account as usize & (PAGE - 1)] = client_order_id,
-            _ => self.accepted_in_new_page(page, account, client_order_id),
-        }
-    }
-
-    #[cold]
-    fn accepted_in_new_page(&mut self, page: usize, account: u32, client_order_id: u64) {
-        if self.last_ids.len() <= page {
-            self.last_ids.resize(page + 1, None);
-        }
-        let ids = self.last_ids[page].get_or_insert_with(|| Box::new([0; PAGE]));
-        ids[account as usize & (PAGE - 1)] = client_order_id;
+        *self.last_ids.of_mut(account) = client_order_id;
     }
 
     /// The client order id that `account` had accepted last; 0 for none.
     pub(super) fn last_id(&self, account: u32) -> u64 {
-        let page = self.last_ids.get((account >> PAGE_SHIFT) as usize);
-        page.and_then(Option::as_ref).map_or(0, |ids| ids[account as usize & (PAGE - 1)])
+        self.last_ids.of(account)
     }
 
     /// Accounts with a last client order id other than 0, ascending.
     pub(super) fn last_ids(&self) -> impl Iterator<Item = (u32, u64)> {
-        let pages = self.last_ids.iter().enumerate().filter_map(|(page, ids)| Some((page, ids.as_ref()?)));
-        pages
-            .flat_map(|(page, ids)| ids.iter().enumerate().map(move |(at, id)| ((page * PAGE + at) as u32, *id)))
-            .filter(|(_, id)| *id != 0)
+        self.last_ids.iter().map(|(account, id)| (account, *id)).filter(|(_, id)| *id != 0)
     }
 
     /// The accounts that exist as maximal ranges of equal limits, ascending: however they were configured.
     pub(super) fn ranges(&self) -> Vec<LimitRange> {
         let mut ranges: Vec<LimitRange> = Vec::new();
-        for account in 1..=(self.pages.len() * PAGE) as u32 {
-            let class = self.class(account);
+        let mut add = |account_first: u32, account_last: u32, class: u32| {
             if class == 0 {
-                continue;
+                return;
             }
-            let range = LimitRange { account_first: account, account_last: account, limits: *self.limits(class) };
+            let limits = *self.limits(class);
             match ranges.last_mut() {
-                Some(last) if last.account_last + 1 == account && last.limits == range.limits => last.account_last = account,
-                _ => ranges.push(range),
+                Some(last) if last.account_last + 1 == account_first && last.limits == limits => last.account_last = account_last,
+                _ => ranges.push(LimitRange { account_first, account_last, limits }),
+            }
+        };
+        for (first, entry) in (0..).step_by(PAGE).zip(&self.pages) {
+            // Account 0 shares a page with real ones, but is none.
+            match entry & MIXED {
+                0 => add(first.max(1), first + PAGE as u32 - 1, *entry),
+                _ => (first..)
+                    .zip(&self.mixed[(entry & !MIXED) as usize])
+                    .skip_while(|(account, _)| *account == 0)
+                    .for_each(|(account, class)| add(account, account, *class)),
             }
         }
         ranges

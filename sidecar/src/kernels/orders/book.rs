@@ -94,9 +94,9 @@ impl Book {
         at
     }
 
-    /// The account's live order of this client order id, or NIL. `hint` is NIL or any entry that was ever used.
+    /// The account's live order of this client order id, or NIL. `hash` is that of both; `hint` is NIL or any entry that was ever used.
     #[inline]
-    pub(super) fn order(&self, store: &Store, account: u32, client_order_id: u64, hint: u32) -> u32 {
+    pub(super) fn order(&self, store: &Store, (account, client_order_id): (u32, u64), hash: u64, hint: u32) -> u32 {
         let is_it = |at: u32| {
             let order = store.orders.get(at);
             order.client_order_id == client_order_id && order.account == account
@@ -108,17 +108,17 @@ impl Book {
                 return hint;
             }
         }
-        self.orders.find(store.order_hash(account, client_order_id), is_it).unwrap_or(NIL)
+        self.orders.find(hash, is_it).unwrap_or(NIL)
     }
 
-    /// Enters a linked order under its ids.
+    /// Enters a linked order under the hash of its ids.
     #[inline]
-    pub(super) fn index_order(&mut self, store: &Store, at: u32) {
+    pub(super) fn index_order(&mut self, store: &Store, at: u32, hash: u64) {
         let hash_of = |at: u32| {
             let order = store.orders.get(at);
             store.order_hash(order.account, order.client_order_id)
         };
-        self.orders.insert(hash_of(at), at, hash_of);
+        self.orders.insert(hash, at, hash_of);
     }
 
     /// Forgets an order that no list holds any more: its ids and its place.

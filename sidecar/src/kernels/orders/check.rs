@@ -67,6 +67,8 @@ pub(super) struct Checked {
     /// The account's class of limits.
     pub(super) class: u32,
     pub(super) client_order_id: u64,
+    /// Hash of account and client order id, which is asked for several times.
+    pub(super) order_hash: u64,
     /// Where the account's position (NEW) or the named order probably is; NIL, or an entry that must be asked whether it is the one.
     pub(super) hint: u32,
     pub(super) action: Action,
@@ -75,7 +77,7 @@ pub(super) struct Checked {
 impl Checked {
     /// What stands in a window before it is used.
     pub(super) const NONE: Self =
-        Self { reject: None, book: u32::MAX, account: 0, class: 0, client_order_id: 0, hint: NIL, action: Action::Cancel };
+        Self { reject: None, book: u32::MAX, account: 0, class: 0, client_order_id: 0, order_hash: 0, hint: NIL, action: Action::Cancel };
 }
 
 /// What to do, with checked numbers.

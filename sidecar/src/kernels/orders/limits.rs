@@ -1,11 +1,10 @@
 //! Limits of an account, ready to compare with; and the ranges of accounts that have more of them in one symbol.
 
-use std::collections::BTreeMap;
-
 use ringlane_layout::limits::SYMBOL_LIMITS_MAX;
 use ringlane_layout::orders::{AccountLimits, SelfTrade};
 
 use super::config::ConfigError;
+use crate::ranges::{Ranges, join};
 
 /// Limits. None is the largest number; a collar of 0 is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,68 +98,40 @@ impl Limits {
     }
 }
 
-/// Limits in one symbol by range of accounts: (symbol, first account) to last account and limits. Ranges do not overlap.
+/// Limits in one symbol, by ranges of accounts.
 #[derive(Clone, Default)]
-pub(super) struct SymbolLimits {
-    ranges: BTreeMap<(u32, u32), (u32, Limits)>,
-}
+pub(super) struct SymbolLimits(Ranges<Limits>);
 
 impl SymbolLimits {
     /// The limits of `account` in `symbol`, if it has any there.
+    #[inline]
     pub(super) fn find(&self, symbol: u32, account: u32) -> Option<&Limits> {
-        let ((of, _), (last, limits)) = self.ranges.range(..=(symbol, account)).next_back()?;
-        (*of == symbol && account <= *last).then_some(limits)
+        self.0.find(symbol, account)
     }
 
     /// Whether any account has limits in `symbol`.
     pub(super) fn concern(&self, symbol: u32) -> bool {
-        self.ranges.range((symbol, 0)..=(symbol, u32::MAX)).next().is_some()
+        self.0.concern(symbol)
     }
 
     /// Ranges that there are.
     pub(super) fn len(&self) -> usize {
-        self.ranges.len()
+        self.0.len()
     }
 
-    /// Sets the limits of a range, where there are `ranges` in all parts; ranges that it cuts keep their rest.
-    pub(super) fn set(&mut self, symbol: u32, (first, last): (u32, u32), limits: Limits, ranges: usize) -> Result<(), ConfigError> {
+    /// Sets the limits of a range, where there are `ranges` in all parts.
+    pub(super) fn set(&mut self, symbol: u32, accounts: (u32, u32), limits: Limits, ranges: usize) -> Result<(), ConfigError> {
         if ranges + 2 > SYMBOL_LIMITS_MAX {
             return Err(ConfigError::TooManyLimits);
         }
-        let overlap = self.ranges.range((symbol, 0)..=(symbol, last)).filter(|(_, (end, _))| *end >= first);
-        let overlap: Vec<_> = overlap.map(|((_, begin), (end, limits))| (*begin, *end, *limits)).collect();
-        for (begin, end, old) in overlap {
-            self.ranges.remove(&(symbol, begin));
-            if begin < first {
-                self.ranges.insert((symbol, begin), (first - 1, old));
-            }
-            if end > last {
-                self.ranges.insert((symbol, last + 1), (end, old));
-            }
-        }
-        if !limits.is_unlimited() {
-            self.ranges.insert((symbol, first), (last, limits));
-        }
+        self.0.set(symbol, accounts, (!limits.is_unlimited()).then_some(limits));
         Ok(())
     }
 
     /// Every range as a record, ascending by symbol and account; neighbours of equal limits are one.
     pub(super) fn records(&self) -> Vec<AccountLimits> {
-        let mut records: Vec<AccountLimits> = Vec::new();
-        for ((symbol, first), (last, limits)) in &self.ranges {
-            let record = limits.record((*first, *last), *symbol);
-            match records.last_mut() {
-                Some(before)
-                    if before.symbol == *symbol
-                        && before.account_last + 1 == *first
-                        && *before
-                            == (AccountLimits { account_first: before.account_first, account_last: before.account_last, ..record }) =>
-                {
-                    before.account_last = *last;
-                }
-                _ => records.push(record),
-            }
-        }
+        let mut records = Vec::new();
+        self.0.iter().for_each(|(symbol, accounts, limits)| join(&mut records, limits.record(accounts, symbol)));
         records
     }
 }

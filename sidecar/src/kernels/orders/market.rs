@@ -13,6 +13,7 @@ use super::index::fold;
 use super::slab::NIL;
 use super::store::{Order, Store};
 use super::{OrderKernel, Outgoing};
+use crate::kernels::prefetch;
 
 const SLOTS_MIN: usize = 64;
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -48,15 +49,20 @@ pub(super) struct Depth {
     slots: Vec<Level>,
     used: usize,
     seed: u64,
-    /// Keys of levels that may stand other than they were told.
-    touched: Vec<u64>,
+    /// Slots of levels that may stand other than they were told.
+    touched: Vec<u32>,
+    /// Keys of touched levels that nothing rests at any more.
+    gone: Vec<u64>,
     /// Price and quantity of the best bid and ask that were told last.
     top: [(i64, u64); 2],
+    /// Where the best bid and ask were last: mostly where they are.
+    top_at: [usize; 2],
 }
 
 impl Depth {
     fn new(seed: u64) -> Self {
-        Self { slots: vec![Level::default(); SLOTS_MIN], used: 0, seed, touched: Vec::new(), top: [(0, 0); 2] }
+        let slots = vec![Level::default(); SLOTS_MIN];
+        Self { slots, used: 0, seed, touched: Vec::new(), gone: Vec::new(), top: [(0, 0); 2], top_at: [0; 2] }
     }
 
     /// The slot of `key`, or the empty one where it would be. The seed is secret: no client can choose prices that collide.
@@ -70,6 +76,12 @@ impl Depth {
         at
     }
 
+    /// Asks for the line of a level.
+    #[inline]
+    pub(super) fn fetch(&self, side: Side, price: i64) {
+        prefetch::line(&self.slots[fold(key(side, price) ^ self.seed, MULTIPLIER) as usize & (self.slots.len() - 1)]);
+    }
+
     /// A level has so much more or less.
     #[inline]
     fn change(&mut self, side: Side, price: i64, quantity: i64, orders: i32) {
@@ -77,7 +89,7 @@ impl Depth {
         let at = self.find(key);
         let level = &mut self.slots[at];
         if level.is_told() {
-            self.touched.push(key);
+            self.touched.push(at as u32);
         }
         level.quantity = level.quantity.wrapping_add_signed(quantity);
         level.orders = level.orders.wrapping_add_signed(orders);
@@ -93,12 +105,14 @@ impl Depth {
     #[cold]
     fn grow(&mut self) {
         let more = vec![Level::default(); self.slots.len() * 2];
+        let touched: Vec<u64> = self.touched.iter().map(|at| self.slots[*at as usize].key).collect();
         for level in std::mem::replace(&mut self.slots, more) {
             if level.key != 0 {
                 let at = self.find(level.key);
                 self.slots[at] = level;
             }
         }
+        self.touched = touched.into_iter().map(|key| self.find(key) as u32).collect();
     }
 
     /// Empties a slot, and moves what stands behind it to where it is found.
@@ -118,24 +132,38 @@ impl Depth {
     }
 
     /// Tells every touched level that stands other than it was told.
+    #[inline]
     fn tell(&mut self, blank: &MarketRecord, sink: &mut impl FnMut(MarketRecord)) {
-        let mut touched = std::mem::take(&mut self.touched);
-        for key in touched.drain(..) {
-            let at = self.find(key);
-            let level = &mut self.slots[at];
+        for at in self.touched.drain(..) {
+            let level = &mut self.slots[at as usize];
             // It may have been touched twice, and told the first time.
-            if level.key == 0 {
-                continue;
-            }
             if !level.is_told() {
                 (level.told_quantity, level.told_orders) = (level.quantity, level.orders);
                 sink(level.record(blank));
             }
             if level.orders == 0 {
+                self.gone.push(level.key);
+            }
+        }
+        // Only now: who is removed moves others.
+        while let Some(key) = self.gone.pop() {
+            let at = self.find(key);
+            if self.slots[at].key == key {
                 self.remove(at);
             }
         }
-        self.touched = touched;
+    }
+
+    /// Quantity at the best price of a side.
+    #[inline]
+    fn best(&mut self, side: Side, price: i64) -> u64 {
+        let key = key(side, price);
+        let mut at = self.top_at[slot(side)];
+        if self.slots[at].key != key {
+            at = self.find(key);
+            self.top_at[slot(side)] = at;
+        }
+        self.slots[at].quantity
     }
 }
 
@@ -153,6 +181,14 @@ impl Book {
     pub(super) fn depth_changes(&mut self, order: &Order, quantity: i64, orders: i32) {
         if let Some(depth) = &mut self.depth {
             depth.change(order.side(), order.price(), quantity, orders);
+        }
+    }
+
+    /// Asks for the line of a level, if the book is watched.
+    #[inline(always)]
+    pub(super) fn fetch_level(&self, side: Side, price: i64) {
+        if let Some(depth) = &self.depth {
+            depth.fetch(side, price);
         }
     }
 
@@ -179,18 +215,19 @@ impl Book {
             work += 1;
         }
         depth.tell(&MarketRecord::default(), &mut |_| {});
-        depth.top = self.best(store, &depth);
+        depth.top = self.best(store, &mut depth);
         self.depth = Some(Box::new(depth));
         work
     }
 
     /// Price and quantity of the best bid and ask.
-    fn best(&self, store: &Store, depth: &Depth) -> [(i64, u64); 2] {
+    #[inline]
+    fn best(&self, store: &Store, depth: &mut Depth) -> [(i64, u64); 2] {
         [Side::Buy, Side::Sell].map(|side| match self.sides[slot(side)].head() {
             NIL => (0, 0),
             at => {
                 let price = store.orders.get(at).price();
-                (price, depth.slots[depth.find(key(side, price))].quantity)
+                (price, depth.best(side, price))
             }
         })
     }
@@ -204,7 +241,7 @@ impl Book {
         let Some(mut depth) = self.depth.take() else { return };
         let blank = MarketRecord { symbol: self.symbol, sequence, ..MarketRecord::default() };
         depth.tell(&blank, sink);
-        let top = self.best(store, &depth);
+        let top = self.best(store, &mut depth);
         if top != depth.top {
             depth.top = top;
             sink(top_record(&blank, top));

@@ -97,6 +97,7 @@ mod limits;
 mod market;
 mod matching;
 mod ops;
+mod pages;
 mod parallel;
 mod risk;
 mod shard;
@@ -165,6 +166,7 @@ pub struct OrderKernel {
     /// Sequenced time, nanoseconds since 1970; 0 before the first time record. Every part knows it too.
     now_ns: u64,
     resting_orders_max: usize,
+    positions_max: usize,
     /// Whether symbols that are added are watched from the start.
     watches_new_books: bool,
     /// What few orders have that a snapshot is about to give, by order id.
@@ -191,6 +193,7 @@ impl OrderKernel {
             names: BTreeSet::new(),
             now_ns: 0,
             resting_orders_max: resting_orders_max.min(ENTRIES_MAX),
+            positions_max: ENTRIES_MAX,
             watches_new_books: false,
             expected: BTreeMap::new(),
         }
@@ -199,6 +202,12 @@ impl OrderKernel {
     /// Lets at most `resting_orders_max` orders rest from now on; orders that rest already stay.
     pub fn set_resting_orders_max(&mut self, resting_orders_max: u64) {
         self.resting_orders_max = usize::try_from(resting_orders_max).map_or(ENTRIES_MAX, |max| max.min(ENTRIES_MAX));
+    }
+
+    /// Lets at most `positions_max` positions be made from now on, in all symbols together; an order that needs one more is
+    /// `BOOK_FULL`. Unless this is called, 2^26. No record tells it: who replays must say the same.
+    pub fn set_positions_max(&mut self, positions_max: usize) {
+        self.positions_max = positions_max.min(ENTRIES_MAX);
     }
 
     /// From now on fills of orders that no lane owns are told too, as events of lane 0: for who must see every trade.
@@ -295,14 +304,14 @@ impl OrderKernel {
                 }
                 let register = (&mut self.accounts, &self.tallies);
                 let shard = self.shards.of_mut(request.symbol);
-                match shard.apply(register, entry, request, checked, out, &mut work) {
-                    Some(outcome) => {
-                        if !shard.store.changes.is_empty() {
-                            count_changes(&mut self.tallies, &mut shard.store);
-                        }
-                        shard.answer(entry, request, outcome, result);
+                if shard.is_for_many(checked) {
+                    self.apply_to_many(entry, request, checked, (result, &mut *out, &mut work));
+                } else {
+                    let outcome = shard.apply(register, entry, request, checked, out, &mut work);
+                    if !shard.store.changes.is_empty() {
+                        count_changes(&mut self.tallies, &mut shard.store);
                     }
-                    None => self.apply_to_many(entry, request, checked, (result, &mut *out, &mut work)),
+                    shard.answer(entry, request, outcome, result);
                 }
                 sequence = sequence.wrapping_add(1);
                 work += 1;
@@ -348,14 +357,14 @@ impl OrderKernel {
 
     /// Whether there is room for what so many requests may add; each adds an order and a position at most.
     fn has_room(&self, requests: usize) -> bool {
-        self.resting() + requests <= self.resting_orders_max && self.positions_made() + requests <= ENTRIES_MAX
+        self.resting() + requests <= self.resting_orders_max && self.positions_made() + requests <= self.positions_max
     }
 
     /// Says whether there is room for what one request for this symbol may add.
     #[cold]
     #[inline(never)]
     fn measure_room(&mut self, symbol: u32) {
-        let room = Room { orders: self.resting() < self.resting_orders_max, positions: self.positions_made() < ENTRIES_MAX };
+        let room = Room { orders: self.resting() < self.resting_orders_max, positions: self.positions_made() < self.positions_max };
         self.shards.of_mut(symbol).store.room = room;
     }
 

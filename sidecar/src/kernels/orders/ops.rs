@@ -39,8 +39,8 @@ pub(super) fn new(book: &mut Book, desk: &mut Desk, request: &OrderRequest, (che
     let account = checked.account;
     let found = book.holding(desk.store, account, checked.hint);
     // An account without open quantity in the symbol has no live order, so no id can be taken.
-    if found != NIL && desk.store.holdings.get(found).open != [0, 0] && book.order(desk.store, account, checked.client_order_id, NIL) != NIL
-    {
+    let is_taken = || book.order(desk.store, (account, checked.client_order_id), checked.order_hash, NIL) != NIL;
+    if found != NIL && desk.store.holdings.get(found).open != [0, 0] && is_taken() {
         return Err(RejectCode::DuplicateOrderId);
     }
     risk(book, desk, checked, terms, found, Released::default())?;
@@ -99,7 +99,7 @@ fn enter(book: &mut Book, desk: &mut Desk, request: &OrderRequest, (checked, ter
     }
     let at = insert(book, desk, request, (checked, terms), (holding, left, fills.quantity));
     book.rest(desk.store, at);
-    book.index_order(desk.store, at);
+    book.index_order(desk.store, at, checked.order_hash);
     Ok(answer(sequence, OrderState::Resting, left, fills))
 }
 
@@ -161,14 +161,14 @@ fn wait(book: &mut Book, desk: &mut Desk, request: &OrderRequest, (checked, term
     let holding = book.holding_or_new(desk.store, found, checked.account);
     let at = insert(book, desk, request, (checked, terms), (holding, terms.quantity, 0));
     book.wait(desk.store, at);
-    book.index_order(desk.store, at);
+    book.index_order(desk.store, at, checked.order_hash);
     answer(desk.entry.sequence, OrderState::Waiting, terms.quantity, Fills::default())
 }
 
 /// The live order that a request names.
 #[inline]
 fn named(book: &Book, store: &Store, checked: &Checked) -> Result<u32, RejectCode> {
-    match book.order(store, checked.account, checked.client_order_id, checked.hint) {
+    match book.order(store, (checked.account, checked.client_order_id), checked.order_hash, checked.hint) {
         NIL => Err(RejectCode::UnknownOrderId),
         at => Ok(at),
     }

@@ -17,13 +17,13 @@
 
 use std::sync::Mutex;
 
-use ringlane_layout::limits::{ORDER_PRICE_MAX, ORDER_QUANTITY_MAX};
-use ringlane_layout::orders::{Op, OrderRequest, OrderResult, RejectCode, Side};
+use ringlane_layout::orders::{Op, OrderRequest, OrderResult, Side};
 
 use super::accounts::Accounts;
 use super::book::slot;
 use super::check::{Checked, Rules, check};
 use super::desk::Entry;
+use super::pages::Pages;
 use super::shard::{Register, SHARDS, Shard, shard_of};
 use super::tallies::Tallies;
 use super::{OrderKernel, Outgoing, WINDOW, ahead};
@@ -89,7 +89,6 @@ struct Task<'a> {
 
 /// The batch, for all parts.
 struct Batch<'a> {
-    accounts: &'a Accounts,
     /// As they stood before the batch.
     tallies: &'a Tallies,
     rules: Rules<'a>,
@@ -119,6 +118,12 @@ impl Parallel {
         })
     }
 
+    /// From how many requests on a batch is matched in parallel.
+    #[must_use]
+    pub const fn batch_min(&self) -> usize {
+        self.batch_min
+    }
+
     /// As [`OrderKernel::process`], on all threads; the work, or why the batch must go in sequence: nothing has happened then.
     pub fn process(
         &mut self,
@@ -131,7 +136,7 @@ impl Parallel {
         assert_eq!(requests.len(), results.len(), "every request has a place for its result");
         let mut places = self.prove(kernel, requests, results)?;
         let rules = Rules { accounts: &kernel.accounts, grant: kernel.grant(lane), now_ns: kernel.now_ns };
-        let batch = Batch { accounts: &kernel.accounts, tallies: &kernel.tallies, rules, requests, first_sequence, lane };
+        let batch = Batch { tallies: &kernel.tallies, rules, requests, first_sequence, lane };
         let mut tasks: [Option<Task>; SHARDS] = [const { None }; SHARDS];
         let parts = kernel.shards.all_mut().iter_mut().zip(&mut self.outputs).zip(&mut places);
         for (task, ((shard, output), places)) in tasks.iter_mut().zip(parts) {
@@ -166,7 +171,7 @@ impl Parallel {
                 return Err(Sequential::Barrier);
             }
             if asks_accounts && let Some(ahead) = requests.get(place as usize + AHEAD) {
-                self.bounds.fetch(ahead.account);
+                self.bounds.accounts.fetch(ahead.account);
                 kernel.tallies.fetch(ahead.account);
             }
             if asks_accounts && (request.op == Op::New as u8 || request.op == Op::Replace as u8) {
@@ -292,10 +297,10 @@ impl Task<'_> {
                 let request = &batch.requests[*place as usize];
                 let entry = Entry { sequence: batch.first_sequence.wrapping_add(u64::from(*place)), lane: batch.lane };
                 let Output { events, accepted, work } = &mut *output;
-                let mut noted = Noted { accounts: batch.accounts, accepted, place: *place };
-                let outcome = shard.apply((&mut noted, batch.tallies), entry, request, checked, events, work);
+                let mut noted = Noted { accounts: batch.rules.accounts, accepted, place: *place };
                 // What means more than one part was found before.
-                shard.answer(entry, request, outcome.unwrap_or(Err(RejectCode::UnknownSymbol)), result);
+                let outcome = shard.apply((&mut noted, batch.tallies), entry, request, checked, events, work);
+                shard.answer(entry, request, outcome, result);
                 *work += 1;
             }
         }
@@ -313,15 +318,13 @@ fn fetch(places: &[(u32, &mut OrderResult)], at: usize, batch: &Batch) {
 /// The most that a batch may add to what accounts have open and do. Only accounts with limits over all symbols are asked.
 #[derive(Default)]
 struct Bounds {
-    pages: Vec<Option<Box<[Bound; PAGE]>>>,
+    accounts: Pages<Bound>,
     /// Accounts that have a bound other than nothing.
     touched: Vec<u32>,
 }
 
 /// Requests of which the accounts' lines are asked for ahead.
 const AHEAD: usize = 12;
-/// Accounts in a page.
-const PAGE: usize = 256;
 
 #[derive(Clone, Copy, Default)]
 struct Bound {
@@ -332,19 +335,9 @@ struct Bound {
 }
 
 impl Bounds {
-    /// Asks for the line of an account.
-    #[inline]
-    fn fetch(&self, account: u32) {
-        if let Some(Some(page)) = self.pages.get(account as usize / PAGE) {
-            prefetch::line(&page[account as usize % PAGE]);
-        }
-    }
-
     fn clear(&mut self) {
         for account in self.touched.drain(..) {
-            if let Some(Some(page)) = self.pages.get_mut(account as usize / PAGE) {
-                page[account as usize % PAGE] = Bound::default();
-            }
+            *self.accounts.of_mut(account) = Bound::default();
         }
     }
 
@@ -356,12 +349,14 @@ impl Bounds {
         if !limits.has_more {
             return Ok(());
         }
-        // A stop that becomes a market order is worth its stop price. What is out of range is rejected.
-        let price = request.price.max(request.stop_price).clamp(0, ORDER_PRICE_MAX) as u64;
-        let quantity = request.quantity.clamp(0, ORDER_QUANTITY_MAX) as u64;
-        let bound = self.of_mut(account);
+        // A stop that becomes a market order is worth its stop price. What is out of range is rejected, whatever is counted here.
+        let worth = (request.price.max(request.stop_price) as u64).wrapping_mul(request.quantity as u64);
+        let bound = self.accounts.of_mut(account);
+        if bound.entered == 0 {
+            self.touched.push(account);
+        }
         let notional = &mut bound.notional[usize::from(request.side == Side::Sell as u8)];
-        *notional = notional.saturating_add(price * quantity);
+        *notional = notional.saturating_add(worth);
         bound.opened += u32::from(request.op == Op::New as u8);
         bound.entered += 1;
         let bound = *bound;
@@ -378,17 +373,5 @@ impl Bounds {
             return Err(Sequential::OrderRate);
         }
         Ok(())
-    }
-
-    fn of_mut(&mut self, account: u32) -> &mut Bound {
-        let page = account as usize / PAGE;
-        if self.pages.len() <= page {
-            self.pages.resize(page + 1, None);
-        }
-        let bound = &mut self.pages[page].get_or_insert_with(|| Box::new([Bound::default(); PAGE]))[account as usize % PAGE];
-        if bound.entered == 0 {
-            self.touched.push(account);
-        }
-        bound
     }
 }

@@ -56,8 +56,14 @@ impl Register for Accounts {
 }
 
 impl Shard {
-    /// The stages that need a book: ids, risk, business rules, match, settle. None: the request means more than one part. What it
-    /// changes of its account's counts is noted in the store's `changes`.
+    /// Whether a checked request means more than one part: only it has no book, and is no reject.
+    #[inline(always)]
+    pub(super) fn is_for_many(&self, checked: &Checked) -> bool {
+        checked.book as usize >= self.books.len() && checked.reject.is_none()
+    }
+
+    /// The stages that need a book: ids, risk, business rules, match, settle; of a request that means one part. What it changes
+    /// of its account's counts is noted in the store's `changes`.
     #[inline(always)]
     pub(super) fn apply(
         &mut self,
@@ -67,15 +73,15 @@ impl Shard {
         checked: &Checked,
         out: &mut Vec<Outgoing>,
         work: &mut u64,
-    ) -> Option<Result<Answer, RejectCode>> {
+    ) -> Result<Answer, RejectCode> {
         if let Some(code) = checked.reject {
-            return Some(Err(code));
+            return Err(code);
         }
         let Self { books, store, counters } = self;
-        let book = books.get_mut(checked.book as usize)?;
+        let book = books.get_mut(checked.book as usize).ok_or(RejectCode::UnknownSymbol)?;
         let accounts = register.accounts();
         let mut desk = Desk { store, accounts, tallies, limits: accounts.limits(checked.class), entry, out, work };
-        Some(match &checked.action {
+        match &checked.action {
             Action::New(terms) => {
                 let outcome = ops::new(book, &mut desk, request, (checked, terms));
                 if let Ok(answer) = &outcome {
@@ -94,7 +100,7 @@ impl Shard {
                 outcome
             }
             Action::TakeOver | Action::CancelAll(_) => Ok(ops::take_over(book, &mut desk, checked)),
-        })
+        }
     }
 
     /// Writes the answer in the request's own place.

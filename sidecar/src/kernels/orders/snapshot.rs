@@ -21,7 +21,7 @@ use ringlane_layout::orders::{AccountLimits, Instrument, Side};
 use super::attributes::{DAY, RARE, Rare, STOP};
 use super::book::slot;
 use super::shard::SHARDS;
-use super::slab::{ENTRIES_MAX, NIL, Slab};
+use super::slab::{NIL, Slab};
 use super::store::{Holding, Order, Store};
 use super::{Counters, OrderKernel, count_changes};
 use crate::section::{Section, SectionSink, put_rows};
@@ -241,7 +241,7 @@ impl OrderKernel {
 
     fn restore_position(&mut self, row: &[u8]) -> Result<(), String> {
         let [account, symbol]: [u32; 2] = bytemuck::pod_read_unaligned(&row[..8]);
-        let has_room = self.positions_made() < ENTRIES_MAX;
+        let has_room = self.positions_made() < self.positions_max;
         let (book, store) = self.shards.book_mut(symbol).ok_or("a position is in a symbol that does not exist")?;
         if book.holding(store, account, NIL) != NIL || !has_room {
             return Err(format!("account {account} has two positions in symbol {symbol}"));
@@ -259,7 +259,8 @@ impl OrderKernel {
         let [account, lane, filled_bits, symbol]: [u32; 4] = bytemuck::pod_read_unaligned(&row[24..]);
         let (book, store) = self.shards.book_mut(symbol).ok_or("an order is in a symbol that does not exist")?;
         let position = book.holding(store, account, NIL);
-        if position == NIL || word == 0 || book.order(store, account, client_order_id, NIL) != NIL {
+        let hash = store.order_hash(account, client_order_id);
+        if position == NIL || word == 0 || book.order(store, (account, client_order_id), hash, NIL) != NIL {
             return Err(format!("order {order_id} of account {account} cannot rest in symbol {symbol}"));
         }
         let order = Order { word, order_id, client_order_id, account, position, lane, filled_bits, ..Order::default() };
@@ -277,7 +278,7 @@ impl OrderKernel {
         } else {
             book.sides[side].link(&mut store.orders, at);
         }
-        book.index_order(store, at);
+        book.index_order(store, at, hash);
         store.count_owned(lane);
         store.orphans += u64::from(lane == 0);
         count_changes(&mut self.tallies, store);

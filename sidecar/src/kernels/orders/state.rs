@@ -74,7 +74,8 @@ impl OrderKernel {
     }
 
     /// Every range of accounts with limits in a symbol, ascending by symbol and account.
-    pub(super) fn symbol_limits(&self) -> Vec<AccountLimits> {
+    #[must_use]
+    pub fn symbol_limits(&self) -> Vec<AccountLimits> {
         let mut records: Vec<_> = self.shards.all().iter().flat_map(|shard| shard.store.symbol_limits.records()).collect();
         records.sort_unstable_by_key(|record| (record.symbol, record.account_first));
         records
@@ -176,6 +177,12 @@ impl OrderKernel {
     #[must_use]
     pub fn is_halted(&self, symbol: u32) -> bool {
         self.shards.book(symbol).is_some_and(|(book, _)| book.halted)
+    }
+
+    /// Symbols that are halted, ascending.
+    #[must_use]
+    pub fn halted(&self) -> Vec<u32> {
+        self.shards.books().filter(|(book, _)| book.halted).map(|(book, _)| book.symbol).collect()
     }
 
     /// Heap that books, orders, positions and accounts hold, bytes (the allocator's own overhead is not counted).

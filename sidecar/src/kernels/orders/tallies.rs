@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 use ringlane_layout::orders::Side;
 
 use super::book::slot;
+use super::pages::Pages;
 
-/// Accounts in a page.
-const PAGE: usize = 256;
 /// One second, nanoseconds: over which rates are counted.
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -97,7 +96,7 @@ impl SymbolTallies {
 /// Counts of accounts in all symbols.
 #[derive(Clone, Default)]
 pub(super) struct Tallies {
-    pages: Vec<Option<Box<[Tally; PAGE]>>>,
+    accounts: Pages<Tally>,
     /// The second in which a rate was counted last.
     counted: Option<u64>,
 }
@@ -105,33 +104,22 @@ pub(super) struct Tallies {
 impl Tallies {
     /// The account's counts in all symbols.
     pub(super) fn of(&self, account: u32) -> Tally {
-        let page = self.pages.get(account as usize / PAGE);
-        page.and_then(Option::as_ref).map_or_else(Tally::default, |page| page[account as usize % PAGE])
+        self.accounts.of(account)
     }
 
     /// Asks for the line of an account.
     #[inline]
     pub(super) fn fetch(&self, account: u32) {
-        if let Some(Some(page)) = self.pages.get(account as usize / PAGE) {
-            crate::kernels::prefetch::line(&page[account as usize % PAGE]);
-        }
-    }
-
-    fn of_mut(&mut self, account: u32) -> &mut Tally {
-        let page = account as usize / PAGE;
-        if self.pages.len() <= page {
-            self.pages.resize(page + 1, None);
-        }
-        &mut self.pages[page].get_or_insert_with(|| Box::new([Tally::default(); PAGE]))[account as usize % PAGE]
+        self.accounts.fetch(account);
     }
 
     /// Counts what was noted.
     pub(super) fn count(&mut self, noted: Counted, now_ns: u64) {
         match noted {
-            Counted::Open(account, change) => self.of_mut(account).change(change),
+            Counted::Open(account, change) => self.accounts.of_mut(account).change(change),
             Counted::Accepted(account) => {
                 self.counted = Some(now_ns / SECOND_NS);
-                self.of_mut(account).accept(now_ns);
+                self.accounts.of_mut(account).accept(now_ns);
             }
         }
     }
@@ -139,15 +127,13 @@ impl Tallies {
     /// Takes a rate over that was counted in the second of `now_ns`.
     pub(super) fn restore_rate(&mut self, account: u32, accepted: u32, now_ns: u64) {
         self.counted = Some(now_ns / SECOND_NS);
-        self.of_mut(account).restore_rate(accepted, now_ns);
+        self.accounts.of_mut(account).restore_rate(accepted, now_ns);
     }
 
     /// Forgets the open orders of these accounts; their rates stay.
     pub(super) fn clear_open(&mut self, first: u32, last: u32) {
-        for at in first as usize..=(last as usize).min((self.pages.len() * PAGE).saturating_sub(1)) {
-            if let Some(page) = self.pages.get_mut(at / PAGE).and_then(Option::as_mut) {
-                (page[at % PAGE].notional, page[at % PAGE].open_orders) = ([0; 2], 0);
-            }
+        for (_, tally) in self.accounts.iter_mut().filter(|(account, _)| (first..=last).contains(account)) {
+            (tally.notional, tally.open_orders) = ([0; 2], 0);
         }
     }
 
@@ -158,14 +144,11 @@ impl Tallies {
 
     /// Accounts that were counted in this second, ascending, each with its count.
     pub(super) fn rates(&self, now_ns: u64) -> Vec<(u32, u32)> {
-        let pages = self.pages.iter().enumerate().filter_map(|(page, tallies)| Some((page, tallies.as_ref()?)));
-        let all = pages.flat_map(|(page, tallies)| tallies.iter().enumerate().map(move |(at, tally)| ((page * PAGE + at) as u32, tally)));
-        all.map(|(account, tally)| (account, tally.rate(now_ns))).filter(|(_, rate)| *rate != 0).collect()
+        self.accounts.iter().map(|(account, tally)| (account, tally.rate(now_ns))).filter(|(_, rate)| *rate != 0).collect()
     }
 
     /// Heap that the tallies hold, bytes, nearly.
     pub(super) fn heap_bytes(&self) -> usize {
-        let pages = self.pages.iter().flatten().count() * PAGE * size_of::<Tally>();
-        pages + self.pages.capacity() * size_of::<usize>()
+        self.accounts.heap_bytes()
     }
 }
