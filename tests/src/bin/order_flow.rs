@@ -60,9 +60,9 @@ fn main() -> ExitCode {
     let mut events = Vec::with_capacity(64 * options.batch);
     run_prefill(&mut kernel, &flow.prefill, &mut results);
     if options.watched {
-        (1..=kernel.instrument_count()).for_each(|symbol| {
+        for symbol in 1..=kernel.instrument_count() {
             kernel.watch(symbol);
-        });
+        }
     }
     let before = kernel.counters();
     let cpu_before = cpu_seconds();

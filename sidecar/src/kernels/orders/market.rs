@@ -232,12 +232,16 @@ impl Book {
         })
     }
 
-    /// Tells what changed since it was told last, if the book is watched.
-    #[inline]
+    /// Tells what changed since it was told last, if the book is watched. Asked for each request, and mostly nothing is left.
+    #[inline(always)]
     fn tell_depth(&mut self, store: &Store, sequence: u64, sink: &mut impl FnMut(MarketRecord)) {
-        if self.depth.as_ref().is_none_or(|depth| depth.touched.is_empty()) {
-            return;
+        if self.depth.as_ref().is_some_and(|depth| !depth.touched.is_empty()) {
+            self.tell_touched(store, sequence, sink);
         }
+    }
+
+    #[inline(never)]
+    fn tell_touched(&mut self, store: &Store, sequence: u64, sink: &mut impl FnMut(MarketRecord)) {
         let Some(mut depth) = self.depth.take() else { return };
         let blank = MarketRecord { symbol: self.symbol, sequence, ..MarketRecord::default() };
         depth.tell(&blank, sink);
