@@ -135,6 +135,29 @@ impl SharedBytes {
         unsafe { copy_bulk(from.as_ptr(), self.base.add(offset), from.len()) };
     }
 
+    /// As [`SharedBytes::write_bulk`], past the caches where the processor can: for so much that they could not keep it anyway,
+    /// since bytes that are only overwritten need not be fetched first. Of 16 bytes and multiples of them only.
+    #[inline]
+    pub fn write_past_caches(&self, offset: usize, from: &[u8]) {
+        assert!(offset.is_multiple_of(16) && from.len().is_multiple_of(16));
+        assert!(offset <= self.len && from.len() <= self.len - offset);
+        #[cfg(target_arch = "x86_64")]
+        if self.base.addr().is_multiple_of(16) {
+            use std::arch::x86_64::{_mm_loadu_si128, _mm_sfence, _mm_stream_si128};
+            // SAFETY: SSE2 belongs to the target; in bounds by the assertion and aligned by what was looked at; the target is
+            // mapped by the contract of `new` and written by single instructions; the fence orders them before what follows.
+            unsafe {
+                let target = self.base.add(offset);
+                for (index, chunk) in from.as_chunks::<16>().0.iter().enumerate() {
+                    _mm_stream_si128(target.add(16 * index).cast(), _mm_loadu_si128(chunk.as_ptr().cast()));
+                }
+                _mm_sfence();
+            }
+            return;
+        }
+        self.write_bulk(offset, from);
+    }
+
     /// Sets bytes to zero that nobody but the caller reads or writes now, such as slots that are not submitted yet.
     pub fn blank(&self, offset: usize, len: usize) {
         assert!(offset <= self.len && len <= self.len - offset);

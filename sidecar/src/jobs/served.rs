@@ -52,6 +52,8 @@ struct State {
     ages: Ages,
     /// Slots that were handed out.
     claimed: u64,
+    /// Most slots that were seen waiting at once since none was.
+    crowd: u64,
     /// Slots that are done before others that stand before them: first and last + 1 of each stretch, ascending, never touching.
     /// At most one stretch more than there are hands.
     done: Vec<(u64, u64)>,
@@ -85,8 +87,8 @@ struct Closing {
 
 /// What a hand gets.
 pub enum Claim {
-    /// Slots to compute as one run: first, count.
-    Run(u64, usize),
+    /// Slots to compute as one run: first, count, and how many were seen waiting in all.
+    Run(u64, usize, u64),
     Payloads(Box<PayloadRun>),
     /// Slots of a new group: first, count.
     BeginGroup(u64, usize),
@@ -105,6 +107,7 @@ impl Served {
             cursors,
             ages: Ages::default(),
             claimed: 0,
+            crowd: 0,
             done: Vec::with_capacity(STRETCHES_AT_FIRST),
             spare: Vec::with_capacity(STRETCHES_AT_FIRST),
             hands: 0,
@@ -186,6 +189,7 @@ impl Served {
         if state.failed.is_none() {
             let end = state.closing.as_ref().map_or_else(|| state.cursors.cursors().0, |closing| closing.upto);
             let left = end - state.claimed;
+            state.crowd = if left == 0 { 0 } else { state.crowd.max(left) };
             if let Some(claim) = self.claim_work(state, left, hands_max) {
                 let rest = (end - state.claimed) as f32 * state.cost_ns;
                 let more = state.hands < hands_max && matches!(claim, Claim::Run(..) | Claim::Payloads(_)) && rest > WORTH_A_HAND_NS;
@@ -218,7 +222,7 @@ impl Served {
                 let worth_it = (WORTH_A_HAND_NS / state.cost_ns) as usize;
                 let count = share.max(worth_it).min(by_cost).max(1).min(left.min(self.slots_by_bytes()) as usize);
                 state.claimed += count as u64;
-                Claim::Run(first, count)
+                Claim::Run(first, count, state.crowd)
             }
             Compute::Payloads(compute) => {
                 let fresh = || Box::new(PayloadRun::new(self.lane.geometry.request_slot_bytes as usize));

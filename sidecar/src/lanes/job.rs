@@ -99,12 +99,17 @@ impl JobLane {
         }
     }
 
-    /// Writes result slots from `first` on; they are not visible before [`JobCursors::complete`].
-    pub fn write_results(&self, first: u64, from: &[u8]) {
+    /// Writes result slots from `first` on; they are not visible before [`JobCursors::complete`]. A batch that no cache could keep
+    /// goes past the caches.
+    pub fn write_results(&self, first: u64, from: &[u8], past_caches: bool) {
         let (bytes, at, end) = (self.results.bytes(), self.geometry.result_offset(first), self.geometry.event_ring_offset());
         let (head, tail) = from.split_at(from.len().min(end - at));
         for (at, piece) in [(at, head), (self.geometry.result_offset(0), tail)] {
-            bytes.write_bulk(at, piece);
+            if past_caches {
+                bytes.write_past_caches(at, piece);
+            } else {
+                bytes.write_bulk(at, piece);
+            }
         }
     }
 
