@@ -185,8 +185,6 @@ pub const JOB_GROUP_BYTES_MAX: usize = 1 << 20;
 pub const JOB_PIECE_BYTES: usize = 16 * 1024;
 /// Rows that kernels like to have together: a piece of so many slots and more is a multiple of it.
 pub const JOB_PIECE_SLOTS: usize = 4;
-/// Bytes of results that wait to be computed from which on they are written past the caches, which could not keep them.
-pub const JOB_STREAM_BYTES_MIN: u64 = 8 << 20;
 /// Slots of one run of payloads.
 pub const PAYLOADS_A_RUN: usize = 64;
 /// Bytes of an arena that are copied and worked on at a time.

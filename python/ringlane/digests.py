@@ -318,6 +318,7 @@ class DigestLane(JobLane):
             copied, sizes = [payloads[index] for index in to_copy], sizes[to_copy]
         ends = np.cumsum(sizes)
         total = int(ends[-1]) if len(ends) else 0
+        self._slot_weight = int(requests["length"].mean())
         if total > self.arena_bytes:
             raise ValueError(
                 f"the payloads have {total} bytes together and the arena {self.arena_bytes}; "

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use bytemuck::Zeroable;
 use crossbeam::channel::Sender;
 use ringlane_layout::limits::{
-    JOB_GROUP_BYTES_MAX, JOB_LINGER_NS, JOB_PIECE_BYTES, JOB_PIECE_SLOTS, JOB_RUN_NS, JOB_STREAM_BYTES_MIN, PAYLOADS_A_RUN, SLOT_BYTES_MAX,
-    TILE_BYTES,
+    JOB_GROUP_BYTES_MAX, JOB_LINGER_NS, JOB_PIECE_BYTES, JOB_PIECE_SLOTS, JOB_RUN_NS, PAYLOADS_A_RUN, SLOT_BYTES_MAX, TILE_BYTES,
 };
 use ringlane_layout::record::RecordBytes;
 use ringlane_layout::region::LaneStatus;
@@ -90,13 +89,13 @@ impl Hand {
 fn take(served: &Arc<Served>, pool: &Arc<Pool>, scratch: &mut Scratch) -> Option<Work> {
     let mut may_linger = !pool.is_busy();
     loop {
-        let (claim, more) = served.claim(pool.allowed(), may_linger);
+        let (claim, more) = served.claim((pool.allowed(), pool.is_small()), may_linger);
         if more {
             pool.submit(Hand::Work(Arc::clone(served), Work::Next));
         }
         match claim {
-            Claim::Run(first, count, ahead) => {
-                run(served, (first, count, ahead), scratch);
+            Claim::Run(first, count) => {
+                run(served, first, count, scratch);
                 return Some(Work::Next);
             }
             Claim::Payloads(run) => return Some(payloads(served, run, scratch)),
@@ -154,7 +153,7 @@ fn nanoseconds(since: Instant) -> u64 {
     since.elapsed().as_nanos() as u64
 }
 
-fn run(served: &Served, (first, count, ahead): (u64, usize, u64), scratch: &mut Scratch) {
+fn run(served: &Served, first: u64, count: usize, scratch: &mut Scratch) {
     let Compute::Batch(compute) = &served.compute else { unreachable!("only batches are claimed as runs") };
     let compute: &dyn BatchCompute = &**compute;
     let (begin, geometry) = (Instant::now(), served.lane.geometry);
@@ -163,7 +162,6 @@ fn run(served: &Served, (first, count, ahead): (u64, usize, u64), scratch: &mut 
     let results: &mut [u8] = bytemuck::cast_slice_mut(&mut scratch.results);
     let fit = (JOB_PIECE_BYTES / request_slot.max(result_slot)).max(1);
     let together = if fit < JOB_PIECE_SLOTS { fit } else { fit / JOB_PIECE_SLOTS * JOB_PIECE_SLOTS };
-    let past_caches = ahead * result_slot as u64 >= JOB_STREAM_BYTES_MIN;
     let done = guarded(served, first, || {
         for piece in (0..count).step_by(together) {
             let (slot, slots) = (first + piece as u64, together.min(count - piece));
@@ -177,7 +175,7 @@ fn run(served: &Served, (first, count, ahead): (u64, usize, u64), scratch: &mut 
             if !kept(served, |keeper| keeper.answered(slot, slots, results)) {
                 return false;
             }
-            served.lane.write_results(slot, results, past_caches);
+            served.lane.write_results(slot, results);
         }
         true
     });
@@ -292,7 +290,7 @@ fn together(served: &Served, compute: &dyn PayloadCompute, run: &mut PayloadRun,
     if !are_kept {
         return None;
     }
-    served.lane.write_results(slot, results, false);
+    served.lane.write_results(slot, results);
     run.done += count;
     Some(copied.max(64 * count))
 }
@@ -339,7 +337,7 @@ fn piece(served: &Served, compute: &dyn PayloadCompute, run: &mut PayloadRun, sc
         if !kept(served, |keeper| keeper.answered(slot, 1, result)) {
             return None;
         }
-        served.lane.write_results(slot, result, false);
+        served.lane.write_results(slot, result);
         (run.done, run.read) = (run.done + 1, 0);
     }
     Some(tile.len().max(64))
@@ -460,7 +458,7 @@ fn leave_group(served: &Served, open: &OpenGroup, scratch: &mut Scratch) -> Work
         && guarded(served, open.first, || open.group.finish(results)).is_some()
         && kept(served, |keeper| keeper.answered(open.first, open.count, results))
     {
-        served.lane.write_results(open.first, results, false);
+        served.lane.write_results(open.first, results);
         served.finish(open.first, open.count, nanoseconds(open.begun));
     }
     served.group_over();

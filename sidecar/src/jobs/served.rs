@@ -19,6 +19,8 @@ use crate::sequencer::wall_clock_ns;
 
 /// Work that is worth the waking of another thread, nanoseconds.
 const WORTH_A_HAND_NS: f32 = 20_000.0;
+/// Work that is worth it beside a client that is awake, where threads are few: until it sleeps it needs a core to bring more.
+const WORTH_A_CORE_NS: f32 = 400_000.0;
 /// What a slot of a new lane is thought to cost, nanoseconds.
 const COST_NS_AT_FIRST: f32 = 10_000.0;
 /// How much a run of slots counts in what a slot is thought to cost.
@@ -52,8 +54,6 @@ struct State {
     ages: Ages,
     /// Slots that were handed out.
     claimed: u64,
-    /// Most slots that were seen waiting at once since none was.
-    crowd: u64,
     /// Slots that are done before others that stand before them: first and last + 1 of each stretch, ascending, never touching.
     /// At most one stretch more than there are hands.
     done: Vec<(u64, u64)>,
@@ -87,8 +87,8 @@ struct Closing {
 
 /// What a hand gets.
 pub enum Claim {
-    /// Slots to compute as one run: first, count, and how many were seen waiting in all.
-    Run(u64, usize, u64),
+    /// Slots to compute as one run: first, count.
+    Run(u64, usize),
     Payloads(Box<PayloadRun>),
     /// Slots of a new group: first, count.
     BeginGroup(u64, usize),
@@ -107,7 +107,6 @@ impl Served {
             cursors,
             ages: Ages::default(),
             claimed: 0,
-            crowd: 0,
             done: Vec::with_capacity(STRETCHES_AT_FIRST),
             spare: Vec::with_capacity(STRETCHES_AT_FIRST),
             hands: 0,
@@ -178,7 +177,7 @@ impl Served {
     }
 
     /// Gives a hand its next work, of which `allowed` threads may do some at once. True beside it: send one hand more.
-    pub fn claim(&self, allowed: usize, may_linger: bool) -> (Claim, bool) {
+    pub fn claim(&self, (allowed, are_few): (usize, bool), may_linger: bool) -> (Claim, bool) {
         let mut state = self.state();
         let state = &mut *state;
         match state.cursors.look(&self.lane) {
@@ -189,10 +188,11 @@ impl Served {
         if state.failed.is_none() {
             let end = state.closing.as_ref().map_or_else(|| state.cursors.cursors().0, |closing| closing.upto);
             let left = end - state.claimed;
-            state.crowd = if left == 0 { 0 } else { state.crowd.max(left) };
             if let Some(claim) = self.claim_work(state, left, hands_max) {
                 let rest = (end - state.claimed) as f32 * state.cost_ns;
-                let more = state.hands < hands_max && matches!(claim, Claim::Run(..) | Claim::Payloads(_)) && rest > WORTH_A_HAND_NS;
+                let is_free = !are_few || self.lane.sleeps_beyond(state.cursors.cursors().1);
+                let worth = if is_free { WORTH_A_HAND_NS } else { WORTH_A_CORE_NS };
+                let more = state.hands < hands_max && matches!(claim, Claim::Run(..) | Claim::Payloads(_)) && rest > worth;
                 state.hands += usize::from(more);
                 return (claim, more);
             }
@@ -222,7 +222,7 @@ impl Served {
                 let worth_it = (WORTH_A_HAND_NS / state.cost_ns) as usize;
                 let count = share.max(worth_it).min(by_cost).max(1).min(left.min(self.slots_by_bytes()) as usize);
                 state.claimed += count as u64;
-                Claim::Run(first, count, state.crowd)
+                Claim::Run(first, count)
             }
             Compute::Payloads(compute) => {
                 let fresh = || Box::new(PayloadRun::new(self.lane.geometry.request_slot_bytes as usize));

@@ -99,17 +99,12 @@ impl JobLane {
         }
     }
 
-    /// Writes result slots from `first` on; they are not visible before [`JobCursors::complete`]. A batch that no cache could keep
-    /// goes past the caches.
-    pub fn write_results(&self, first: u64, from: &[u8], past_caches: bool) {
+    /// Writes result slots from `first` on; they are not visible before [`JobCursors::complete`].
+    pub fn write_results(&self, first: u64, from: &[u8]) {
         let (bytes, at, end) = (self.results.bytes(), self.geometry.result_offset(first), self.geometry.event_ring_offset());
         let (head, tail) = from.split_at(from.len().min(end - at));
         for (at, piece) in [(at, head), (self.geometry.result_offset(0), tail)] {
-            if past_caches {
-                bytes.write_past_caches(at, piece);
-            } else {
-                bytes.write_bulk(at, piece);
-            }
+            bytes.write_bulk(at, piece);
         }
     }
 
@@ -129,6 +124,14 @@ impl JobLane {
     pub fn is_ahead_of(&self, submitted: u64) -> bool {
         let requests = self.requests.bytes();
         ClientWords::of(&requests).submitted.load(Ordering::Relaxed) != submitted
+    }
+
+    /// Whether the client says that it sleeps until more than `completed` slots are done: its core is free then. Nothing but the
+    /// number of threads is decided by it.
+    #[must_use]
+    pub fn sleeps_beyond(&self, completed: u64) -> bool {
+        let requests = self.requests.bytes();
+        ClientWords::of(&requests).waiting.load(Ordering::Relaxed) > completed
     }
 
     fn words(&self) -> (SharedBytes, SharedBytes) {
