@@ -181,10 +181,8 @@ pub const JOB_RUN_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of requests or of results of a group of slots that several threads work on together, which is copied as one.
 pub const JOB_GROUP_BYTES_MAX: usize = 1 << 20;
 /// Bytes of requests or of results of a run that are copied, computed and copied on together, or one slot: so few that both
-/// stay in a core's first cache.
-pub const JOB_PIECE_BYTES: usize = 16 * 1024;
-/// Rows that kernels like to have together: a piece of so many slots and more is a multiple of it.
-pub const JOB_PIECE_SLOTS: usize = 4;
+/// stay in a core's own cache.
+pub const JOB_PIECE_BYTES: usize = 64 * 1024;
 /// Slots of one run of payloads.
 pub const PAYLOADS_A_RUN: usize = 64;
 /// Bytes of an arena that are copied and worked on at a time.

@@ -18,10 +18,6 @@ pub fn expect_write(address: *const u8) {
     let _ = address;
 }
 
-/// Bytes up to which a copy goes by registers.
-#[cfg(target_arch = "x86_64")]
-const COPY_BY_REGISTERS_MAX: usize = 32 * 1024;
-
 /// Copies bytes of which another process may write some meanwhile: by one instruction that the compiler knows nothing of, so
 /// that it can assume nothing of what it reads, or byte by byte through atomics where there is no such instruction.
 ///
@@ -31,33 +27,9 @@ const COPY_BY_REGISTERS_MAX: usize = 32 * 1024;
 #[inline]
 unsafe fn copy_bulk(from: *const u8, to: *mut u8, len: usize) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: the caller's ranges, of which the first part is whole blocks of 64 bytes; the direction flag is clear at every
-    // asm block by its rules.
+    // SAFETY: the caller's ranges; the direction flag is clear at every asm block by its rules.
     unsafe {
-        // By registers where it is quicker: what fits the first cache, and has just been written by another core.
-        let blocks = if len <= COPY_BY_REGISTERS_MAX { len / 64 } else { 0 };
-        let (mut from, mut to) = (from, to);
-        if blocks > 0 {
-            std::arch::asm!(
-                "2:",
-                "movups {a}, [{from}]",
-                "movups {b}, [{from} + 16]",
-                "movups {c}, [{from} + 32]",
-                "movups {d}, [{from} + 48]",
-                "movups [{to}], {a}",
-                "movups [{to} + 16], {b}",
-                "movups [{to} + 32], {c}",
-                "movups [{to} + 48], {d}",
-                "add {from}, 64",
-                "add {to}, 64",
-                "dec {blocks}",
-                "jnz 2b",
-                from = inout(reg) from, to = inout(reg) to, blocks = inout(reg) blocks => _,
-                a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _, options(nostack),
-            );
-        }
-        let rest = len - blocks * 64;
-        std::arch::asm!("rep movsb", inout("rcx") rest => _, inout("rsi") from => _, inout("rdi") to => _, options(nostack, preserves_flags));
+        std::arch::asm!("rep movsb", inout("rcx") len => _, inout("rsi") from => _, inout("rdi") to => _, options(nostack, preserves_flags));
     }
     #[cfg(not(target_arch = "x86_64"))]
     for at in 0..len {

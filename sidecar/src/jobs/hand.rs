@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytemuck::Zeroable;
 use crossbeam::channel::Sender;
 use ringlane_layout::limits::{
-    JOB_GROUP_BYTES_MAX, JOB_LINGER_NS, JOB_PIECE_BYTES, JOB_PIECE_SLOTS, JOB_RUN_NS, PAYLOADS_A_RUN, SLOT_BYTES_MAX, TILE_BYTES,
+    JOB_GROUP_BYTES_MAX, JOB_LINGER_NS, JOB_PIECE_BYTES, JOB_RUN_NS, PAYLOADS_A_RUN, SLOT_BYTES_MAX, TILE_BYTES,
 };
 use ringlane_layout::record::RecordBytes;
 use ringlane_layout::region::LaneStatus;
@@ -89,7 +89,7 @@ impl Hand {
 fn take(served: &Arc<Served>, pool: &Arc<Pool>, scratch: &mut Scratch) -> Option<Work> {
     let mut may_linger = !pool.is_busy();
     loop {
-        let (claim, more) = served.claim((pool.allowed(), pool.is_small()), may_linger);
+        let (claim, more) = served.claim(pool.allowed(), may_linger);
         if more {
             pool.submit(Hand::Work(Arc::clone(served), Work::Next));
         }
@@ -160,8 +160,7 @@ fn run(served: &Served, first: u64, count: usize, scratch: &mut Scratch) {
     let (request_slot, result_slot) = (geometry.request_slot_bytes as usize, geometry.result_slot_bytes as usize);
     let requests: &mut [u8] = bytemuck::cast_slice_mut(&mut scratch.requests);
     let results: &mut [u8] = bytemuck::cast_slice_mut(&mut scratch.results);
-    let fit = (JOB_PIECE_BYTES / request_slot.max(result_slot)).max(1);
-    let together = if fit < JOB_PIECE_SLOTS { fit } else { fit / JOB_PIECE_SLOTS * JOB_PIECE_SLOTS };
+    let together = (JOB_PIECE_BYTES / request_slot.max(result_slot)).max(1);
     let done = guarded(served, first, || {
         for piece in (0..count).step_by(together) {
             let (slot, slots) = (first + piece as u64, together.min(count - piece));

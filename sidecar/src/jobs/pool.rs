@@ -15,7 +15,7 @@ use ringlane_layout::board::pool;
 use super::Heat;
 use super::hand::{Hand, Scratch};
 
-/// Threads up to which one that others need is sorely missed.
+/// Threads up to which the one that is kept for orders is sorely missed.
 const THREADS_FEW: usize = 4;
 
 /// Work that waits, and who does it.
@@ -61,11 +61,6 @@ impl Pool {
         if self.heat.is_hot() { (self.threads - 1).max(1) } else { self.threads }
     }
 
-    /// Whether its threads are so few that each core is missed.
-    pub fn is_small(&self) -> bool {
-        self.threads <= THREADS_FEW
-    }
-
     /// Whether work waits.
     pub fn is_busy(&self) -> bool {
         !self.queue.is_empty()
@@ -96,7 +91,7 @@ impl Pool {
             let (pool, behind) = (Arc::clone(self), self.heat.has_orders());
             let threads = if behind { &self.idle } else { &self.plain };
             threads.spawn(move || pool.drain(behind));
-        } else if allowed < self.threads && self.is_small() {
+        } else if allowed < self.threads && self.threads <= THREADS_FEW {
             self.heat.set_wanted(true);
         }
     }

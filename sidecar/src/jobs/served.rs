@@ -19,8 +19,6 @@ use crate::sequencer::wall_clock_ns;
 
 /// Work that is worth the waking of another thread, nanoseconds.
 const WORTH_A_HAND_NS: f32 = 20_000.0;
-/// Work that is worth it beside a client that is awake, where threads are few: until it sleeps it needs a core to bring more.
-const WORTH_A_CORE_NS: f32 = 400_000.0;
 /// What a slot of a new lane is thought to cost, nanoseconds.
 const COST_NS_AT_FIRST: f32 = 10_000.0;
 /// How much a run of slots counts in what a slot is thought to cost.
@@ -177,7 +175,7 @@ impl Served {
     }
 
     /// Gives a hand its next work, of which `allowed` threads may do some at once. True beside it: send one hand more.
-    pub fn claim(&self, (allowed, are_few): (usize, bool), may_linger: bool) -> (Claim, bool) {
+    pub fn claim(&self, allowed: usize, may_linger: bool) -> (Claim, bool) {
         let mut state = self.state();
         let state = &mut *state;
         match state.cursors.look(&self.lane) {
@@ -190,9 +188,7 @@ impl Served {
             let left = end - state.claimed;
             if let Some(claim) = self.claim_work(state, left, hands_max) {
                 let rest = (end - state.claimed) as f32 * state.cost_ns;
-                let is_free = !are_few || self.lane.sleeps_beyond(state.cursors.cursors().1);
-                let worth = if is_free { WORTH_A_HAND_NS } else { WORTH_A_CORE_NS };
-                let more = state.hands < hands_max && matches!(claim, Claim::Run(..) | Claim::Payloads(_)) && rest > worth;
+                let more = state.hands < hands_max && matches!(claim, Claim::Run(..) | Claim::Payloads(_)) && rest > WORTH_A_HAND_NS;
                 state.hands += usize::from(more);
                 return (claim, more);
             }

@@ -126,14 +126,6 @@ impl JobLane {
         ClientWords::of(&requests).submitted.load(Ordering::Relaxed) != submitted
     }
 
-    /// Whether the client says that it sleeps until more than `completed` slots are done: its core is free then. Nothing but the
-    /// number of threads is decided by it.
-    #[must_use]
-    pub fn sleeps_beyond(&self, completed: u64) -> bool {
-        let requests = self.requests.bytes();
-        ClientWords::of(&requests).waiting.load(Ordering::Relaxed) > completed
-    }
-
     fn words(&self) -> (SharedBytes, SharedBytes) {
         (self.requests.bytes(), self.results.bytes())
     }
