@@ -169,6 +169,7 @@ class JobLane(Lane):
     _ticket_class = JobTicket
     # Whoever submits, or reads where a ticket's slots are, holds it; so does who moves them. Nobody waits while holding it.
     _moving = threading.Lock()  # a lane's own, where it can move
+    _slot_weight = 0  # bytes that are worked on for a slot
 
     def __init__(self, client: Client, reply: dict[str, Any], files: list[int], timeout: float | None) -> None:
         super().__init__(client, reply, files, timeout)
@@ -176,7 +177,7 @@ class JobLane(Lane):
         self._unanswered: weakref.WeakSet[JobTicket] = weakref.WeakSet()
         self._ring_of: tuple[_shim.Lane, int, Words] | None = None
         self._opening: dict[str, Any] = {}  # what the sidecar was asked
-        self._slot_weight = 8 * self._slot_words  # bytes that are worked on for a slot
+        self._slot_weight = 8 * self._slot_words
         if self._narrow:
             self.call = self._call
 

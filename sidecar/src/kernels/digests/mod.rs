@@ -114,9 +114,9 @@ impl PayloadCompute for Algorithm {
     }
 
     fn wholes(&self, requests: &[u8], payloads: &[&[u8]], results: &mut [u8]) {
-        let slot = results.len() / payloads.len().max(1);
         #[cfg(target_arch = "x86_64")]
         if let (Self::Sha256, Some(sha)) = (self, sha256::Sha::detect()) {
+            let slot = results.len() / payloads.len();
             return sha.digests(payloads, |number, digest| {
                 answer(digest, payloads[number].len() as u64, &mut results[number * slot..][..slot]);
             });
