@@ -387,7 +387,7 @@ def _size(payload: Payload) -> int:
 def _sizes(payloads: Sequence[Payload]) -> _Sizes:
     """Raises `TypeError` for what is no payload."""
     is_plain = _PLAIN.issuperset(map(type, payloads))
-    return np.fromiter(map(len if is_plain else _size, payloads), np.int64, len(payloads)), is_plain  # type: ignore[arg-type]
+    return np.fromiter(map(len if is_plain else _size, payloads), np.int64, len(payloads)), is_plain
 
 
 def _flat(payload: Payload) -> bytes | bytearray | memoryview:
