@@ -37,6 +37,7 @@ class Arena:
         self._address: int = self._lease.__array_interface__["data"][0]
         self.size = size
         self._all: Bytes = np.asarray(_Piece(self._lease, self._address, size))
+        self.view = memoryview(self._all)  # type: ignore[arg-type]  # quicker than numpy with small pieces
         self._lock = threading.Lock()
         self._free: list[tuple[int, int]] = [(0, size)] if size else []  # (offset, length), ascending, never touching
         self._given_back: deque[tuple[int, int]] = deque()  # appended to by finalizers, at any moment

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import operator
-import struct
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 import numpy as np
@@ -23,15 +22,15 @@ if TYPE_CHECKING:
     from .client import Client
 
 Payload = bytes | bytearray | memoryview | npt.NDArray[Any]
+_Sizes = tuple[npt.NDArray[np.int64], bool]  # bytes of each payload, and whether all have just one run of bytes
 
 ARENA_BYTES = 64 << 20
 """Size of a digest lane's arena unless another is asked for, bytes."""
 
 _ARENA_BYTES_MAX = 1 << 32
 _CHUNK_BYTES = 256 << 10  # what is filled while the sidecar works on what was filled before
-_JOINED_BYTES_MAX = 16 << 10  # payloads up to this size are copied through one joined piece
+_JOINED_BYTES_MAX = 2 << 10  # payloads up to this size are copied through one joined piece
 _PAUSE_SECONDS = 0.001
-_DIGEST = struct.Struct("32s")
 _PLAIN = frozenset({bytes, bytearray})  # what has its bytes in a row, and as many as `len` says
 
 
@@ -45,8 +44,8 @@ class DigestTicket(JobTicket):
 
     def digests(self, timeout: float | None = None) -> list[bytes]:
         """Waits as `result` does; the digests as bytes objects."""
-        rows = np.ascontiguousarray(self.result(timeout)).tobytes()
-        return [digest for (digest,) in _DIGEST.iter_unpack(rows)]
+        rows = np.ascontiguousarray(self.result(timeout))
+        return cast("list[bytes]", rows.view("V32").ravel().tolist())
 
 
 class DigestLane(JobLane):
@@ -134,20 +133,24 @@ class DigestLane(JobLane):
             raise TypeError("submit() takes a list of payloads; for one, submit([payload]) or digest(payload)")
         if not 1 <= len(payloads) <= self.depth:
             raise ValueError(f"a batch holds 1 to {self.depth} payloads (the lane's depth), not {len(payloads)}")
-        deadline = self._deadline(timeout)
+        return self._submit_sized(payloads, _sizes(payloads), self._deadline(timeout), on_full)
+
+    def _submit_sized(
+        self, payloads: Sequence[Payload], sized: _Sizes, deadline: int | None, on_full: OnFull = "block"
+    ) -> DigestTicket:
         while True:
             arena = self._arena
             try:
-                return self._submit_in(arena, payloads, deadline, on_full)
+                return self._submit_in(arena, payloads, sized, deadline, on_full)
             except _shim.RinglaneError as error:
                 if isinstance(error, _shim.LaneFull) or not self._has_left(arena.shim):
                     raise
 
     def _submit_in(
-        self, arena: Arena, payloads: Sequence[Payload], deadline: int | None, on_full: OnFull
+        self, arena: Arena, payloads: Sequence[Payload], sized: _Sizes, deadline: int | None, on_full: OnFull
     ) -> DigestTicket:
         requests = np.zeros(len(payloads), self.request_dtype)
-        offset, count, kept = self._place(arena, payloads, requests, deadline, on_full)
+        offset, count, kept = self._place(arena, (payloads, sized), requests, deadline, on_full)
         try:
             rest = None if deadline is None else max(0, deadline - time.monotonic_ns())
             ticket = self._send_to(arena.shim, self._words(requests), rest, wait_allowed(on_full))
@@ -179,15 +182,24 @@ class DigestLane(JobLane):
         deadline = self._deadline(timeout)
         found: list[bytes] = []
         under_way: deque[DigestTicket] = deque()
-        for piece in self._pieces(list(payloads)):
+        whole = list(payloads)
+        sizes, is_plain = _sizes(whole)
+        for begin, end in self._cuts(sizes):
             held = sum(ticket._slots[1] for ticket in under_way)
-            while under_way and (under_way[0].done() or held + len(piece) > self.depth):
+            while under_way and (under_way[0].done() or held + end - begin > self.depth):
+                self._wait_for_half(under_way, deadline)
                 held -= under_way[0]._slots[1]
                 found += under_way.popleft().digests(self._rest(deadline))
-            under_way.append(self.submit(piece, self._rest(deadline)))
-        for ticket in under_way:
-            found += ticket.digests(self._rest(deadline))
+            under_way.append(self._submit_sized(whole[begin:end], (sizes[begin:end], is_plain), deadline))
+        while under_way:
+            self._wait_for_half(under_way, deadline)
+            found += under_way.popleft().digests(self._rest(deadline))
         return found
+
+    def _wait_for_half(self, under_way: deque[DigestTicket], deadline: int | None) -> None:
+        """Waits until half of the tickets are done, unless the first is: to sleep for each would cost as much as its work."""
+        if not under_way[0].done():
+            under_way[len(under_way) // 2].result(self._rest(deadline))
 
     # ---- asyncio ----
 
@@ -260,7 +272,7 @@ class DigestLane(JobLane):
         requests = words.view(self.request_dtype).reshape(-1)
         before = Arena(old, self.arena_bytes)
         payloads = [before.bytes_at(int(at), int(size)) for at, size in requests[["offset", "length"]].tolist()]
-        offset, count, _ = self._place(self._arena, payloads, requests, None, "block")
+        offset, count, _ = self._place(self._arena, (payloads, _sizes(payloads)), requests, None, "block")
         hold = super()._ask_again(old, fresh, requests.view(np.uint64).reshape(-1, self._slot_words))
         assert hold.lease is not None
         self._arena.submitted(hold.lease.first + hold.lease.count, offset, count, [])
@@ -271,33 +283,40 @@ class DigestLane(JobLane):
         at = self.result_schema["digest"].offset
         return rows[:, at : at + 32]
 
-    def _pieces(self, payloads: list[Payload]) -> Generator[list[Payload], None, None]:
-        """Cuts a long list, so that what is filled and what is worked on overlap."""
-        most, count = min(_CHUNK_BYTES, self.arena_bytes // 4), len(payloads)
-        ends = np.cumsum(_sizes(payloads))
+    def _cuts(self, sizes: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+        """Where a long list is cut, so that what is filled and what is worked on overlap."""
+        most, count = min(_CHUNK_BYTES, self.arena_bytes // 4), len(sizes)
+        ends = np.cumsum(sizes)
         begin = before = 0
         while begin < count:
             fit = int(np.searchsorted(ends, before + most, "right"))
             end = min(max(fit, begin + 1), begin + max(self.depth // 4, 1), count)
-            yield payloads[begin:end]
+            yield begin, end
             begin, before = end, int(ends[end - 1])
 
     def _place(
-        self, arena: Arena, payloads: Sequence[Payload], requests: Records, deadline: int | None, on_full: OnFull
+        self,
+        arena: Arena,
+        given: tuple[Sequence[Payload], _Sizes],
+        requests: Records,
+        deadline: int | None,
+        on_full: OnFull,
     ) -> tuple[int | None, int, list[Bytes]]:
         """Brings payloads into the arena: the piece that was taken for them, and arrays that stood there already."""
-        sizes = _sizes(payloads)
+        payloads, (sizes, is_plain) = given
         requests["length"] = sizes
         self._check_size(int(sizes.max()))
         copied, kept = payloads, []
-        placed = [] if _PLAIN.issuperset(map(type, payloads)) else [arena.offset_of(payload) for payload in payloads]
+        placed = [] if is_plain else [arena.offset_of(payload) for payload in payloads]
         to_copy: Any = slice(None)
         if any(place is not None for place in placed):
             requests["offset"] = [place or 0 for place in placed]
             kept = [cast(Bytes, p) for p, place in zip(payloads, placed, strict=True) if place is not None]
             to_copy = [index for index, place in enumerate(placed) if place is None]
             copied, sizes = [payloads[index] for index in to_copy], sizes[to_copy]
-        total = int(sizes.sum())
+        ends = np.cumsum(sizes)
+        total = int(ends[-1]) if len(ends) else 0
+        self._slot_weight = int(requests["length"].mean())
         if total > self.arena_bytes:
             raise ValueError(
                 f"the payloads have {total} bytes together and the arena {self.arena_bytes}; "
@@ -306,24 +325,17 @@ class DigestLane(JobLane):
         if total == 0:
             return None, 0, kept
         offset = self._take(arena, total, self._rest(deadline), on_full)
-        ends = np.cumsum(sizes)
-        requests["offset"][to_copy] = offset + ends - sizes
-        self._fill(arena, offset, copied, ends)
+        ends += offset
+        requests["offset"][to_copy] = ends - sizes
+        flat = cast("Sequence[bytes]", copied) if is_plain else list(map(_flat, copied))
+        if total <= _JOINED_BYTES_MAX * len(flat):
+            arena.bytes_at(offset, total)[:] = np.frombuffer(b"".join(flat), np.uint8)
+        else:
+            into, begin = arena.view, offset
+            for payload, end in zip(flat, ends.tolist(), strict=True):
+                into[begin:end] = payload
+                begin = end
         return offset, total, kept
-
-    @staticmethod
-    def _fill(arena: Arena, offset: int, payloads: Sequence[Payload], ends: npt.NDArray[np.int64]) -> None:
-        total = int(ends[-1])
-        into = arena.bytes_at(offset, total)
-        if total <= _JOINED_BYTES_MAX * len(payloads):
-            plain = _PLAIN.issuperset(map(type, payloads))
-            into[:] = np.frombuffer(b"".join(payloads if plain else map(_flat, payloads)), np.uint8)  # type: ignore[arg-type]
-            return
-        begin = 0
-        for payload, end in zip(payloads, ends.tolist(), strict=True):
-            if end > begin:
-                into[begin:end] = np.frombuffer(_flat(payload), np.uint8)
-            begin = end
 
     def _take(self, arena: Arena, count: int, timeout: float | None, on_full: OnFull) -> int:
         deadline = self._deadline(timeout)
@@ -372,10 +384,10 @@ def _size(payload: Payload) -> int:
     raise TypeError(f"a payload is bytes, a bytearray, a memoryview or a numpy array, not {type(payload).__name__}")
 
 
-def _sizes(payloads: Sequence[Payload]) -> npt.NDArray[np.int64]:
-    """Bytes of each. Raises `TypeError` for what is no payload."""
-    of_one = len if _PLAIN.issuperset(map(type, payloads)) else _size
-    return np.fromiter(map(of_one, payloads), np.int64, len(payloads))
+def _sizes(payloads: Sequence[Payload]) -> _Sizes:
+    """Raises `TypeError` for what is no payload."""
+    is_plain = _PLAIN.issuperset(map(type, payloads))
+    return np.fromiter(map(len if is_plain else _size, payloads), np.int64, len(payloads)), is_plain
 
 
 def _flat(payload: Payload) -> bytes | bytearray | memoryview:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from .client import Client
 
 
+_SLEEP_BYTES = 128 << 10
+"""Bytes of requests that take the sidecar some 100 us: who waits for more sleeps at once, for its core is wanted."""
+
+
 class JobTicket(Ticket):
     """A ticket whose slots may move to another lane's memory before they are answered."""
 
@@ -83,7 +87,8 @@ class JobTicket(Ticket):
         if lease is None:
             return True
         try:
-            shim.wait(lease.first + lease.count, limit_ns)
+            target = lease.first + lease.count
+            shim.wait(target, limit_ns, (target - shim.cursors[1]) * self._lane._slot_weight > _SLEEP_BYTES)
         except _shim.RinglaneError:
             if self._is_elsewhere(shim):
                 return False
@@ -164,6 +169,7 @@ class JobLane(Lane):
     _ticket_class = JobTicket
     # Whoever submits, or reads where a ticket's slots are, holds it; so does who moves them. Nobody waits while holding it.
     _moving = threading.Lock()  # a lane's own, where it can move
+    _slot_weight = 0  # bytes that are worked on for a slot
 
     def __init__(self, client: Client, reply: dict[str, Any], files: list[int], timeout: float | None) -> None:
         super().__init__(client, reply, files, timeout)
@@ -171,6 +177,7 @@ class JobLane(Lane):
         self._unanswered: weakref.WeakSet[JobTicket] = weakref.WeakSet()
         self._ring_of: tuple[_shim.Lane, int, Words] | None = None
         self._opening: dict[str, Any] = {}  # what the sidecar was asked
+        self._slot_weight = 8 * self._slot_words
         if self._narrow:
             self.call = self._call
 

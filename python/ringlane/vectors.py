@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
+_CORPUS_BYTES = 1 << 20  # what a query is thought to be compared with
 _OPS = ("normalize", "dot", "cosine", "l2sq", "search")
 
 
@@ -95,6 +96,8 @@ class VectorLane(JobLane):
         self.dtype: np.dtype[Any] = subdtype[0]
         self.dim: int = subdtype[1][0]
         self._outputs = [field.name for field in self.result_schema.visible]
+        if "ids" in self._outputs:
+            self._slot_weight = _CORPUS_BYTES
 
     def submit(  # type: ignore[override]
         self, rows: Array, other: Array | None = None, timeout: float | None = None, on_full: OnFull = "block"

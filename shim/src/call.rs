@@ -74,7 +74,7 @@ fn run(py: Python<'_>, lane: &Lane, args: &[*mut ffi::PyObject]) -> PyResult<*mu
     let goal = Goal::Completed(slot + 1);
     if !lane.client.linger(goal, SPIN_WITH_GIL, SPIN_WITH_GIL) {
         let deadline = patience.map_or_else(|| deadline_after(lane.timeout_ns), |patience| patience.deadline);
-        if let Err(error) = lane.wait_for(py, goal, deadline) {
+        if let Err(error) = lane.wait_for(py, goal, deadline, false) {
             lane.client.unpin(serial);
             return Err(error);
         }

@@ -141,15 +141,15 @@ impl Lane {
         Lease { look: slf.get().client.look_at_arena(), lane: slf.unbind() }
     }
 
-    /// Waits until all slots below `target` are completed (0: until an event can be taken).
-    #[pyo3(signature = (target, timeout_ns=None))]
-    fn wait(&self, py: Python<'_>, target: u64, timeout_ns: Option<u64>) -> PyResult<()> {
+    /// Waits until all slots below `target` are completed (0: until an event can be taken); `sleeps` says not to spin before.
+    #[pyo3(signature = (target, timeout_ns=None, sleeps=false))]
+    fn wait(&self, py: Python<'_>, target: u64, timeout_ns: Option<u64>, sleeps: bool) -> PyResult<()> {
         self.home.check(End::Forked)?;
         if !self.client.was_submitted(target) {
             return Err(PyValueError::new_err("the slot was never submitted"));
         }
         let since = Instant::now();
-        let waited = self.wait_for(py, self.goal(target), deadline_after(timeout_ns));
+        let waited = self.wait_for(py, self.goal(target), deadline_after(timeout_ns), sleeps);
         self.client.border.waited(target, since);
         waited
     }

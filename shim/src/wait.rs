@@ -26,9 +26,10 @@ impl Lane {
         self.is_settled(goal) || (!self.is_away(self.client.status()) && (self.client.announce(goal) || self.hub.get().has_ended()))
     }
 
-    /// Waits without the GIL. What was completed before an end is still good.
-    pub fn wait_for(&self, py: Python<'_>, goal: Goal, deadline: Option<Instant>) -> PyResult<()> {
-        while !self.is_settled(goal) && !py.detach(|| self.client.linger(goal, SPIN, LINGER) || self.is_settled(goal)) {
+    /// Waits without the GIL, and without spinning where it `sleeps`. What was completed before an end is still good.
+    pub fn wait_for(&self, py: Python<'_>, goal: Goal, deadline: Option<Instant>, sleeps: bool) -> PyResult<()> {
+        let linger = || self.client.linger(goal, SPIN, LINGER) || self.is_settled(goal);
+        while !self.is_settled(goal) && (sleeps || !py.detach(linger)) {
             self.client.enlist(goal);
             let slept = self.sleep(py, goal, deadline);
             self.client.withdraw(goal);
@@ -67,7 +68,7 @@ impl Lane {
             Obstacle::Closed => return Err(End::Closed.into()),
             Obstacle::Reservation(owner) if owner == thread::current().id() => return Err(RinglaneError::new_err(ALREADY_FILLS)),
             _ if !patience.waits => return Err(lane_full()),
-            Obstacle::Unfinished(end) => return self.wait_for(py, Goal::Completed(end), patience.deadline),
+            Obstacle::Unfinished(end) => return self.wait_for(py, Goal::Completed(end), patience.deadline, false),
             Obstacle::Reservation(_) => patience.deadline,
             Obstacle::Pinned(..) => patience.deadline_of_looks(),
         };

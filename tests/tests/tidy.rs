@@ -36,6 +36,7 @@ const UNSAFE_FILES: &[&str] = &[
     "sidecar/src/control/session.rs",
     "sidecar/src/jobs/pool.rs",
     "sidecar/src/journal/segment.rs",
+    "sidecar/src/kernels/digests/sha256.rs",
     "sidecar/src/kernels/prefetch.rs",
     "sidecar/src/kernels/vectors/isa/avx2.rs",
     "sidecar/src/kernels/vectors/isa/avx512.rs",

@@ -69,7 +69,7 @@ class PlainShim:
         state = self._client.venue.lanes.get(self._number)
         return self.closed or (state is not None and bool(state.events))
 
-    def wait(self, target: int, timeout_ns: int | None) -> None:
+    def wait(self, target: int, timeout_ns: int | None, sleeps: bool = False) -> None:
         """Until the next event, for 0; anything else is done already. Raises `TimeoutError`."""
         deadline = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
         while target == 0 and not self.has_events():

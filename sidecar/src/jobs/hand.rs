@@ -239,7 +239,9 @@ fn payloads(served: &Served, mut run: Box<PayloadRun>, scratch: &mut Scratch) ->
             run.spent_ns += nanoseconds(begin);
             return Work::Payloads(run);
         }
-        match piece(served, &**compute, &mut run, scratch) {
+        let is_whole = run.read == 0 && run.places[run.done].1 <= TILE_BYTES as u64;
+        let turn = if is_whole { together } else { piece };
+        match turn(served, &**compute, &mut run, scratch) {
             Some(bytes) => left = left.saturating_sub(bytes),
             None => return Work::Next,
         }
@@ -249,7 +251,50 @@ fn payloads(served: &Served, mut run: Box<PayloadRun>, scratch: &mut Scratch) ->
     Work::Next
 }
 
-/// One tile, or one payload that is no larger. Gives its bytes; none after a panic.
+/// The payloads of a run that are left, which are a tile together. Gives their bytes; none after a panic.
+fn together(served: &Served, compute: &dyn PayloadCompute, run: &mut PayloadRun, scratch: &mut Scratch) -> Option<usize> {
+    let slot_bytes = (served.lane.geometry.request_slot_bytes as usize, served.lane.geometry.result_slot_bytes as usize);
+    let results: &mut [u8] = bytemuck::cast_slice_mut(&mut scratch.results);
+    let count = (run.count() - run.done).min(results.len() / slot_bytes.1);
+    let (slot, places) = (run.first + run.done as u64, &run.places[run.done..][..count]);
+    let requests = &run.requests[run.done * slot_bytes.0..][..count * slot_bytes.0];
+    let results = &mut results[..count * slot_bytes.1];
+    // Those that stand side by side in the arena are copied as one.
+    let mut copied = 0;
+    for beside in places.chunk_by(|one, next| one.0 + one.1 == next.0) {
+        let bytes = beside.iter().map(|place| place.1 as usize).sum();
+        served.lane.copy_payload(beside[0].0, &mut scratch.tile[copied..][..bytes]);
+        copied += bytes;
+    }
+    let (mut payloads, mut rest): ([&[u8]; PAYLOADS_A_RUN], _) = ([&[]; PAYLOADS_A_RUN], &scratch.tile[..copied]);
+    for (payload, place) in payloads.iter_mut().zip(places) {
+        (*payload, rest) = rest.split_at(place.1 as usize);
+    }
+    let payloads = &payloads[..count];
+    let each = || (slot..).zip(requests.chunks(slot_bytes.0).zip(payloads));
+    let are_kept = kept(served, |keeper| {
+        each().try_for_each(|(slot, (request, payload))| {
+            let mut entry = keeper.begin(slot, request, payload.len() as u64)?;
+            keeper.add(&mut entry, payload)?;
+            keeper.end(entry)
+        })
+    });
+    if !are_kept {
+        return None;
+    }
+    results.fill(0);
+    guarded(served, slot, || compute.wholes(requests, payloads, results))?;
+    let are_kept =
+        kept(served, |keeper| (slot..).zip(results.chunks(slot_bytes.1)).try_for_each(|(slot, result)| keeper.answered(slot, 1, result)));
+    if !are_kept {
+        return None;
+    }
+    served.lane.write_results(slot, results);
+    run.done += count;
+    Some(copied.max(64 * count))
+}
+
+/// One tile of a payload that is larger. Gives its bytes; none after a panic.
 fn piece(served: &Served, compute: &dyn PayloadCompute, run: &mut PayloadRun, scratch: &mut Scratch) -> Option<usize> {
     let slot_bytes = (served.lane.geometry.request_slot_bytes as usize, served.lane.geometry.result_slot_bytes as usize);
     let (offset, length) = run.places[run.done];
@@ -277,9 +322,6 @@ fn piece(served: &Served, compute: &dyn PayloadCompute, run: &mut PayloadRun, sc
     let tiles = &mut run.tiles;
     result.fill(0);
     guarded(served, slot, || {
-        if is_first && is_last {
-            return compute.whole(request, tile, result);
-        }
         let tiles = tiles.get_or_insert_with(|| compute.tiles());
         if is_first {
             tiles.begin(request);

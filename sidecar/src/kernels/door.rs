@@ -110,8 +110,22 @@ pub trait PayloadCompute: Send + Sync {
     fn place(&self, request: &[u8]) -> (u64, u64);
     /// Answers a payload that is there as a whole.
     fn whole(&self, request: &[u8], payload: &[u8], result: &mut [u8]);
+    /// Answers several that are there as a whole, at least one, with a whole request slot and a whole result slot each. For
+    /// kernels that are quicker with several at once.
+    fn wholes(&self, requests: &[u8], payloads: &[&[u8]], results: &mut [u8]) {
+        one_by_one(self, requests, payloads, results);
+    }
     /// What takes payloads that come in tiles, one after the other.
     fn tiles(&self) -> Box<dyn Tiles>;
+}
+
+/// Answers payloads one after the other.
+pub fn one_by_one(compute: &(impl PayloadCompute + ?Sized), requests: &[u8], payloads: &[&[u8]], results: &mut [u8]) {
+    let slots = (requests.len() / payloads.len(), results.len() / payloads.len());
+    let slots = requests.chunks_exact(slots.0).zip(results.chunks_exact_mut(slots.1));
+    for ((request, result), payload) in slots.zip(payloads) {
+        compute.whole(request, payload, result);
+    }
 }
 
 /// Takes payloads that come in tiles.

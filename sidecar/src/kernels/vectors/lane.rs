@@ -20,6 +20,8 @@ pub const CORPUS_GONE: u32 = 2;
 const QUERIES_TOGETHER_MAX: usize = 256;
 /// Candidates of all queries that are searched for together; it bounds the memory of a search.
 const CANDIDATES_TOGETHER: usize = 128 * 1024;
+/// Searches of a lane of which memory is kept for the next ones, and hands' lists.
+const SPARES_MAX: usize = 8;
 
 /// Resident corpora by name. A search keeps the one that it began with; the next one takes what the name means then.
 #[derive(Clone, Default)]
@@ -148,7 +150,8 @@ impl Door for Vectors {
                     .with("values", &format!("({k},)<f4"), 4 * k, "Inner products, cosines or squared distances; beyond `found` NaN.")
                     .with("found", "<u4", 4, "Rows found: k, or all where the corpus has fewer.")
                     .with("status", "<u4", 4, status);
-                let search = Search { corpora: self.corpora.clone(), name, k, dim, dtype, isa: Isa::detect() };
+                let (corpora, isa, spares) = (self.corpora.clone(), Isa::detect(), Arc::default());
+                let search = Search { corpora, name, k, dim, dtype, isa, spares };
                 (query(), result.padded(), Compute::Groups(Arc::new(search)))
             }
         };
@@ -228,6 +231,28 @@ struct Search {
     dim: usize,
     dtype: Numbers,
     isa: Isa,
+    spares: Arc<Spares>,
+}
+
+/// Memory of searches that are over.
+#[derive(Default)]
+struct Spares {
+    /// Queries, with the vectors that they are made of.
+    queries: Mutex<Vec<(Queries, Vec<f32>)>>,
+    /// A list a query.
+    lists: Mutex<Vec<Vec<Shortlist>>>,
+}
+
+/// Gives one of the kept things back, if one is there.
+fn take_spare<T>(spares: &Mutex<Vec<T>>) -> Option<T> {
+    spares.lock().unwrap_or_else(PoisonError::into_inner).pop()
+}
+
+fn keep_spare<T>(spares: &Mutex<Vec<T>>, spare: T) {
+    let mut spares = spares.lock().unwrap_or_else(PoisonError::into_inner);
+    if spares.len() < SPARES_MAX {
+        spares.push(spare);
+    }
 }
 
 impl GroupCompute for Search {
@@ -239,16 +264,21 @@ impl GroupCompute for Search {
         let bytes = self.dtype.bytes(self.dim);
         let slot = bytes.next_multiple_of(64);
         let count = requests.len() / slot;
-        let mut vectors = vec![0f32; count * self.dim];
+        let spare = take_spare(&self.spares.queries).filter(|(queries, _)| queries.room() >= count);
+        let (mut queries, mut vectors) = spare.unwrap_or_else(|| {
+            let room = count.next_power_of_two().min(self.slots_max()).max(count);
+            (Queries::new(self.dim, room), vec![0f32; room * self.dim])
+        });
         for (request, vector) in requests.chunks_exact(slot).zip(vectors.chunks_exact_mut(self.dim)) {
             match self.dtype {
                 Numbers::Float32 => vector.copy_from_slice(bytemuck::cast_slice(&request[..bytes])),
                 Numbers::Int8 => vector.iter_mut().zip(&request[..bytes]).for_each(|(x, byte)| *x = f32::from(byte.cast_signed())),
             }
         }
-        let mut queries = Queries::new(self.dim, count);
-        let corpus = self.corpora.get(&self.name).filter(|corpus| queries.prepare(self.isa, corpus, &vectors).is_some());
-        Arc::new(Searching { corpus, queries, count, k: self.k, isa: self.isa, parts: Mutex::new(Vec::new()) })
+        let given = &vectors[..count * self.dim];
+        let corpus = self.corpora.get(&self.name).filter(|corpus| queries.prepare(self.isa, corpus, given).is_some());
+        let (parts, spares) = (Mutex::new(Vec::new()), Arc::clone(&self.spares));
+        Arc::new(Searching { corpus, queries, vectors, count, k: self.k, isa: self.isa, parts, spares })
     }
 }
 
@@ -257,11 +287,21 @@ struct Searching {
     /// None: it is gone.
     corpus: Option<Arc<Corpus>>,
     queries: Queries,
+    /// What they were made of; kept for the next search.
+    vectors: Vec<f32>,
     count: usize,
     k: usize,
     isa: Isa,
     /// What each hand found, a list a query.
     parts: Mutex<Vec<Vec<Shortlist>>>,
+    spares: Arc<Spares>,
+}
+
+impl Drop for Searching {
+    fn drop(&mut self) {
+        let queries = std::mem::replace(&mut self.queries, Queries::new(0, 0));
+        keep_spare(&self.spares.queries, (queries, std::mem::take(&mut self.vectors)));
+    }
 }
 
 impl Group for Searching {
@@ -270,19 +310,25 @@ impl Group for Searching {
     }
 
     fn join(self: Arc<Self>) -> Box<dyn GroupHand> {
-        let lists = (0..self.queries.len()).map(|_| Shortlist::new(self.k)).collect();
+        let mut lists = take_spare(&self.spares.lists).unwrap_or_default();
+        lists.iter_mut().for_each(|list| list.begin(self.k).expect("lists of a lane have memory for its k"));
+        // More than there are queries stay behind, empty.
+        lists.extend((lists.len()..self.queries.len()).map(|_| Shortlist::new(self.k)));
         Box::new(Searcher { search: self, lists })
     }
 
     fn finish(&self, results: &mut [u8]) {
         let mut parts = std::mem::take(&mut *self.parts.lock().unwrap_or_else(PoisonError::into_inner));
         let slot = results.len() / self.count.max(1);
+        let (mut ids, mut values, mut lists) = (vec![u64::MAX; self.k], vec![f32::NAN; self.k], Vec::with_capacity(parts.len()));
         for (query, result) in results.chunks_exact_mut(slot.max(1)).enumerate() {
-            let (mut ids, mut values) = (vec![u64::MAX; self.k], vec![f32::NAN; self.k]);
+            ids.fill(u64::MAX);
+            values.fill(f32::NAN);
             let (mut found, mut status) = (0, CORPUS_GONE);
             if let Some(corpus) = &self.corpus {
-                let mut lists: Vec<Shortlist> = parts.iter_mut().filter_map(|lists| lists.get_mut(query).map(std::mem::take)).collect();
+                lists.extend(parts.iter_mut().map(|part| std::mem::take(&mut part[query])));
                 found = merge(corpus, self.k, &mut lists, &mut ids, &mut values);
+                parts.iter_mut().zip(lists.drain(..)).for_each(|(part, list)| part[query] = list);
                 status = self.queries.statuses()[query];
             }
             debug_assert!([GOOD, BAD_VALUE, CORPUS_GONE].contains(&status));
@@ -293,6 +339,7 @@ impl Group for Searching {
                 at += field.len();
             }
         }
+        parts.into_iter().for_each(|lists| keep_spare(&self.spares.lists, lists));
     }
 }
 
@@ -305,13 +352,14 @@ impl GroupHand for Searcher {
     fn work(&mut self, pieces: Range<usize>) {
         // Without a corpus there is one empty piece.
         if let Some(corpus) = &self.search.corpus {
-            scan(self.search.isa, corpus, &self.search.queries, 0, &mut self.lists, pieces.start..pieces.end.min(corpus.panels()));
+            let lists = &mut self.lists[..self.search.queries.len()];
+            scan(self.search.isa, corpus, &self.search.queries, 0, lists, pieces.start..pieces.end.min(corpus.panels()));
         }
     }
 
     fn leave(mut self: Box<Self>) {
         if let Some(corpus) = &self.search.corpus {
-            settle(self.search.isa, corpus, &self.search.queries, 0, &mut self.lists);
+            settle(self.search.isa, corpus, &self.search.queries, 0, &mut self.lists[..self.search.queries.len()]);
         }
         self.search.parts.lock().unwrap_or_else(PoisonError::into_inner).push(self.lists);
     }

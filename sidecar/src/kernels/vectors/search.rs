@@ -38,6 +38,11 @@ impl Queries {
         }
     }
 
+    /// Queries that it has memory for.
+    pub fn room(&self) -> usize {
+        self.statuses.len()
+    }
+
     /// Takes the queries of the next search. `None` where the corpus has another dimension, the values are no whole rows,
     /// or are more than there is memory for. A query with NaN or an infinity gets a status and finds nothing.
     pub fn prepare(&mut self, isa: Isa, corpus: &Corpus, queries: &[f32]) -> Option<()> {

@@ -6,8 +6,6 @@ use std::arch::x86_64::{
     _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_sub_ps,
 };
 
-use crate::kernels::vectors::reduce::LANES;
-
 use super::{GROUP, Group, PANEL_ROWS, QueryGroup, Simd, Tile, Work};
 
 /// Proof that the processor has AVX2 and FMA.
@@ -33,16 +31,6 @@ fn run<W: Work>(avx2: Avx2, work: W) -> W::Output {
 
 impl Simd for Avx2 {
     type Lanes = [__m256; 2];
-
-    #[inline(always)]
-    fn load(self, values: &[f32; LANES]) -> Self::Lanes {
-        bytemuck::must_cast(*values)
-    }
-
-    #[inline(always)]
-    fn values(self, lanes: Self::Lanes) -> [f32; LANES] {
-        bytemuck::must_cast(lanes)
-    }
 
     #[inline(always)]
     fn fused(self, a: Self::Lanes, b: Self::Lanes, sum: Self::Lanes) -> Self::Lanes {

@@ -3,8 +3,6 @@
 
 use std::arch::x86_64::{__m512, __m512i, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_sub_ps};
 
-use crate::kernels::vectors::reduce::LANES;
-
 use super::{Group, PANEL_ROWS, QueryGroup, Simd, Tile, Work};
 
 /// Rows whose sums one register holds.
@@ -40,16 +38,6 @@ fn run<W: Work>(avx512: Avx512, work: W) -> W::Output {
 
 impl Simd for Avx512 {
     type Lanes = __m512;
-
-    #[inline(always)]
-    fn load(self, values: &[f32; LANES]) -> Self::Lanes {
-        bytemuck::must_cast(*values)
-    }
-
-    #[inline(always)]
-    fn values(self, lanes: Self::Lanes) -> [f32; LANES] {
-        bytemuck::must_cast(lanes)
-    }
 
     #[inline(always)]
     fn fused(self, a: Self::Lanes, b: Self::Lanes, sum: Self::Lanes) -> Self::Lanes {

@@ -34,11 +34,20 @@ pub type Tile = [[i32; PANEL_ROWS]; TILE_QUERIES];
 /// holding the value.
 pub trait Simd: Copy {
     /// Sixteen f32 in registers.
-    type Lanes: Copy;
+    type Lanes: bytemuck::Pod;
+
     /// Takes them from memory.
-    fn load(self, values: &[f32; LANES]) -> Self::Lanes;
+    #[inline(always)]
+    fn load(self, values: &[f32; LANES]) -> Self::Lanes {
+        bytemuck::must_cast(*values)
+    }
+
     /// Gives them back.
-    fn values(self, lanes: Self::Lanes) -> [f32; LANES];
+    #[inline(always)]
+    fn values(self, lanes: Self::Lanes) -> [f32; LANES] {
+        bytemuck::must_cast(lanes)
+    }
+
     /// `a * b + sum`, rounded once.
     fn fused(self, a: Self::Lanes, b: Self::Lanes, sum: Self::Lanes) -> Self::Lanes;
     /// `a - b`.

@@ -6,8 +6,6 @@ use std::arch::aarch64::{
     vmovl_u8, vmull_high_s16, vmull_s16, vpaddq_s32, vsubq_f32,
 };
 
-use crate::kernels::vectors::reduce::LANES;
-
 use super::{GROUP, Group, PANEL_ROWS, QueryGroup, Simd, Tile, Work};
 
 /// Rows of four components in one register of bytes.
@@ -26,16 +24,6 @@ impl Neon {
 
 impl Simd for Neon {
     type Lanes = [float32x4_t; 4];
-
-    #[inline(always)]
-    fn load(self, values: &[f32; LANES]) -> Self::Lanes {
-        bytemuck::must_cast(*values)
-    }
-
-    #[inline(always)]
-    fn values(self, lanes: Self::Lanes) -> [f32; LANES] {
-        bytemuck::must_cast(lanes)
-    }
 
     #[inline(always)]
     fn fused(self, a: Self::Lanes, b: Self::Lanes, sum: Self::Lanes) -> Self::Lanes {

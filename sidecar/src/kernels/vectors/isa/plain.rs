@@ -12,16 +12,6 @@ impl Simd for Plain {
     type Lanes = [f32; LANES];
 
     #[inline(always)]
-    fn load(self, values: &[f32; LANES]) -> Self::Lanes {
-        *values
-    }
-
-    #[inline(always)]
-    fn values(self, lanes: Self::Lanes) -> [f32; LANES] {
-        lanes
-    }
-
-    #[inline(always)]
     fn fused(self, a: Self::Lanes, b: Self::Lanes, sum: Self::Lanes) -> Self::Lanes {
         std::array::from_fn(|lane| a[lane].mul_add(b[lane], sum[lane]))
     }

@@ -1,6 +1,9 @@
 //! Digests of payloads: SHA-256 and BLAKE3. A request says where in the lane's arena its payload lies; the result is 32 bytes.
 //! Where memory comes from, and how it is copied, never enters here.
 
+#[cfg(target_arch = "x86_64")]
+mod sha256;
+
 use std::sync::Arc;
 
 use ringlane_layout::limits::{ARENA_BYTES_MAX, PAGE_BYTES};
@@ -10,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::Digest;
 
-use super::door::{Compute, Door, LaneShape, OpenKernel, PayloadCompute, Tiles, read, record_of};
+use crate::kernels::door::{Compute, Door, LaneShape, OpenKernel, PayloadCompute, Tiles, one_by_one, read, record_of};
 
 record! {
     /// One payload to digest.
@@ -110,6 +113,17 @@ impl PayloadCompute for Algorithm {
         answer(self.digest(payload), payload.len() as u64, result);
     }
 
+    fn wholes(&self, requests: &[u8], payloads: &[&[u8]], results: &mut [u8]) {
+        #[cfg(target_arch = "x86_64")]
+        if let (Self::Sha256, Some(sha)) = (self, sha256::Sha::detect()) {
+            let slot = results.len() / payloads.len();
+            return sha.digests(payloads, |number, digest| {
+                answer(digest, payloads[number].len() as u64, &mut results[number * slot..][..slot]);
+            });
+        }
+        one_by_one(self, requests, payloads, results);
+    }
+
     fn tiles(&self) -> Box<dyn Tiles> {
         let hasher = match self {
             Self::Sha256 => Hasher::Sha256(sha2::Sha256::new()),
@@ -185,6 +199,16 @@ mod tests {
         ];
         for (algorithm, payload, expected) in cases {
             assert_eq!(hex(&algorithm.digest(payload)), expected, "{algorithm:?} of {} bytes", payload.len());
+        }
+        for algorithm in [Algorithm::Sha256, Algorithm::Blake3] {
+            let of_it = cases.iter().filter(|case| case.0 == algorithm);
+            let (payloads, expected): (Vec<&[u8]>, Vec<&str>) = of_it.map(|(_, payload, expected)| (*payload, *expected)).unzip();
+            let mut results = vec![0; 64 * payloads.len()];
+            algorithm.wholes(&vec![0; results.len()], &payloads, &mut results);
+            for ((result, payload), expected) in results.chunks(64).zip(&payloads).zip(expected) {
+                assert_eq!(hex(&result[..32]), expected, "{algorithm:?} of {} bytes beside others", payload.len());
+                assert_eq!(result[32..40], (payload.len() as u64).to_le_bytes());
+            }
         }
     }
 
