@@ -66,8 +66,10 @@ pub const HELLO_TIMEOUT_NS: u64 = 5_000_000_000;
 pub const CALL_WAIT_S_MAX: i64 = 30;
 /// Most open orders, positions or levels in one query reply.
 pub const QUERY_ROWS_MAX: u64 = 1_000_000;
-/// Time that sequencer and control keep for others after a user's question, in times of what the question took.
+/// Time that the sequencer keeps for orders after a user's question, in times of what the question took.
 pub const QUESTION_REST: u32 = 9;
+/// Time that the control thread keeps for others after a user's question, in times of the question's price.
+pub const QUESTION_ANSWER_REST: u32 = 3;
 /// What the control thread spends on one question beside the sequencer: it reads it, makes a sealed memfd, sends it, nanoseconds.
 /// A price, not a measurement: a busy machine makes nobody's questions dearer.
 pub const QUESTION_NS: u64 = 40_000;

@@ -3,6 +3,7 @@ random ones."""
 
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +95,11 @@ def forge(journal: Path, frame: np.void, changes: dict[int, bytes]) -> None:
         data[begin + offset : begin + offset + len(piece)] = piece
     data[begin + 4 : begin + 8] = crc32c(bytes(data[begin + 8 : end]), seed).to_bytes(4, "little")
     path.write_bytes(data)
+
+
+def unpack(archive: Path, directory: Path) -> Path:
+    """Unpacks an archive of the project's own; every Python has the words for it."""
+    with tarfile.open(archive) as packed:
+        packed.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+        packed.extractall(directory)
+    return directory

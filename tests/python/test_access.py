@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from daemon import BINARY, Daemon, new_order, until
@@ -53,6 +54,15 @@ accounts = [[20, 29], [40, 49]]
 """
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be other users")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def reachable() -> Iterator[None]:
+    """Other users run the program too, wherever this checkout lies."""
+    with tempfile.TemporaryDirectory(prefix="ringlane-access-") as directory:
+        Path(directory).chmod(0o711)
+        with mock.patch("daemon.BINARY", shutil.copy(BINARY, directory)):
+            yield
 
 
 @pytest.fixture

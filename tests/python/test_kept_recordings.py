@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -27,9 +26,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def unpacked(name: str, directory: Path) -> Path:
     directory.mkdir()
-    with tarfile.open(KEPT / f"{name}.tar.gz") as packed:
-        packed.extractall(directory, filter="data")
-    return directory
+    return recordings.unpack(KEPT / f"{name}.tar.gz", directory)
 
 
 @pytest.fixture

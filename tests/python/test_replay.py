@@ -140,7 +140,7 @@ def test_a_bar_is_shown_on_a_terminal_only(traded):
     master, terminal = pty.openpty()
     # As slow as it takes to draw the bar.
     process = subprocess.Popen(
-        [BINARY, "replay", "--speed", "x0.4", str(traded[0])], stdout=subprocess.DEVNULL, stderr=terminal
+        [BINARY, "replay", "--speed", "x0.02", str(traded[0])], stdout=subprocess.DEVNULL, stderr=terminal
     )
     os.close(terminal)
     drawn = b""

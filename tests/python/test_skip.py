@@ -26,8 +26,9 @@ def start(directory: Path, program: str, *options: str, durability: str = "proce
 
 def refused(directory: Path, program: str, *options: str, **more: object) -> str:
     """What a start says that does not come about."""
+    log = directory / "log"
+    before = len(log.read_text()) if log.exists() else 0
     daemon = start(directory, program, *options, **more)
-    before = len(daemon.words())
     assert daemon.process.wait(30) == 2, daemon.words()
     daemon.stderr.close()
     return daemon.words()[before:]

@@ -7,10 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import pytest
+from recordings import unpack
 
 ROOT = Path(__file__).parents[2]
 WHEELS = sorted((ROOT / "target/wheels").glob("ringlane-*.whl"))
@@ -82,8 +82,7 @@ def test_the_source_archive_builds_the_daemon_and_the_shim(tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stderr
     (archive,) = tmp_path.glob("*.tar.gz")
-    with tarfile.open(archive) as opened:
-        opened.extractall(tmp_path, filter="data") if sys.version_info >= (3, 12) else opened.extractall(tmp_path)
+    unpack(archive, tmp_path)
     root = tmp_path / archive.name.removesuffix(".tar.gz")
     env = {**os.environ, "CARGO_TARGET_DIR": str(ROOT / "target/sdist")}
     for crate in ("ringlane-sidecar", "ringlane-shim"):

@@ -1,6 +1,6 @@
 //! The question for market data: who may read gets the broadcast ring, for reading only, and a snapshot to begin with.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam::channel::bounded;
 use ringlane_layout::limits::{MARKET_SNAPSHOT_WORK, QUERY_ROWS_MAX, SYMBOLS_MAX};
@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::lanes::{Memory, Region, sealed_rows};
 use crate::market::Market;
 use crate::sequencer::{Command, wall_clock_ns};
+use crate::world;
 
 /// What control knows of the broadcast; nothing until somebody asked.
 #[derive(Default)]
@@ -46,9 +47,9 @@ pub fn ask(symbols: Option<Vec<Number>>, grant: &Grant, host: &mut Host, uid: u3
     let mut spent = Duration::ZERO;
     let rows = snapshot(named, host, &mut spent);
     let bytes = rows.as_ref().map_or(0, |rows| size_of_val(rows.as_slice()));
-    host.questions.charge_answer(uid, bytes, Instant::now());
+    host.questions.charge_answer(uid, bytes, world::now());
     // A snapshot that was too large was work all the same.
-    host.questions.charge(uid, spent, Instant::now());
+    host.questions.charge(uid, spent, world::now());
     let mut rows = rows?;
     sort_levels(&mut rows);
     let bytes: &[u8] = bytemuck::cast_slice(&rows);
@@ -92,14 +93,14 @@ fn snapshot(named: Option<Vec<u32>>, host: &Host, spent: &mut Duration) -> Resul
         let (answer, answered) = bounded(1);
         let symbols = std::sync::Arc::clone(&symbols);
         let asking = Box::new(move |engine: &mut Engine, market: &mut Market| {
-            let began = Instant::now();
+            let began = world::now();
             let piece = piece(symbols.as_deref(), next, engine, market);
             let _ = answer.send((piece, began.elapsed()));
         });
         if !host.commands.send(Command::Market(asking)) {
             return Err(stopping());
         }
-        let (piece, took) = crate::world::wait_for(&answered, None).map_err(|_| stopping())?;
+        let (piece, took) = world::wait_for(&answered, None).map_err(|_| stopping())?;
         *spent += took;
         let (more, covered) = piece.map_err(|symbol| Refusal::new("BAD_VALUE", format!("there is no symbol {symbol}")))?;
         rows.extend(more);

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use ringlane_layout::limits::{QUESTION_CREDIT_NS, QUESTION_NS, QUESTION_PS_A_BYTE, QUESTION_REST};
+use ringlane_layout::limits::{QUESTION_ANSWER_REST, QUESTION_CREDIT_NS, QUESTION_NS, QUESTION_PS_A_BYTE, QUESTION_REST};
 
 use super::Control;
 
@@ -19,15 +19,20 @@ pub struct Questions {
 impl Questions {
     /// Charges a user for what control spends on a question whose answer has so many bytes.
     pub fn charge_answer(&mut self, uid: u32, bytes: usize, now: Instant) {
-        self.charge(uid, Duration::from_nanos(QUESTION_NS + bytes as u64 * QUESTION_PS_A_BYTE / 1000), now);
+        let price = Duration::from_nanos(QUESTION_NS + bytes as u64 * QUESTION_PS_A_BYTE / 1000);
+        self.owe(uid, price * (1 + QUESTION_ANSWER_REST), now);
     }
 
     /// Charges a user for the time that the sequencer spent on its question.
     pub fn charge(&mut self, uid: u32, took: Duration, now: Instant) {
+        self.owe(uid, took * (1 + QUESTION_REST), now);
+    }
+
+    fn owe(&mut self, uid: u32, time: Duration, now: Instant) {
         // Users who owe nothing are forgotten, so that only those who ask are remembered.
         self.paid_until.retain(|_, until| *until > now);
         let from = self.paid_until.get(&uid).copied().unwrap_or(now);
-        self.paid_until.insert(uid, from + took * (1 + QUESTION_REST));
+        self.paid_until.insert(uid, from + time);
     }
 
     /// When this user's next question is answered; none: at once.
@@ -116,7 +121,7 @@ mod tests {
                 asked += 1;
             }
             let price_ns = QUESTION_NS + bytes as u64 * QUESTION_PS_A_BYTE / 1000;
-            let most = 10_050_000_000 / (price_ns * u64::from(1 + QUESTION_REST)) + 2;
+            let most = 10_050_000_000 / (price_ns * u64::from(1 + QUESTION_ANSWER_REST)) + 2;
             assert!((most / 2..=most).contains(&asked), "{asked} answers of {bytes} bytes, of {most}");
         }
     }
