@@ -2,8 +2,11 @@
 
 use std::fs::File;
 use std::io::Error;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
+use nix::errno::Errno;
+use nix::unistd::{Whence, lseek};
 use ringlane_layout::limits::RECORD_BYTES;
 
 use super::{FRAME_HEADER_BYTES, FrameHeader, PAYLOAD_BYTES_MAX, frame_crc};
@@ -24,25 +27,53 @@ pub enum Found {
 }
 
 /// Looks from `offset` on, which is where a frame could begin, for a whole frame of records from `first_sequence` on that says
-/// that the journal was durable there. Frames behind a torn one that say less were being written together with it.
-pub fn search(file: &File, mut offset: u64, frame_seed: u32, first_sequence: u64) -> Result<Found, Error> {
+/// that the journal was durable there. Frames behind a torn one that say less were being written together with it. Where the file
+/// is read next is moved.
+pub fn search(file: &File, offset: u64, frame_seed: u32, first_sequence: u64) -> Result<Found, Error> {
     let (mut block, mut payload) = (vec![0; BLOCK_BYTES], vec![0; PAYLOAD_BYTES_MAX]);
     let mut found = Found::Nothing;
+    for Range { mut start, end } in written(file, offset)? {
+        while start < end {
+            let most = (end - start).min(BLOCK_BYTES as u64) as usize;
+            let len = read_at(file, &mut block[..most], start)?;
+            for (place, bytes) in (start..).step_by(RECORD_BYTES).zip(block[..len].chunks(RECORD_BYTES)) {
+                if bytes.iter().all(|byte| *byte == 0) {
+                    continue;
+                }
+                found = Found::Bytes;
+                if bytes.len() == FRAME_HEADER_BYTES && is_frame(file, place, bytes, &mut payload, frame_seed, first_sequence)? {
+                    return Ok(Found::Frame(place));
+                }
+            }
+            if len < most {
+                return Ok(found);
+            }
+            start += len as u64;
+        }
+    }
+    Ok(found)
+}
+
+/// Where anything was ever written from `offset` on, in whole records. Most of a segment is reserved and was not: to read that
+/// would bring its zeros into memory, page by page. All places are asked for before one is read, because what the machine reads
+/// ahead counts as written.
+fn written(file: &File, offset: u64) -> Result<Vec<Range<u64>>, Error> {
+    const RECORD: u64 = RECORD_BYTES as u64;
+    let (mut ranges, mut from) = (Vec::<Range<u64>>::new(), offset);
     loop {
-        let len = read_at(file, &mut block, offset)?;
-        for (place, bytes) in (offset..).step_by(RECORD_BYTES).zip(block[..len].chunks(RECORD_BYTES)) {
-            if bytes.iter().all(|byte| *byte == 0) {
-                continue;
+        let start = match lseek(file, from as i64, Whence::SeekData) {
+            Ok(data) => data as u64,
+            Err(Errno::ENXIO) => return Ok(ranges),
+            // A file system that does not know: all of it.
+            Err(Errno::EINVAL | Errno::EOPNOTSUPP) => {
+                ranges.push(from..u64::MAX);
+                return Ok(ranges);
             }
-            found = Found::Bytes;
-            if bytes.len() == FRAME_HEADER_BYTES && is_frame(file, place, bytes, &mut payload, frame_seed, first_sequence)? {
-                return Ok(Found::Frame(place));
-            }
-        }
-        if len < BLOCK_BYTES {
-            return Ok(found);
-        }
-        offset += len as u64;
+            Err(error) => return Err(error.into()),
+        };
+        from = lseek(file, start as i64, Whence::SeekHole)? as u64;
+        let start = offset + (start - offset) / RECORD * RECORD;
+        ranges.push(start.max(ranges.last().map_or(0, |last| last.end))..offset + (from - offset).next_multiple_of(RECORD));
     }
 }
 
