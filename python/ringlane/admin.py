@@ -10,11 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ._shim import SchemaMismatch
 from .enums import SelfTrade
 from .queries import Rows
 from .schema import Schema
-from .wire import close_all
+from .wire import close_all, read_rows
 
 
 @dataclass(frozen=True)
@@ -79,16 +78,13 @@ class Admin:
         ([2], {3: [(7, 9)]}, 50)
         """
         reply, files = self._control.request(op="query", what="rules")
-        try:
-            with open(files[0], "rb", buffering=0, closefd=False) as rows:
-                data = rows.readall()
-        finally:
-            close_all(files)
         dtypes = [self._rows["Instrument"].dtype, np.dtype("<u4"), self._rows["AccountLimits"].dtype]
         counts = [reply["instruments"], reply["halted"], reply["rows"]]
         sizes = [count * dtype.itemsize for count, dtype in zip(counts, dtypes, strict=True)]
-        if len(data) != sum(sizes):
-            raise SchemaMismatch(f"the answer has {len(data)} bytes where {sum(sizes)} were announced")
+        try:
+            data = read_rows(files[0], sum(sizes))
+        finally:
+            close_all(files)
         starts = [0, sizes[0], sizes[0] + sizes[1]]
         instruments, halted, limits = (
             np.frombuffer(data[start : start + size], dtype)

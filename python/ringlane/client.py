@@ -32,7 +32,7 @@ from .stats import Board, Border
 from .ticket import LoopWatch, nanoseconds
 from .trace import check_installed
 from .vectors import VectorLane
-from .wire import ControlSocket, close_all
+from .wire import ControlSocket, close_all, read_rows
 
 _KINDS: dict[str, type[JobLane]] = {"digests": DigestLane, "vectors": VectorLane}
 _ACCOUNT_MAX = (1 << 24) - 1
@@ -376,13 +376,7 @@ class Client:
         reply, files = ask(self, op="query", what=what, **values)
         try:
             dtype = self._rows[reply["row"]].dtype
-            data, got = bytearray(reply["rows"] * dtype.itemsize), 0
-            with memoryview(data) as wanted:
-                while got < len(wanted):
-                    step = os.preadv(files[0], [wanted[got:]], got)
-                    if step == 0:
-                        raise _shim.SchemaMismatch(f"the answer has {got} bytes where {len(wanted)} were announced")
-                    got += step
+            data = read_rows(files[0], reply["rows"] * dtype.itemsize)
         finally:
             close_all(files)
         return reply, np.frombuffer(data, dtype)

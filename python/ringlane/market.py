@@ -19,7 +19,7 @@ from ._shim import LAYOUT_VERSION, RinglaneError, SchemaMismatch, SidecarLost, S
 from .enums import MarketKind, Side
 from .queries import Book, Rows
 from .schema import Schema
-from .wire import ControlSocket, NotPermitted, close_all
+from .wire import ControlSocket, NotPermitted, close_all, read_rows
 
 if TYPE_CHECKING:
     from .client import Client
@@ -314,14 +314,10 @@ class MarketFeed:
                 self.dtype = self.schema.dtype
                 self.epoch: int = reply["epoch"]
                 self._map(files[0], reply)
-            size = reply["rows"] * self.dtype.itemsize
-            with open(files[1], "rb", buffering=0, closefd=False) as rows:
-                data = rows.readall()
+            data = read_rows(files[1], reply["rows"] * self.dtype.itemsize)
         finally:
             close_all(files)
-        if len(data) != size:
-            raise SchemaMismatch(f"the snapshot has {len(data)} bytes where {size} were announced")
-        return np.frombuffer(bytearray(data), self.dtype)
+        return np.frombuffer(data, self.dtype)
 
     def _map(self, file: int, reply: dict[str, Any]) -> None:
         size, capacity, offset = reply["ring_bytes"], reply["capacity"], reply["ring_offset"]

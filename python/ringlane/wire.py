@@ -198,3 +198,17 @@ def close_all(descriptors: list[int]) -> None:
     for descriptor in descriptors:
         with contextlib.suppress(OSError):
             os.close(descriptor)
+
+
+def read_rows(file: int, size: int) -> bytearray:
+    """The rows that came with an answer. Raises `SchemaMismatch` when they are not the `size` bytes that it announced."""
+    data, got = bytearray(size), 0
+    if os.fstat(file).st_size != size:
+        raise SchemaMismatch(f"the answer has {os.fstat(file).st_size} bytes where {size} were announced")
+    with memoryview(data) as wanted:
+        while got < size:
+            step = os.preadv(file, [wanted[got:]], got)
+            if step == 0:
+                raise SchemaMismatch(f"the answer has {got} bytes where {size} were announced")
+            got += step
+    return data

@@ -7,6 +7,8 @@ use std::fmt::Write;
 use ringlane_layout::orders::{AccountLimits, Instrument};
 use serde_json::{Map, Value, json};
 
+use crate::board::text_of;
+
 /// Names of self-trade choices, by number.
 pub const SELF_TRADES: [&str; 4] = ["allow", "cancel-newest", "cancel-oldest", "cancel-both"];
 
@@ -113,7 +115,7 @@ impl Rules {
 }
 
 fn name(instrument: &Instrument) -> String {
-    String::from_utf8_lossy(&instrument.name).trim_end_matches('\0').into()
+    text_of(&instrument.name)
 }
 
 fn self_trade(record: &AccountLimits) -> &'static str {

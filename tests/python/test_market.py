@@ -95,7 +95,7 @@ def same_books(client: ringlane.Client, feed: ringlane.MarketFeed, symbols: rang
     """Compares every book with what the sidecar says now; gives how many levels there are."""
     count = 0
     for symbol in symbols:
-        ours, theirs = feed.book(symbol), client.book(symbol, 1000)
+        ours, theirs = feed.book(symbol), client.book(symbol, feed.levels)
         for side in ("bids", "asks"):
             assert levels(getattr(ours, side)) == levels(getattr(theirs, side)), (symbol, side)
             count += len(getattr(ours, side))

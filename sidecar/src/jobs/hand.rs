@@ -271,9 +271,8 @@ fn together(served: &Served, compute: &dyn PayloadCompute, run: &mut PayloadRun,
         (*payload, rest) = rest.split_at(place.1 as usize);
     }
     let payloads = &payloads[..count];
-    let each = || (slot..).zip(requests.chunks(slot_bytes.0).zip(payloads));
     let are_kept = kept(served, |keeper| {
-        each().try_for_each(|(slot, (request, payload))| {
+        (slot..).zip(requests.chunks(slot_bytes.0).zip(payloads)).try_for_each(|(slot, (request, payload))| {
             let mut entry = keeper.begin(slot, request, payload.len() as u64)?;
             keeper.add(&mut entry, payload)?;
             keeper.end(entry)

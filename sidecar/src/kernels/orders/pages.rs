@@ -62,9 +62,13 @@ impl<T: Copy + Default> Pages<T> {
         (0..).step_by(PAGE).zip(&self.pages).flat_map(|(first, page)| (first..).zip(page.iter()))
     }
 
-    /// As `iter`, to be changed.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
-        (0..).step_by(PAGE).zip(&mut self.pages).flat_map(|(first, page)| (first..).zip(page.iter_mut()))
+    /// What the accounts of a range have, to be changed; those whose page is not made have the default, and are passed over.
+    pub(super) fn range_mut(&mut self, first: u32, last: u32) -> impl Iterator<Item = &mut T> {
+        let (from, to) = (first as usize / PAGE, last as usize / PAGE);
+        let pages = (0_u32..).step_by(PAGE).zip(&mut self.pages).take(to + 1).skip(from);
+        pages
+            .flat_map(|(begin, page)| (begin..).zip(page.iter_mut()))
+            .filter_map(move |(account, one)| (first..=last).contains(&account).then_some(one))
     }
 
     /// Heap that the pages hold, bytes.

@@ -132,7 +132,7 @@ impl Tallies {
 
     /// Forgets the open orders of these accounts; their rates stay.
     pub(super) fn clear_open(&mut self, first: u32, last: u32) {
-        for (_, tally) in self.accounts.iter_mut().filter(|(account, _)| (first..=last).contains(account)) {
+        for tally in self.accounts.range_mut(first, last) {
             (tally.notional, tally.open_orders) = ([0; 2], 0);
         }
     }
