@@ -36,20 +36,28 @@ impl Tail {
     }
 
     /// Makes everything that the directory holds durable, so that what is told from here on stands on it. These frames are
-    /// written once more: a machine whose disk refused them may take them for written.
+    /// written once more, and the first pages from theirs on: a machine whose disk refused them may take them for written, and
+    /// a segment that was begun and has no frame yet may say that frames before it do not count.
     pub fn make_durable(&self, directory: &Path) -> Result<(), String> {
         let say = |error: Error| format!("cannot make the journal in {} durable: {error}", directory.display());
         for frame in &self.0 {
-            let file = OpenOptions::new().read(true).write(true).open(directory.join(segment_name(frame.index))).map_err(say)?;
-            write_again(&file, 0, FRAMES_OFFSET as u64).map_err(say)?;
+            let file = writable(&directory.join(segment_name(frame.index))).map_err(say)?;
             // With what may be the segment's end mark.
             write_again(&file, frame.offset, frame.bytes + FRAME_HEADER_BYTES as u64).map_err(say)?;
         }
-        for (_, path) in list_segments(directory)? {
+        let first = self.0.front().map_or(0, |frame| frame.index);
+        for (index, path) in list_segments(directory)? {
+            if index >= first {
+                writable(&path).and_then(|file| write_again(&file, 0, FRAMES_OFFSET as u64)).map_err(say)?;
+            }
             File::open(&path).and_then(|file| world::sync_data(&file)).map_err(say)?;
         }
         world::sync_directory(directory).map_err(say)
     }
+}
+
+fn writable(path: &Path) -> Result<File, Error> {
+    OpenOptions::new().read(true).write(true).open(path)
 }
 
 /// Writes what stands there.

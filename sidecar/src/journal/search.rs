@@ -100,3 +100,55 @@ pub fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> Result<usize, Erro
     }
     Ok(len)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable;
+    use nix::fcntl::{FallocateFlags, fallocate};
+
+    use super::*;
+
+    const SEED: u32 = 7;
+    const LEN: u64 = 4 << 20;
+
+    /// A file of which room was reserved and nothing was written.
+    fn reserved() -> File {
+        let file = tempfile::tempfile().unwrap();
+        fallocate(&file, FallocateFlags::empty(), 0, LEN as i64).unwrap();
+        file
+    }
+
+    fn frame(first_sequence: u64, durable_upto: u64) -> Vec<u8> {
+        let payload = [5; RECORD_BYTES];
+        let mut header = FrameHeader { payload_bytes: RECORD_BYTES as u32, first_sequence, durable_upto, ..FrameHeader::zeroed() };
+        header.crc32c = frame_crc(SEED, &header, &payload);
+        [bytemuck::bytes_of(&header), &payload].concat()
+    }
+
+    #[test]
+    fn a_frame_is_found_behind_what_was_never_written_and_on_either_side_of_its_edges() {
+        // Pages and blocks of reading begin and end at some of these.
+        for place in [64, 4096 - 64, 4096, BLOCK_BYTES as u64 - 64, BLOCK_BYTES as u64, 3 * BLOCK_BYTES as u64 + 64, LEN - 128] {
+            for offset in [0, 64, 192].into_iter().filter(|offset| *offset <= place) {
+                let file = reserved();
+                file.write_all_at(&[1], LEN / 2).unwrap();
+                file.write_all_at(&frame(9, 9), place).unwrap();
+                assert_eq!(search(&file, offset, SEED, 9).unwrap(), Found::Frame(place), "from {offset}");
+                assert_eq!(search(&file, place + 64, SEED, 9).unwrap(), Found::Bytes, "of a frame's payload");
+                assert_eq!(search(&file, offset, SEED, 10).unwrap(), Found::Bytes, "a frame of an earlier number");
+                assert_eq!(search(&file, offset, SEED + 1, 9).unwrap(), Found::Bytes, "a frame of another segment");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_found_where_nothing_was_written_or_zeros_only() {
+        let file = reserved();
+        assert_eq!(search(&file, 64, SEED, 1).unwrap(), Found::Nothing);
+        file.write_all_at(&[0; 8192], 1 << 20).unwrap();
+        assert_eq!(search(&file, 64, SEED, 1).unwrap(), Found::Nothing);
+        file.write_all_at(&[1], LEN - 1).unwrap();
+        assert_eq!(search(&file, 64, SEED, 1).unwrap(), Found::Bytes);
+        assert_eq!(search(&file, LEN, SEED, 1).unwrap(), Found::Nothing);
+    }
+}
