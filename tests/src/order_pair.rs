@@ -124,14 +124,18 @@ impl Pair {
     /// Neither symbols nor accounts.
     #[must_use]
     pub fn new(resting_orders_max: usize) -> Self {
-        let kernel = OrderKernel::new(resting_orders_max);
+        let mut kernel = OrderKernel::new(resting_orders_max);
         let one_by_one = OrderKernel::with_hash_seed(resting_orders_max, 0x1234_5678_9abc_def0);
+        let mut in_parallel = OrderKernel::with_hash_seed(resting_orders_max, 77);
+        // What is fetched ahead may have changed before it is used; a small kernel would not fetch.
+        kernel.set_near_entries_max(0);
+        in_parallel.set_near_entries_max(0);
         Self {
             kernel,
             reader: MarketReader::default(),
             coverage: Coverage::default(),
             one_by_one,
-            in_parallel: OrderKernel::with_hash_seed(resting_orders_max, 77),
+            in_parallel,
             parallel: Parallel::new(2, 1).expect("there is a thread"),
             twin: Twin::new(resting_orders_max),
             sequence: 0,

@@ -21,7 +21,8 @@ impl OrderKernel {
         if !self.names.insert(instrument.name) {
             return Err(ConfigError::DuplicateName { symbol: instrument.symbol });
         }
-        self.shards.push(Book::new(instrument));
+        let seed = self.shards.of(instrument.symbol).store.seed;
+        self.shards.push(Book::new(instrument, seed));
         if self.watches_new_books {
             self.watch(instrument.symbol);
         }

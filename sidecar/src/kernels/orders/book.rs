@@ -45,14 +45,14 @@ pub(super) fn slot(side: Side) -> usize {
 
 impl Book {
     /// A book without orders. The record is checked.
-    pub(super) fn new(instrument: &Instrument) -> Self {
+    pub(super) fn new(instrument: &Instrument, seed: u64) -> Self {
         Self {
             lot: instrument.lot as u32,
             symbol: instrument.symbol,
             tick: instrument.tick as u64,
             collar_price: instrument.reference_price,
             last_price: 0,
-            sides: [BookSide::new(Side::Buy), BookSide::new(Side::Sell)],
+            sides: [Side::Buy, Side::Sell].map(|side| BookSide::new(side, seed)),
             orders: Index::new(),
             holdings: Index::new(),
             instrument: *instrument,

@@ -26,6 +26,12 @@ pub(super) fn order_hash(seed: u64, account: u32, client_order_id: u64) -> u64 {
     fold(client_order_id ^ seed, u64::from(account).wrapping_mul(SEED_ACCOUNT) ^ seed.rotate_left(29) | 1)
 }
 
+/// Hash of a price within a side of a book.
+#[inline(always)]
+pub(super) fn price_hash(seed: u64, price: i64) -> u64 {
+    fold(price as u64 ^ seed, SEED_ACCOUNT)
+}
+
 /// Hash of an account within a book.
 #[inline(always)]
 pub(super) fn account_hash(seed: u64, account: u32) -> u64 {
@@ -107,6 +113,14 @@ impl Index {
         }
     }
 
+    /// Lets the slot of what `is_it` says yes to hold `index` from now on, which has the same hash; what it held.
+    #[inline]
+    pub(super) fn swap(&mut self, hash: u64, index: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+        let at = self.find_slot(hash, is_it)?;
+        let old = std::mem::replace(&mut self.slots[at], tag(hash) | index);
+        Some(old & INDEX_MASK)
+    }
+
     /// Puts `index` under `hash`, where it is not yet. `hash_of` gives the hash of an index that is in the table.
     #[inline]
     pub(super) fn insert(&mut self, hash: u64, index: u32, hash_of: impl Fn(u32) -> u64) {
@@ -154,7 +168,7 @@ impl Index {
     fn rebuild(&mut self, hash_of: impl Fn(u32) -> u64) {
         let live = self.live as usize + 1;
         let mut slot_count = self.slots.len().max(SLOTS_MIN);
-        while live * 16 > slot_count * 11 {
+        while live * 2 > slot_count {
             slot_count *= 2;
         }
         let old = std::mem::replace(&mut self.slots, vec![EMPTY; slot_count].into_boxed_slice());

@@ -1,5 +1,6 @@
-//! The price levels of one side of a book: which prices have orders, and the last order of each. Sorted blocks under a
-//! sorted directory: dense and sparse prices cost the same, and nothing is scanned. Orders themselves never enter here.
+//! Which prices of one side of a book have orders, in their order. Sorted blocks under a sorted directory: dense and sparse
+//! prices cost the same, and nothing is scanned. Orders never enter here, and are not looked for here: only a level that
+//! comes or goes is.
 //!
 //! Levels are ordered by *rank*: the price of a bid, the negated price of an ask. The higher rank is the better price,
 //! so the best level is the last one, and most changes move few bytes.
@@ -10,7 +11,6 @@ const BLOCK: usize = 64;
 #[derive(Clone)]
 struct Block {
     ranks: [i64; BLOCK],
-    tails: [u32; BLOCK],
     len: usize,
 }
 
@@ -20,17 +20,14 @@ impl Block {
         &self.ranks[..self.len.min(BLOCK)]
     }
 
-    fn insert(&mut self, at: usize, rank: i64, tail: u32) {
+    fn insert(&mut self, at: usize, rank: i64) {
         self.ranks.copy_within(at..self.len, at + 1);
-        self.tails.copy_within(at..self.len, at + 1);
         self.ranks[at] = rank;
-        self.tails[at] = tail;
         self.len += 1;
     }
 
     fn remove(&mut self, at: usize) {
         self.ranks.copy_within(at + 1..self.len, at);
-        self.tails.copy_within(at + 1..self.len, at);
         self.len -= 1;
     }
 }
@@ -44,11 +41,9 @@ struct Place {
 
 /// Where a level is, or would be.
 #[derive(Clone, Copy)]
-pub(super) struct Spot {
+struct Spot {
     place: usize,
     at: usize,
-    /// Whether the level exists.
-    pub(super) exists: bool,
 }
 
 /// The levels of one side.
@@ -66,52 +61,47 @@ impl Levels {
         places + self.blocks.capacity() * size_of::<Block>()
     }
 
-    /// Finds the level of `rank`, or the spot where it would be.
+    /// Where the level of `rank` is, or would be.
     #[inline]
-    pub(super) fn find(&self, rank: i64) -> Spot {
+    fn find(&self, rank: i64) -> Spot {
         let place = match self.directory.len() {
             0 | 1 => 0,
             _ => self.directory.partition_point(|place| place.floor <= rank).saturating_sub(1),
         };
-        let Some(entry) = self.directory.get(place) else { return Spot { place, at: 0, exists: false } };
+        let Some(entry) = self.directory.get(place) else { return Spot { place, at: 0 } };
         let ranks = self.blocks[entry.block as usize].ranks();
-        let at = ranks.partition_point(|&other| other < rank);
-        Spot { place, at, exists: ranks.get(at) == Some(&rank) }
+        Spot { place, at: ranks.partition_point(|&other| other < rank) }
     }
 
-    /// The last order of the level at `spot`, which exists; else the last order of the next better level, if there is one.
+    /// The rank at `spot`, or else the one that comes next.
     #[inline]
-    pub(super) fn tail(&self, spot: Spot) -> Option<u32> {
+    fn rank_from(&self, spot: Spot) -> Option<i64> {
         let block = &self.blocks[self.directory.get(spot.place)?.block as usize];
         if spot.at < block.len {
-            return Some(block.tails[spot.at]);
+            return Some(block.ranks[spot.at]);
         }
         let next = self.directory.get(spot.place + 1)?;
-        Some(self.blocks[next.block as usize].tails[0])
+        Some(self.blocks[next.block as usize].ranks[0])
     }
 
-    /// Names another last order of the level at `spot`, which exists.
-    #[inline]
-    pub(super) fn set_tail(&mut self, spot: Spot, tail: u32) {
-        self.blocks[self.directory[spot.place].block as usize].tails[spot.at] = tail;
-    }
-
-    /// Adds the level `rank` at `spot`, where `find` did not find it.
-    pub(super) fn insert(&mut self, mut spot: Spot, rank: i64, tail: u32) {
+    /// Adds the level of `rank`, which is not there. The rank of the next better one, if there is one.
+    pub(super) fn insert(&mut self, rank: i64) -> Option<i64> {
+        let mut spot = self.find(rank);
+        let better = self.rank_from(spot);
         if self.directory.is_empty() {
             let block = self.take_block();
             self.directory.push(Place { floor: rank, block });
         }
-        let block = self.directory[spot.place].block as usize;
-        if self.blocks[block].len == BLOCK {
+        let mut block = self.directory[spot.place].block;
+        if self.blocks[block as usize].len == BLOCK {
             let upper = self.split(spot.place);
             if spot.at > BLOCK / 2 {
                 spot.at -= BLOCK / 2;
-                self.blocks[upper as usize].insert(spot.at, rank, tail);
-                return;
+                block = upper;
             }
         }
-        self.blocks[block].insert(spot.at, rank, tail);
+        self.blocks[block as usize].insert(spot.at, rank);
+        better
     }
 
     /// Moves the better half of a full block into a new one behind it.
@@ -120,10 +110,9 @@ impl Levels {
         let upper = self.take_block();
         let lower = self.directory[place].block as usize;
         let half = BLOCK / 2;
-        let (ranks, tails) = (self.blocks[lower].ranks, self.blocks[lower].tails);
+        let ranks = self.blocks[lower].ranks;
         let block = &mut self.blocks[upper as usize];
         block.ranks[..half].copy_from_slice(&ranks[half..]);
-        block.tails[..half].copy_from_slice(&tails[half..]);
         block.len = half;
         self.blocks[lower].len = half;
         // The first block may hold ranks below its floor; the directory stays sorted. A floor never rises: the level that
@@ -138,12 +127,14 @@ impl Levels {
         if let Some(block) = self.unused.pop() {
             return block;
         }
-        self.blocks.push(Block { ranks: [0; BLOCK], tails: [0; BLOCK], len: 0 });
+        self.blocks.push(Block { ranks: [0; BLOCK], len: 0 });
         self.blocks.len() as u32 - 1
     }
 
-    /// Takes out the level at `spot`, which exists.
-    pub(super) fn remove(&mut self, spot: Spot) {
+    /// Takes out the level of `rank`, which is there.
+    pub(super) fn remove(&mut self, rank: i64) {
+        let spot = self.find(rank);
+        debug_assert_eq!(self.rank_from(spot), Some(rank), "the level is there");
         let index = self.directory[spot.place].block;
         let block = &mut self.blocks[index as usize];
         block.remove(spot.at);
@@ -170,49 +161,55 @@ impl Levels {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
+
+    impl Levels {
+        fn has(&self, rank: i64) -> bool {
+            self.rank_from(self.find(rank)) == Some(rank)
+        }
+    }
 
     #[test]
     fn a_level_that_came_back_as_the_lowest_of_a_full_block_is_found() {
         let mut levels = Levels::default();
-        let add = |levels: &mut Levels, rank| levels.insert(levels.find(rank), rank, 1);
         let block = BLOCK as i64;
-        (0..=block).for_each(|rank| add(&mut levels, rank));
+        for rank in 0..=block {
+            levels.insert(rank);
+        }
         // The second block begins here. It loses this level, is filled up, and splits when the level comes back.
         let floor = block / 2;
-        levels.remove(levels.find(floor));
-        (block + 1..=block + block / 2).for_each(|rank| add(&mut levels, rank));
-        add(&mut levels, floor);
-        assert!(levels.find(floor).exists);
-        assert!(levels.find(floor - 1).exists && levels.find(floor + 1).exists);
+        levels.remove(floor);
+        for rank in block + 1..=block + block / 2 {
+            levels.insert(rank);
+        }
+        levels.insert(floor);
+        assert!((floor - 1..=floor + 1).all(|rank| levels.has(rank)));
     }
 
     #[test]
     fn sorted_blocks_agree_with_a_btree() {
         for stride in [1_i64, 1 << 24] {
-            let (mut levels, mut twin, mut state) = (Levels::default(), BTreeMap::new(), 7_u64);
+            let (mut levels, mut twin, mut state) = (Levels::default(), BTreeSet::new(), 7_u64);
             for step in 0..60_000_u32 {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let spread = if step < 30_000 { 4096 } else { 64 };
                 let rank = ((state >> 33) as i64 % spread - spread / 2) * stride;
-                let spot = levels.find(rank);
-                assert_eq!(spot.exists, twin.contains_key(&rank));
-                assert_eq!(levels.tail(spot), twin.range(rank..).next().map(|(_, tail)| *tail));
-                match (spot.exists, state >> 20 & 3) {
-                    (true, 0) => levels.set_tail(spot, step),
+                assert_eq!(levels.has(rank), twin.contains(&rank));
+                match (twin.contains(&rank), state >> 20 & 3) {
+                    (true, 0) => {}
                     (true, _) => {
-                        levels.remove(spot);
+                        levels.remove(rank);
                         twin.remove(&rank);
-                        continue;
                     }
                     (false, 3) => {
                         levels.remove_best();
                         twin.pop_last();
-                        continue;
                     }
-                    (false, _) => levels.insert(spot, rank, step),
+                    (false, _) => {
+                        assert_eq!(levels.insert(rank), twin.range(rank..).next().copied());
+                        twin.insert(rank);
+                    }
                 }
-                twin.insert(rank, step);
             }
         }
     }

@@ -129,6 +129,8 @@ use tallies::{Counted, Tallies};
 
 /// Requests that are checked, and whose lines are fetched, before the first of them is matched.
 const WINDOW: usize = 32;
+/// Orders and positions, 48 bytes each, that the second cache of a core of today (1 to 2 MiB) keeps beside their indices.
+const NEAR_ENTRIES_MAX: usize = 24 << 10;
 /// Seed of the id hashes unless another is given.
 const SEED: u64 = 0x5bd1_e995_9d1b_873c;
 
@@ -167,6 +169,7 @@ pub struct OrderKernel {
     now_ns: u64,
     resting_orders_max: usize,
     positions_max: usize,
+    near_entries_max: usize,
     /// Whether symbols that are added are watched from the start.
     watches_new_books: bool,
     /// What few orders have that a snapshot is about to give, by order id.
@@ -194,6 +197,7 @@ impl OrderKernel {
             now_ns: 0,
             resting_orders_max: resting_orders_max.min(ENTRIES_MAX),
             positions_max: ENTRIES_MAX,
+            near_entries_max: NEAR_ENTRIES_MAX,
             watches_new_books: false,
             expected: BTreeMap::new(),
         }
@@ -208,6 +212,12 @@ impl OrderKernel {
     /// `BOOK_FULL`. Unless this is called, 2^26. No record tells it: who replays must say the same.
     pub fn set_positions_max(&mut self, positions_max: usize) {
         self.positions_max = positions_max.min(ENTRIES_MAX);
+    }
+
+    /// Fetches ahead what requests name once there are more orders and positions than this; unless it is called, than a core of
+    /// today keeps near. Speed alone depends on it.
+    pub fn set_near_entries_max(&mut self, near_entries_max: usize) {
+        self.near_entries_max = near_entries_max;
     }
 
     /// From now on fills of orders that no lane owns are told too, as events of lane 0: for who must see every trade.
@@ -279,7 +289,7 @@ impl OrderKernel {
     ) -> u64 {
         assert_eq!(requests.len(), results.len(), "every request has a place for its result");
         let grant = self.grant(lane);
-        let has_room = self.has_room(requests.len());
+        let (has_room, is_large) = (self.has_room(requests.len()), self.is_large());
         let mut work = 0;
         let mut sequence = first_sequence;
         let mut window = [Checked::NONE; WINDOW];
@@ -291,11 +301,13 @@ impl OrderKernel {
                 check(request, &shard.books, &rules, checked);
                 ahead::indices(shard, checked);
             }
-            for (checked, request) in window.iter_mut().zip(requests) {
-                ahead::entries(self.shards.of(request.symbol), checked);
-            }
-            for (checked, request) in window.iter().zip(requests) {
-                ahead::neighbours(self.shards.of(request.symbol), checked);
+            if is_large {
+                for (checked, request) in window.iter_mut().zip(requests) {
+                    ahead::entries(self.shards.of(request.symbol), checked);
+                }
+                for (checked, request) in window.iter().zip(requests) {
+                    ahead::neighbours(self.shards.of(request.symbol), checked);
+                }
             }
             for ((request, result), checked) in requests.iter().zip(results).zip(window.iter()) {
                 let entry = Entry { sequence, lane };
@@ -358,6 +370,11 @@ impl OrderKernel {
     /// Whether there is room for what so many requests may add; each adds an order and a position at most.
     fn has_room(&self, requests: usize) -> bool {
         self.resting() + requests <= self.resting_orders_max && self.positions_made() + requests <= self.positions_max
+    }
+
+    /// Whether there is more than the processor keeps near: only then is it worth while to fetch ahead what requests name.
+    fn is_large(&self) -> bool {
+        self.resting() + self.positions_made() > self.near_entries_max
     }
 
     /// Says whether there is room for what one request for this symbol may add.

@@ -95,6 +95,8 @@ struct Batch<'a> {
     requests: &'a [OrderRequest],
     first_sequence: u64,
     lane: u32,
+    /// See [`OrderKernel::is_large`].
+    is_large: bool,
 }
 
 impl Parallel {
@@ -135,8 +137,9 @@ impl Parallel {
     ) -> Result<u64, Sequential> {
         assert_eq!(requests.len(), results.len(), "every request has a place for its result");
         let mut places = self.prove(kernel, requests, results)?;
+        let is_large = kernel.is_large();
         let rules = Rules { accounts: &kernel.accounts, grant: kernel.grant(lane), now_ns: kernel.now_ns };
-        let batch = Batch { tallies: &kernel.tallies, rules, requests, first_sequence, lane };
+        let batch = Batch { tallies: &kernel.tallies, rules, requests, first_sequence, lane, is_large };
         let mut tasks: [Option<Task>; SHARDS] = [const { None }; SHARDS];
         let parts = kernel.shards.all_mut().iter_mut().zip(&mut self.outputs).zip(&mut places);
         for (task, ((shard, output), places)) in tasks.iter_mut().zip(parts) {
@@ -287,11 +290,9 @@ impl Task<'_> {
                 check(&batch.requests[*place as usize], &shard.books, &batch.rules, checked);
                 ahead::indices(shard, checked);
             }
-            for checked in window.iter_mut() {
-                ahead::entries(shard, checked);
-            }
-            for checked in window.iter() {
-                ahead::neighbours(shard, checked);
+            if batch.is_large {
+                window.iter_mut().for_each(|checked| ahead::entries(shard, checked));
+                window.iter().for_each(|checked| ahead::neighbours(shard, checked));
             }
             for ((place, result), checked) in places.iter_mut().zip(window.iter()) {
                 let request = &batch.requests[*place as usize];

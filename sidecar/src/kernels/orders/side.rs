@@ -1,8 +1,9 @@
-//! One side of a book: all its orders in one list, best price first and first come first within a price, and the
-//! levels that say where a price's orders end. Whether an order may enter is decided elsewhere.
+//! One side of a book: all its orders in one list, best price first and first come first within a price; where each price's
+//! orders end; and which prices have orders. Whether an order may enter is decided elsewhere.
 
 use ringlane_layout::orders::Side;
 
+use super::index::{Index, price_hash};
 use super::levels::Levels;
 use super::slab::{NIL, Slab};
 use super::store::Order;
@@ -25,21 +26,25 @@ pub(super) struct BookSide {
     head: u32,
     side: Side,
     levels: Levels,
+    /// The last order of each level, by price.
+    tails: Index,
+    /// Seed of the prices' hashes; no result depends on it.
+    seed: u64,
 }
 
 impl BookSide {
-    pub(super) fn new(side: Side) -> Self {
-        Self { best: NO_RANK, head: NIL, side, levels: Levels::default() }
+    pub(super) fn new(side: Side, seed: u64) -> Self {
+        Self { best: NO_RANK, head: NIL, side, levels: Levels::default(), tails: Index::new(), seed }
     }
 
     /// A copy without price levels, for walking only.
     pub(super) fn frozen(&self) -> Self {
-        Self { levels: Levels::default(), ..*self }
+        Self { levels: Levels::default(), tails: Index::new(), ..*self }
     }
 
     /// Heap that the levels hold, bytes.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.levels.heap_bytes()
+        self.levels.heap_bytes() + self.tails.heap_bytes()
     }
 
     /// The first order of the best level, or NIL.
@@ -57,15 +62,12 @@ impl BookSide {
     /// Links the order at `at` behind all others of its price.
     #[inline]
     pub(super) fn link(&mut self, orders: &mut Slab<Order>, at: u32) {
-        let rank = rank(self.side, orders.get(at).price());
-        let spot = self.levels.find(rank);
-        let previous = self.levels.tail(spot).unwrap_or(NIL);
-        if spot.exists {
-            self.levels.set_tail(spot, at);
-        } else {
-            self.levels.insert(spot, rank, at);
-            self.best = self.best.max(rank);
-        }
+        let price = orders.get(at).price();
+        let hash = price_hash(self.seed, price);
+        let previous = match self.tails.swap(hash, at, |tail| orders.get(tail).price() == price) {
+            Some(tail) => tail,
+            None => self.add_level(orders, at, hash),
+        };
         let next =
             if previous == NIL { std::mem::replace(&mut self.head, at) } else { std::mem::replace(&mut orders.get_mut(previous).next, at) };
         if next != NIL {
@@ -74,6 +76,20 @@ impl BookSide {
         let order = orders.get_mut(at);
         order.previous = previous;
         order.next = next;
+    }
+
+    /// Adds the level of the order at `at`; the last order of the next better level, or NIL.
+    fn add_level(&mut self, orders: &Slab<Order>, at: u32, hash: u64) -> u32 {
+        let rank = rank(self.side, orders.get(at).price());
+        self.best = self.best.max(rank);
+        let tail = self.levels.insert(rank).and_then(|better| {
+            // A rank of a side is its price, or that negated.
+            let price = better.abs();
+            self.tails.find(price_hash(self.seed, price), |tail| orders.get(tail).price() == price)
+        });
+        let seed = self.seed;
+        self.tails.insert(hash, at, |tail| price_hash(seed, orders.get(tail).price()));
+        tail.unwrap_or(NIL)
     }
 
     /// Takes the order at `at` out of the list, and its level with it if it was the only one.
@@ -96,30 +112,32 @@ impl BookSide {
             first_of_level = order.price() != price;
         }
         if last_of_level {
-            self.end_level(orders, price, previous, first_of_level);
+            self.end_level(orders, (at, price), previous, first_of_level);
         }
     }
 
-    /// The last order of the level at `price` went; `previous` is the one before it in the list.
-    fn end_level(&mut self, orders: &Slab<Order>, price: i64, previous: u32, was_only: bool) {
-        if was_only && previous == NIL {
-            self.levels.remove_best();
-            self.refresh_best(orders);
+    /// The last order of the level at `price` went, which was at `at`; `previous` is the one before it in the list.
+    fn end_level(&mut self, orders: &Slab<Order>, (at, price): (u32, i64), previous: u32, was_only: bool) {
+        let hash = price_hash(self.seed, price);
+        if !was_only {
+            let swapped = self.tails.swap(hash, previous, |tail| tail == at);
+            debug_assert!(swapped.is_some(), "an order's level exists");
             return;
         }
-        let spot = self.levels.find(rank(self.side, price));
-        debug_assert!(spot.exists, "an order's level exists");
-        if was_only {
-            self.levels.remove(spot);
+        self.tails.remove(hash, at);
+        if previous == NIL {
+            self.levels.remove_best();
+            self.refresh_best(orders);
         } else {
-            self.levels.set_tail(spot, previous);
+            self.levels.remove(rank(self.side, price));
         }
     }
 
     /// Takes the best order out of the list after it was filled.
     #[inline]
     pub(super) fn pop(&mut self, orders: &mut Slab<Order>) {
-        let order = orders.get(self.head);
+        let at = self.head;
+        let order = orders.get(at);
         let (price, next) = (order.price(), order.next);
         self.head = next;
         let mut last_of_level = true;
@@ -129,6 +147,7 @@ impl BookSide {
             last_of_level = order.price() != price;
         }
         if last_of_level {
+            self.tails.remove(price_hash(self.seed, price), at);
             self.levels.remove_best();
             self.refresh_best(orders);
         }
