@@ -227,13 +227,17 @@ def test_orders_for_accounts_of_others_are_refused_counted_and_told(start: Calla
         take_over = its.process([{"op": 5, "symbol": 0, "account": 30}])[0]["code"]
         own = its.process([new_order(10, 1, 1, 1)])[0]["code"]
         asked = [code(lambda what=what: theirs.query(what, account=30)) for what in ("orders", "positions")]
-        row = next(row for row in daemon.status()["lanes"] if row["lane"] == its.number)
+
+        def refused() -> int:
+            return next(row["not_permitted"] for row in daemon.status()["lanes"] if row["lane"] == its.number)
+
+        until(lambda: refused() >= 2003, 10, "their count on the board")
         return {
             "foreign": sorted(set(foreign)),
             "codes": codes,
             "more": [replace, take_over, own],
             "asked": asked,
-            "row": row["not_permitted"],
+            "row": refused(),
             "wide": code(lambda: PlainClient(daemon.address).open(64, accounts=[10, 30])),
         }
 
@@ -270,10 +274,15 @@ def test_quotas_of_a_user(start: Callable[..., Daemon]) -> None:
         second.open(64)
         return [deep, events, code(lambda: third.open(64))]
 
+    def is_over(refused: int) -> bool:
+        # The board lags: it has seen them come when it knows of what they were refused.
+        status = daemon.status()
+        return status["refused"] >= refused and status["clients"] == 0 and not status["lanes"]
+
     assert as_user(TRADER, clients) == [3, "QUOTA"]
-    until(lambda: daemon.status()["clients"] == 0, what="their end")
+    until(lambda: is_over(1), what="their end")
     assert as_user(TRADER, lanes) == ["QUOTA", "QUOTA", "QUOTA"]
-    until(lambda: not daemon.status()["lanes"], what="their end")
+    until(lambda: is_over(4), what="their end")
     kernel = as_user(TRADER, lambda: PlainClient(daemon.address).open(64, kernel="echo"))
     assert kernel[1] in ("NOT_PERMITTED", "UNKNOWN_KERNEL")
     until(lambda: daemon.status()["refused"] == 5, what="the count of each refusal")

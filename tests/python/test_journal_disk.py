@@ -80,7 +80,7 @@ def stall_and_go_on(daemon: Daemon, relieve, words: str) -> None:
     status = daemon.status()
     assert words in status["journal"]["trouble"]
     assert daemon.status_process().returncode == 1
-    assert "cannot make the next journal segment" in daemon.words()
+    until(lambda: "cannot make the next journal segment" in daemon.words(), 10, "words of it")
     until(lambda: daemon.status()["lanes"][0]["in_flight"] > 0, 10, "waiting orders")
     before = (writer.answered, daemon.status()["sequence"])
     assert daemon.process.poll() is None
