@@ -71,6 +71,17 @@ impl<M: Mapping> Look<M> {
     pub fn address(&self) -> usize {
         self.mapping.bytes().address(self.offset) as usize
     }
+
+    /// Copies private bytes to `at` bytes behind the first slot, where nobody else writes; where they end.
+    ///
+    /// # Errors
+    /// When they would pass the last slot; nothing is copied then.
+    pub fn write(&self, at: usize, from: &[u8]) -> Result<usize, &'static str> {
+        let end = at.checked_add(from.len()).filter(|end| *end as u64 <= self.count * self.slot_bytes);
+        let end = end.ok_or("the payloads pass the end of the arena")?;
+        self.mapping.bytes().write_bulk(self.offset + at, from);
+        Ok(end)
+    }
 }
 
 /// The request ring, and the slots in it; changed together.

@@ -6,6 +6,7 @@ import threading
 import weakref
 from bisect import insort
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,10 @@ class Arena:
     def bytes_at(self, offset: int, count: int) -> Bytes:
         """Taken bytes, to be filled at once."""
         return self._all[offset : offset + count]
+
+    def gather(self, offset: int, payloads: Sequence[bytes]) -> None:
+        """Copies payloads into taken bytes, one behind the other."""
+        self._lease.gather(offset, list(payloads))
 
     def offset_of(self, payload: Any) -> int | None:
         """Where an array stands in this arena, or None when it does not or is not one run of bytes."""

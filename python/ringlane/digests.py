@@ -22,16 +22,14 @@ if TYPE_CHECKING:
     from .client import Client
 
 Payload = bytes | bytearray | memoryview | npt.NDArray[Any]
-_Sizes = tuple[npt.NDArray[np.int64], bool]  # bytes of each payload, and whether all have just one run of bytes
+_Sizes = tuple[npt.NDArray[np.int64], bool]  # bytes of each payload, and whether all are bytes objects
 
 ARENA_BYTES = 64 << 20
 """Size of a digest lane's arena unless another is asked for, bytes."""
 
 _ARENA_BYTES_MAX = 1 << 32
 _CHUNK_BYTES = 256 << 10  # what is filled while the sidecar works on what was filled before
-_JOINED_BYTES_MAX = 2 << 10  # payloads up to this size are copied through one joined piece
 _PAUSE_SECONDS = 0.001
-_PLAIN = frozenset({bytes, bytearray})  # what has its bytes in a row, and as many as `len` says
 
 
 class DigestTicket(JobTicket):
@@ -327,12 +325,11 @@ class DigestLane(JobLane):
         offset = self._take(arena, total, self._rest(deadline), on_full)
         ends += offset
         requests["offset"][to_copy] = ends - sizes
-        flat = cast("Sequence[bytes]", copied) if is_plain else list(map(_flat, copied))
-        if total <= _JOINED_BYTES_MAX * len(flat):
-            arena.bytes_at(offset, total)[:] = np.frombuffer(b"".join(flat), np.uint8)
+        if is_plain:
+            arena.gather(offset, cast("Sequence[bytes]", copied))
         else:
             into, begin = arena.view, offset
-            for payload, end in zip(flat, ends.tolist(), strict=True):
+            for payload, end in zip(map(_flat, copied), ends.tolist(), strict=True):
                 into[begin:end] = payload
                 begin = end
         return offset, total, kept
@@ -386,7 +383,7 @@ def _size(payload: Payload) -> int:
 
 def _sizes(payloads: Sequence[Payload]) -> _Sizes:
     """Raises `TypeError` for what is no payload."""
-    is_plain = _PLAIN.issuperset(map(type, payloads))
+    is_plain = {bytes}.issuperset(map(type, payloads))
     return np.fromiter(map(len if is_plain else _size, payloads), np.int64, len(payloads)), is_plain
 
 

@@ -80,11 +80,6 @@ impl Hub {
         any
     }
 
-    fn wake(&self) {
-        self.lookout.wake();
-        self.poke_loops();
-    }
-
     fn poke_loops(&self) {
         for poke in lock(&self.pokes).iter() {
             // Full means poked already.
@@ -109,7 +104,8 @@ impl Hub {
         notify.map_or(Ok(()), |notify| self.socket.replace(&Descriptor::adopt(notify)?))?;
         self.mends.fetch_and(notify.is_some(), Ordering::Relaxed);
         self.has_ended.store(notify.is_none(), Ordering::Release);
-        self.wake();
+        self.lookout.wake();
+        self.poke_loops();
         Ok(())
     }
 
@@ -143,7 +139,8 @@ impl Hub {
     /// Empties the socket, and wakes whoever waits on it. What a loop does when the socket or its eventfd is readable.
     fn drain(&self) {
         if self.home.is_here() && self.empty() {
-            self.wake();
+            self.lookout.wake();
+            self.poke_loops();
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::hub::Hub;
 use crate::region::Region;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyDict};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList};
 use ringlane_layout::client::{Client, Goal, Look, border::COUNTS};
 use ringlane_layout::entries::Home;
 use ringlane_layout::field::{FieldArgument, NumberField, WideRecord, number_fields, used_bits};
@@ -339,6 +339,15 @@ impl Lease {
         interface.set_item("shape", (self.look.count,))?;
         interface.set_item("data", (self.look.address(), !self.look.mapping.writable))?;
         Ok(interface)
+    }
+
+    /// Copies bytes objects to where nobody else writes now, one behind the other from `offset` bytes on.
+    fn gather(&self, mut offset: usize, payloads: &Bound<'_, PyList>) -> PyResult<()> {
+        let look = Some(&self.look).filter(|look| look.mapping.writable).ok_or_else(|| PyValueError::new_err("it is read-only"))?;
+        payloads.iter().try_for_each(|payload| {
+            offset = look.write(offset, payload.cast::<PyBytes>()?.as_bytes()).map_err(PyValueError::new_err)?;
+            Ok(())
+        })
     }
 }
 

@@ -21,20 +21,14 @@ mod _shim {
     #[pymodule_export]
     use crate::{hub::Hub, lane::Hold, lane::Lane, lane::Lease};
 
-    #[pymodule_export]
-    const BUILD_HASH: &str = ringlane_layout::BUILD_HASH;
-    #[pymodule_export]
-    const LAYOUT_VERSION: u32 = limits::LAYOUT_VERSION;
-    #[pymodule_export]
-    const CONTROL_MESSAGE_BYTES_MAX: usize = limits::CONTROL_MESSAGE_BYTES_MAX;
-    #[pymodule_export]
-    const CONTROL_FDS_MAX: usize = limits::CONTROL_FDS_MAX;
-    #[pymodule_export]
-    const DEPTH_SLOTS_MAX: u64 = limits::DEPTH_SLOTS_MAX;
-
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::fork::install()?;
+        module.add("BUILD_HASH", ringlane_layout::BUILD_HASH)?;
+        module.add("LAYOUT_VERSION", limits::LAYOUT_VERSION)?;
+        module.add("CONTROL_MESSAGE_BYTES_MAX", limits::CONTROL_MESSAGE_BYTES_MAX)?;
+        module.add("CONTROL_FDS_MAX", limits::CONTROL_FDS_MAX)?;
+        module.add("DEPTH_SLOTS_MAX", limits::DEPTH_SLOTS_MAX)?;
         module.add("ENUMS", ringlane_layout::enums().map(|schema| schema.plain()).collect::<Vec<_>>())?;
         module.add("RECORDS", ringlane_layout::records().map(|schema| schema.plain()).collect::<Vec<_>>())
     }

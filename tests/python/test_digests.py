@@ -53,6 +53,21 @@ def test_sizes_around_every_border(lane: ringlane.DigestLane, seed: int) -> None
     assert lane.digest(payloads) == [sha256(payload) for payload in payloads]
 
 
+def test_nothing_is_copied_to_where_it_does_not_belong(lane: ringlane.DigestLane) -> None:
+    arena = lane._shim.arena()
+    for offset, words in (lane.arena_bytes - 1, "pass the end"), (2**64 - 1, "pass the end"):
+        with pytest.raises(ValueError, match=words):
+            arena.gather(offset, [b"ab"])
+    with pytest.raises(OverflowError):
+        arena.gather(-1, [b"ab"])
+    with pytest.raises(TypeError):
+        arena.gather(0, [bytearray(2)])  # type: ignore[list-item]
+    ticket = lane.submit([b"abc"])
+    with pytest.raises(ValueError, match="read-only"):
+        ticket._lease.gather(0, [b"ab"])
+    assert ticket.digests() == [sha256(b"abc")]
+
+
 def test_64_mib_and_progress(digest_client: ringlane.Client) -> None:
     payloads = [bytes([n]) * (32 * MIB) for n in range(2)]
     with digest_client.open("digests", arena_bytes=64 * MIB, timeout=120) as lane:

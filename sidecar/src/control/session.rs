@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, bounded};
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair};
+use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, recvmsg, sendmsg, shutdown, socketpair};
 use ringlane_layout::board::control;
 use ringlane_layout::limits::{
     ACCOUNT_MAX, CLIENT_NAME_BYTES_MAX, CLOSE_WAIT_NS_MAX, CONTROL_MESSAGE_BYTES_MAX, DEPTH_SLOTS_MAX, EVENTS_MAX, LAYOUT_VERSION,
@@ -440,7 +440,8 @@ impl Session {
 pub fn refuse(socket: &OwnedFd, refusal: &Refusal) {
     let mut message = [0; CONTROL_MESSAGE_BYTES_MAX];
     let mut parts = [IoSliceMut::new(&mut message)];
-    // Read first: with a message unread, the end of the connection would overtake the words.
+    // With a message unread, the end of the connection would overtake the words: none comes from here on, and one may be there.
+    let _ = shutdown(socket.as_raw_fd(), Shutdown::Read);
     let said = recvmsg::<()>(socket.as_raw_fd(), &mut parts, None, MsgFlags::MSG_DONTWAIT).map_or(0, |said| said.bytes);
     let mut body = refusal.reply();
     if let Some(id) = id_of(&message[..said]) {
