@@ -35,15 +35,12 @@ pub fn disk_bytes(path: &Path) -> u64 {
 /// The segments of a directory, ascending. One whose header cannot be read counts as not begun, and nothing behind it goes.
 pub fn survey(directory: &Path) -> Result<VecDeque<Kept>, String> {
     let found = list_segments(directory)?;
-    // What its sidecar has taken away since the list was made is not there.
-    Ok(found
-        .into_iter()
-        .filter(|(_, path)| path.exists())
-        .map(|(index, path)| {
-            let first_sequence = read_header(&path).map_or(0, |header| header.first_sequence);
-            Kept { index, first_sequence, bytes: disk_bytes(&path), path }
-        })
-        .collect())
+    let kept = found.into_iter().map(|(index, path)| {
+        let first_sequence = read_header(&path).map_or(0, |header| header.first_sequence);
+        Kept { index, first_sequence, bytes: disk_bytes(&path), path }
+    });
+    // What its sidecar has taken away since the list was made, or while it was looked at, is not there.
+    Ok(kept.filter(|kept| kept.path.exists()).collect())
 }
 
 /// Whether the first of these segments holds nothing that a recovery from the snapshot at `snapshot` needs. The last one, to
