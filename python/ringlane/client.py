@@ -330,7 +330,8 @@ class Client:
     ) -> MarketFeed:
         """Trades, the best of each side and changes of price levels of these symbols (names or numbers; None: all), as they happen.
 
-        `levels` is how many of each side `feed.book(symbol)` gives; the stream has changes of all. `poll_interval` is how long
+        `levels` is how many of each side `feed.book(symbol)` gives; the stream has changes of all. With 0 no books are kept,
+        which is most of a busy reader's work: for who only stores or sends on what comes. `poll_interval` is how long
         a reader sleeps before it looks again, seconds. With `resync=False` a gap is only told, not made good.
 
         Raises `KeyError` (unknown symbol name), `ValueError` (unknown symbol number), `SidecarUnavailable` (not permitted,

@@ -75,8 +75,8 @@ class MarketFeed:
     def __init__(
         self, client: Client, symbols: Iterable[str | int] | None, levels: int, poll_interval: float, resync: bool
     ) -> None:
-        if levels < 1:
-            raise ValueError(f"levels must be 1 or more, not {levels}")
+        if levels < 0:
+            raise ValueError(f"levels must be 1 or more, or 0 to keep no books; not {levels}")
         if not poll_interval > 0:
             raise ValueError(f"poll_interval must be seconds above 0, not {poll_interval!r}")
         self._client = client
@@ -143,10 +143,13 @@ class MarketFeed:
     def book(self, symbol: str | int) -> Book:
         """The best `levels` of each side as far as the feed was read: what `client.book` gave after that `sequence`.
 
-        Raises `KeyError` for a symbol that the feed does not have, `RinglaneError` after a gap that was not made good.
+        Raises `KeyError` for a symbol that the feed does not have, `RinglaneError` after a gap that was not made good, and
+        where the feed keeps no books.
         """
         number = self._symbol(symbol)
         with self._lock:
+            if self.levels == 0:
+                raise RinglaneError("this feed keeps no books; use client.market_data(levels=10)")
             if self._floor[number] == _NEVER:
                 raise KeyError(f"this feed does not have the symbol {symbol!r}")
             if self._lost is not None:
@@ -297,7 +300,8 @@ class MarketFeed:
         self._floor_last = int(self._floor.max())
         self._sequences = dict(zip(clears["symbol"].tolist(), clears["sequence"].tolist(), strict=True))
         self._book, self._keys = rows[:0].copy(), np.zeros(0, np.uint64)
-        self._apply(rows[rows["kind"] == MarketKind.LEVEL])
+        if self.levels:
+            self._apply(rows[rows["kind"] == MarketKind.LEVEL])
         self._pending = []
         self._pending_count = 0
         self._lost = None
@@ -335,6 +339,8 @@ class MarketFeed:
 
     def _hold(self, records: Rows) -> None:
         """Keeps what changes books until somebody asks for one."""
+        if self.levels == 0:
+            return
         at = np.flatnonzero(records["kind"] == MarketKind.LEVEL)
         if len(at) and self._lost is None:
             # A busy reader gets each level many times at once: only its last record counts.

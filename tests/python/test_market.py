@@ -437,6 +437,24 @@ def test_a_feed_that_only_polls_hears_that_no_sidecar_comes(tmp_path: Path) -> N
     daemon.stop()
 
 
+def test_a_feed_without_books_reads_the_same_and_says_so(roomy: Daemon, seed: int) -> None:
+    with ringlane.connect(roomy.address) as client:
+        bare, whole, naive = client.market_data(levels=0), client.market_data(levels=1000), NaiveBooks()
+        Trader(client, seed).some(500)
+        records = drain(bare)
+        naive.apply(records)
+        assert records.tobytes() == drain(whole).tobytes()
+        for symbol in range(1, SYMBOLS + 1):
+            book = whole.book(symbol)
+            assert {(int(r["side"]), int(r["price"])) for side in (book.bids, book.asks) for r in side} == set(
+                naive.levels[symbol]
+            )
+        with pytest.raises(ringlane.RinglaneError, match="keeps no books"):
+            bare.book(1)
+        with pytest.raises(ValueError, match="or 0 to keep no books"):
+            client.market_data(levels=-1)
+
+
 def test_snapshots_are_paid_from_the_share_of_their_user(tmp_path: Path) -> None:
     """Who asks for large books without a pause waits for its answers, so that the sequencer keeps its time for orders."""
     daemon = Daemon(tmp_path, config=CONFIG).ready()

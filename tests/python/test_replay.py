@@ -138,9 +138,12 @@ def test_records_are_printed_by_lane_account_symbol_and_place(traded):
 def test_a_bar_is_shown_on_a_terminal_only(traded):
     assert run("replay", traded[0]).stderr == ""
     master, terminal = pty.openpty()
-    # As slow as it takes to draw the bar.
+    # As slow as it takes to draw the bar, and of a kind that has one.
     process = subprocess.Popen(
-        [BINARY, "replay", "--speed", "x0.02", str(traded[0])], stdout=subprocess.DEVNULL, stderr=terminal
+        [BINARY, "replay", "--speed", "x0.02", str(traded[0])],
+        stdout=subprocess.DEVNULL,
+        stderr=terminal,
+        env={**os.environ, "TERM": "xterm"},
     )
     os.close(terminal)
     drawn = b""

@@ -31,7 +31,7 @@ def readers(address: str, cpu: int, count: int) -> Iterator[None]:
                 os.close(ready)
                 pin(cpu)
                 with ringlane.connect(address) as client:
-                    feed = client.market_data(poll_interval=POLL_SECONDS)
+                    feed = client.market_data(levels=0, poll_interval=POLL_SECONDS)
                     os.write(told, b"x")
                     while True:
                         feed.read(timeout=None)
@@ -68,9 +68,9 @@ def flow_rate(bench: Bench, count: int, broadcast: bool, read: int) -> float:
 def cost(bench: Bench) -> Measured:
     """Orders a second of one writer with the broadcast of all symbols on and two Python readers, over the same with it off.
 
-    The flow of `throughput_batch_4096`. The readers are processes of their own that copy out all that comes, every 10 ms. On
-    two cores they share the writer's, whose time they take like any other program there; the details have the rate with the
-    broadcast on and nobody reading, which is what telling costs the sidecar alone.
+    The flow of `throughput_batch_4096`. The readers are processes of their own that copy out all that comes, every 10 ms, and
+    keep no books. On two cores they share the writer's, whose time they take like any other program there; the details have
+    the rate with the broadcast on and nobody reading, which is what telling costs the sidecar alone.
     """
     count = bench.scaled(8_000_000, BATCH * 64)
     pairs = interleave(
