@@ -63,7 +63,7 @@ class Arena:
         return np.asarray(piece)
 
     def bytes_at(self, offset: int, count: int) -> Bytes:
-        """Taken bytes, to be filled at once."""
+        """Taken bytes, as they are."""
         return self._all[offset : offset + count]
 
     def gather(self, offset: int, payloads: Sequence[bytes]) -> None:

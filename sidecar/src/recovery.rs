@@ -115,7 +115,8 @@ fn attempt(directory: &Path, hash_seed: u64, skip: Option<VoidRange>, mut progre
             (lane.open.lane, kept)
         };
         let lanes = lanes.into_iter().map(kept).collect();
-        let found = Recovered { engine, lanes, epoch, snapshot: sequence, told_ns, ..fresh };
+        let tail = Tail::behind(segment_index);
+        let found = Recovered { engine, lanes, epoch, snapshot: sequence, told_ns, tail, ..fresh };
         let reader = Reader::open_behind(directory, segment_index, segment_offset, sequence + 1)?;
         return found.follow(reader, skip, directory, &mut progress);
     }

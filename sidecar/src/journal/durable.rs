@@ -23,16 +23,25 @@ struct Unsure {
 
 /// The frames at the end of a journal that may not be durable: no more than two commits hold.
 #[derive(Debug, Default)]
-pub struct Tail(VecDeque<Unsure>);
+pub struct Tail {
+    unsure: VecDeque<Unsure>,
+    /// Number of the segment in which reading began.
+    first: u64,
+}
 
 impl Tail {
+    /// Nothing behind a snapshot that goes on in this segment.
+    pub fn behind(first: u64) -> Self {
+        Self { unsure: VecDeque::new(), first }
+    }
+
     /// Notes a frame that was read, and where it stands: number of its segment, and offset.
     pub fn note(&mut self, header: &FrameHeader, records: usize, (index, offset): (u64, u64)) {
-        while self.0.front().is_some_and(|frame| frame.last <= header.durable_upto) {
-            self.0.pop_front();
+        while self.unsure.front().is_some_and(|frame| frame.last <= header.durable_upto) {
+            self.unsure.pop_front();
         }
         let bytes = FRAME_HEADER_BYTES as u64 + u64::from(header.payload_bytes);
-        self.0.push_back(Unsure { index, offset, bytes, last: header.first_sequence + records as u64 - 1 });
+        self.unsure.push_back(Unsure { index, offset, bytes, last: header.first_sequence + records as u64 - 1 });
     }
 
     /// Makes everything that the directory holds durable, so that what is told from here on stands on it. These frames are
@@ -40,12 +49,12 @@ impl Tail {
     /// a segment that was begun and has no frame yet may say that frames before it do not count.
     pub fn make_durable(&self, directory: &Path) -> Result<(), String> {
         let say = |error: Error| format!("cannot make the journal in {} durable: {error}", directory.display());
-        for frame in &self.0 {
+        for frame in &self.unsure {
             let file = writable(&directory.join(segment_name(frame.index))).map_err(say)?;
             // With what may be the segment's end mark.
             write_again(&file, frame.offset, frame.bytes + FRAME_HEADER_BYTES as u64).map_err(say)?;
         }
-        let first = self.0.front().map_or(0, |frame| frame.index);
+        let first = self.unsure.front().map_or(self.first, |frame| frame.index);
         for (index, path) in list_segments(directory)? {
             if index >= first {
                 writable(&path).and_then(|file| write_again(&file, 0, FRAMES_OFFSET as u64)).map_err(say)?;

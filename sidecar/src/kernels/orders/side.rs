@@ -147,9 +147,7 @@ impl BookSide {
             last_of_level = order.price() != price;
         }
         if last_of_level {
-            self.tails.remove(price_hash(self.seed, price), at);
-            self.levels.remove_best();
-            self.refresh_best(orders);
+            self.end_level(orders, (at, price), NIL, true);
         }
     }
 
