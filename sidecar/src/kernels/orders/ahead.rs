@@ -1,32 +1,43 @@
 //! What a window of requests will touch, asked for before the first of them is matched: first the index lines, then what
-//! those name, then what that is linked to. A rejected request names no book, and nothing is asked for. Only hints come of it: requests of the same window may change what is seen here.
+//! those name, then, where there is more than the processor keeps near, what that is linked to. A rejected request names no
+//! book, and nothing is asked for. Only hints come of it: requests of the same window may change what is seen here.
+
+use ringlane_layout::orders::Op;
 
 use super::book::{Book, slot};
-use super::check::{Action, Checked};
+use super::check::Checked;
 use super::matching::opposite;
 use super::shard::Shard;
 use super::slab::NIL;
 use super::store::Store;
 
-/// The lines of the indices.
+/// The lines of the indices; those of positions are few, and near unless there is more than is near.
 #[inline(always)]
-pub(super) fn indices(Shard { books, store, .. }: &Shard, checked: &mut Checked) {
+pub(super) fn indices(Shard { books, store, .. }: &Shard, checked: &mut Checked, is_large: bool) {
     let Some(book) = books.get(checked.book as usize) else { return };
     checked.order_hash = store.order_hash(checked.account, checked.client_order_id);
     book.orders.prefetch(checked.order_hash);
-    if let Action::New(_) = checked.action {
+    if is_large && checked.op == Op::New {
         book.holdings.prefetch(store.account_hash(checked.account));
     }
+}
+
+/// Where all is near, but not all in the nearest cache: the order that a change most likely names. A new order's place is
+/// looked at too, for nothing: cheaper than a branch that nobody can foresee.
+#[inline(always)]
+pub(super) fn likely(Shard { books, store, .. }: &Shard, checked: &Checked) {
+    let Some(book) = books.get(checked.book as usize) else { return };
+    store.orders.prefetch(book.orders.first(checked.order_hash));
 }
 
 /// The order that a change names, or the position of a new order's account and the order that it may trade with.
 #[inline(always)]
 pub(super) fn entries(Shard { books, store, .. }: &Shard, checked: &mut Checked) {
     let Some(book) = books.get(checked.book as usize) else { return };
-    if let Action::New(terms) = &checked.action {
+    if checked.op == Op::New {
         checked.hint = book.holdings.peek(store.account_hash(checked.account)).unwrap_or(NIL);
         store.holdings.prefetch(checked.hint);
-        store.orders.prefetch(book.sides[slot(opposite(terms.side))].head());
+        store.orders.prefetch(book.sides[slot(opposite(checked.terms.side))].head());
     } else {
         checked.hint = book.orders.peek(checked.order_hash).unwrap_or(NIL);
         store.orders.prefetch(checked.hint);
@@ -39,7 +50,7 @@ pub(super) fn neighbours(Shard { books, store, .. }: &Shard, checked: &Checked) 
     if store.tells_orphans {
         level(books, store, checked);
     }
-    if checked.hint == NIL || matches!(checked.action, Action::New(_)) {
+    if checked.hint == NIL || checked.op == Op::New {
         return;
     }
     let order = store.orders.get(checked.hint);
@@ -51,8 +62,8 @@ pub(super) fn neighbours(Shard { books, store, .. }: &Shard, checked: &Checked) 
 /// The level of a watched book at which a request begins: who watches one has its orphans told too.
 fn level(books: &[Book], store: &Store, checked: &Checked) {
     let Some(book) = books.get(checked.book as usize) else { return };
-    match &checked.action {
-        Action::New(terms) => book.fetch_level(terms.side, terms.price),
+    match checked.op {
+        Op::New => book.fetch_level(checked.terms.side, checked.terms.price),
         _ if checked.hint == NIL => {}
         _ => {
             let order = store.orders.get(checked.hint);

@@ -55,6 +55,7 @@ use super::book::Book;
 use super::lanes::Grant;
 use super::shard::index_of;
 use super::slab::NIL;
+use super::usual::usual;
 
 /// A request whose structure is right, and whose symbol, account, price and quantity may stand in a book; or why not.
 #[derive(Debug, Clone, Copy)]
@@ -71,30 +72,28 @@ pub(super) struct Checked {
     pub(super) order_hash: u64,
     /// Where the account's position (NEW) or the named order probably is; NIL, or an entry that must be asked whether it is the one.
     pub(super) hint: u32,
-    pub(super) action: Action,
+    pub(super) op: Op,
+    /// Of a NEW or REPLACE; of a REDUCE the quantity to take off.
+    pub(super) terms: Terms,
 }
 
 impl Checked {
     /// What stands in a window before it is used.
-    pub(super) const NONE: Self =
-        Self { reject: None, book: u32::MAX, account: 0, class: 0, client_order_id: 0, order_hash: 0, hint: NIL, action: Action::Cancel };
-}
-
-/// What to do, with checked numbers.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Action {
-    New(Terms),
-    Cancel,
-    /// Quantity to take off.
-    Reduce(u32),
-    Replace(Terms),
-    TakeOver,
-    /// Whether only orders of the asking lane are meant.
-    CancelAll(bool),
+    pub(super) const NONE: Self = Self {
+        reject: None,
+        book: u32::MAX,
+        account: 0,
+        class: 0,
+        client_order_id: 0,
+        order_hash: 0,
+        hint: NIL,
+        op: Op::Cancel,
+        terms: Terms { side: Side::Buy, bits: 0, quantity: 0, price: 0 },
+    };
 }
 
 /// What a new or replaced order asks for. What a `SPECIAL` one asks for beyond this stands in its request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Terms {
     pub(super) side: Side,
     /// Bits of `terms`.
@@ -141,47 +140,66 @@ pub(super) struct Rules<'a> {
 /// Checks structure, then what the configuration can answer; `books` are those of the symbol's part. Written in its place: a window's answers are not copied.
 #[inline(always)]
 pub(super) fn check(request: &OrderRequest, books: &[Book], rules: &Rules<'_>, checked: &mut Checked) {
-    checked.hint = NIL;
-    checked.reject = fill(request, books, rules, checked).err();
-    if checked.reject.is_some() {
-        checked.book = u32::MAX;
-    }
-}
-
-#[inline(always)]
-fn fill(request: &OrderRequest, books: &[Book], rules: &Rules<'_>, checked: &mut Checked) -> Result<(), RejectCode> {
-    let shape = Shape::try_from(request)?;
     let account = request.account;
     let index = index_of(request.symbol);
-    let book = books.get(index as usize);
-    if book.is_none() {
-        one_or_all(request.symbol == 0 && matches!(shape.op, Op::TakeOver | Op::CancelAll), RejectCode::UnknownSymbol)?;
-    }
     let class = rules.accounts.class(account);
-    if class == 0 || !rules.grant.permits(account) {
-        let code = if class == 0 { RejectCode::UnknownAccount } else { RejectCode::AccountNotPermitted };
-        one_or_all(account == 0 && shape.op == Op::CancelAll && rules.grant != Grant::NONE, code)?;
-    }
+    checked.hint = NIL;
+    checked.reject = None;
     checked.book = index;
     checked.account = account;
     checked.class = class;
     checked.client_order_id = request.client_order_id;
-    checked.action = match (shape.op, book) {
-        (Op::New, Some(book)) => Action::New(shape.terms(request, book, rules.now_ns)?),
-        (Op::Replace, Some(book)) => Action::Replace(shape.terms(request, book, rules.now_ns)?),
-        (Op::Reduce, Some(book)) => Action::Reduce(quantity(request, book)?),
-        (Op::Cancel, _) => Action::Cancel,
-        (Op::CancelAll, _) => {
-            checked.book = u32::MAX;
-            Action::CancelAll(request.flags & OrderFlag::THIS_LANE != 0)
+    let named = class != 0 && rules.grant.permits(account);
+    if let (Some(book), true) = (books.get(index as usize), named)
+        && let Some((op, terms)) = usual(request, book)
+    {
+        checked.op = op;
+        checked.terms = terms;
+        return;
+    }
+    one_by_one(request, books, rules, checked);
+}
+
+/// Asks in the stated order, until something is wrong.
+#[cold]
+#[inline(never)]
+fn one_by_one(request: &OrderRequest, books: &[Book], rules: &Rules<'_>, checked: &mut Checked) {
+    match op_and_terms(request, books, rules) {
+        Ok((op, terms)) => {
+            checked.op = op;
+            checked.terms = terms;
+            if op == Op::CancelAll {
+                checked.book = u32::MAX;
+            }
         }
-        _ => Action::TakeOver,
+        Err(code) => {
+            checked.reject = Some(code);
+            checked.book = u32::MAX;
+        }
+    }
+}
+
+pub(super) fn op_and_terms(request: &OrderRequest, books: &[Book], rules: &Rules<'_>) -> Result<(Op, Terms), RejectCode> {
+    let shape = Shape::try_from(request)?;
+    let (op, account) = (shape.op, request.account);
+    let book = books.get(index_of(request.symbol) as usize);
+    if book.is_none() {
+        one_or_all(request.symbol == 0 && matches!(op, Op::TakeOver | Op::CancelAll), RejectCode::UnknownSymbol)?;
+    }
+    let class = rules.accounts.class(account);
+    if class == 0 || !rules.grant.permits(account) {
+        let code = if class == 0 { RejectCode::UnknownAccount } else { RejectCode::AccountNotPermitted };
+        one_or_all(account == 0 && op == Op::CancelAll && rules.grant != Grant::NONE, code)?;
+    }
+    let terms = match (op, book) {
+        (Op::New | Op::Replace, Some(book)) => shape.terms(request, book, rules.now_ns)?,
+        (Op::Reduce, Some(book)) => Terms { quantity: quantity(request, book)?, ..Checked::NONE.terms },
+        _ => Checked::NONE.terms,
     };
-    Ok(())
+    Ok((op, terms))
 }
 
 /// A request that names no symbol or account of ours is rejected, unless it means all of them.
-#[cold]
 fn one_or_all(means_all: bool, code: RejectCode) -> Result<(), RejectCode> {
     if means_all { Ok(()) } else { Err(code) }
 }
@@ -197,7 +215,6 @@ struct Shape {
 impl TryFrom<&OrderRequest> for Shape {
     type Error = RejectCode;
 
-    #[inline(always)]
     fn try_from(request: &OrderRequest) -> Result<Self, RejectCode> {
         let op = Op::try_from(request.op).map_err(|_| RejectCode::UnknownOp)?;
         let mut shape = Self { op, side: Side::Buy, bits: 0 };
@@ -234,51 +251,36 @@ impl TryFrom<&OrderRequest> for Shape {
     }
 }
 
-#[inline(always)]
 fn known_flags(request: &OrderRequest) -> Result<(), RejectCode> {
     if request.flags & !OrderFlag::ALL == 0 { Ok(()) } else { Err(RejectCode::UnknownFlag) }
 }
 
 impl Shape {
     /// Sets the bits of a NEW. Says whether its fields fit together.
-    #[inline(always)]
     fn combine(&mut self, request: &OrderRequest, order_type: OrderType, time_in_force: TimeInForce) -> bool {
+        let set = |bit, is| if is { bit } else { 0 };
         let rests = !matches!(time_in_force, TimeInForce::Ioc | TimeInForce::Fok);
         let post_only = request.flags & OrderFlag::POST_ONLY != 0;
-        let is_market = order_type == OrderType::Market;
-        self.bits = if is_market { terms::MARKET } else { 0 }
-            | if post_only { terms::POST_ONLY } else { 0 }
-            | if time_in_force == TimeInForce::Fok { terms::FOK } else { 0 }
-            | if rests { terms::MAY_REST } else { 0 };
-        // Sums of what must be nothing, so that the usual order is asked once.
-        let special = matches!(order_type, OrderType::Stop | OrderType::StopLimit)
-            | matches!(time_in_force, TimeInForce::Day | TimeInForce::Gtd)
-            | (request.flags & !OrderFlag::POST_ONLY != 0)
-            | ((request.stop_price as u64 | request.expires_ns | u64::from(request.display_quantity)) != 0);
-        let fits = !((is_market && (rests || post_only || request.price != 0)) || (post_only && !rests));
-        fits && (!special || self.combine_special(request, order_type, time_in_force))
-    }
-
-    #[cold]
-    fn combine_special(&mut self, request: &OrderRequest, order_type: OrderType, time_in_force: TimeInForce) -> bool {
-        let set = |bit, is| if is { bit } else { 0 };
         let is_stop = matches!(order_type, OrderType::Stop | OrderType::StopLimit);
-        let rare = request.display_quantity != 0 || time_in_force == TimeInForce::Gtd;
-        self.bits |= set(terms::REDUCE_ONLY, request.flags & OrderFlag::REDUCE_ONLY != 0)
+        let has_price = matches!(order_type, OrderType::Limit | OrderType::StopLimit);
+        self.bits = set(terms::MARKET, !has_price)
+            | set(terms::POST_ONLY, post_only)
+            | set(terms::FOK, time_in_force == TimeInForce::Fok)
+            | set(terms::MAY_REST, rests)
+            | set(terms::REDUCE_ONLY, request.flags & OrderFlag::REDUCE_ONLY != 0)
             | set(terms::STOP, is_stop)
-            | set(terms::MARKET, order_type == OrderType::Stop)
             | set(terms::DAY, time_in_force == TimeInForce::Day)
-            | set(terms::RARE, rare);
-        let rests = self.bits & terms::MAY_REST != 0;
+            | set(terms::RARE, request.display_quantity != 0 || time_in_force == TimeInForce::Gtd);
         request.flags & OrderFlag::THIS_LANE == 0
+            && (has_price || request.price == 0)
+            && (order_type != OrderType::Market || !rests)
+            && (!is_stop || rests)
+            && (!post_only || (rests && has_price && !is_stop))
+            && (is_stop || request.stop_price == 0)
             && (request.expires_ns != 0) == (time_in_force == TimeInForce::Gtd)
             && (request.display_quantity == 0 || (order_type == OrderType::Limit && rests))
-            && (is_stop || request.stop_price == 0)
-            && (!is_stop || (rests && self.bits & terms::POST_ONLY == 0))
-            && (order_type != OrderType::Stop || request.price == 0)
     }
 
-    #[inline(always)]
     fn terms(&self, request: &OrderRequest, book: &Book, now_ns: u64) -> Result<Terms, RejectCode> {
         let &Self { side, bits, .. } = self;
         let quantity = quantity(request, book)?;
@@ -291,7 +293,6 @@ impl Shape {
 }
 
 /// Checks the numbers that only stops, icebergs and GTD orders have. A STOP stands at its stop price.
-#[cold]
 fn special(request: &OrderRequest, book: &Book, bits: u8, now_ns: u64) -> Result<Option<i64>, RejectCode> {
     let stop_price = request.stop_price;
     if bits & terms::STOP != 0 && (!(1..=ORDER_PRICE_MAX).contains(&stop_price) || !(stop_price as u64).is_multiple_of(book.tick)) {
@@ -314,7 +315,6 @@ pub(super) fn too_many_parts(quantity: i64, display: u32) -> bool {
     display != 0 && quantity > i64::from(display) * i64::from(ICEBERG_PARTS_MAX)
 }
 
-#[inline(always)]
 fn quantity(request: &OrderRequest, book: &Book) -> Result<u32, RejectCode> {
     let quantity = request.quantity;
     if quantity <= 0 {
@@ -329,7 +329,6 @@ fn quantity(request: &OrderRequest, book: &Book) -> Result<u32, RejectCode> {
     Ok(quantity as u32)
 }
 
-#[inline(always)]
 fn price(request: &OrderRequest, book: &Book) -> Result<i64, RejectCode> {
     let price = request.price;
     if price <= 0 {

@@ -71,6 +71,12 @@ impl Index {
         }
     }
 
+    /// What stands in the first slot of `hash`: most likely what is looked for, or nothing.
+    #[inline(always)]
+    pub(super) fn first(&self, hash: u64) -> u32 {
+        self.slots.get(self.home(hash)).map_or(0, |slot| slot & INDEX_MASK)
+    }
+
     /// The first index on the probe path that has the tag of `hash`: what `find` will most likely look at.
     #[inline(always)]
     pub(super) fn peek(&self, hash: u64) -> Option<u32> {

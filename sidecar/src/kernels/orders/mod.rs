@@ -79,7 +79,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ringlane_layout::orders::{CancelReason, OrderEvent, OrderRequest, OrderResult, OrderState};
+use ringlane_layout::orders::{CancelReason, Op, OrderEvent, OrderFlag, OrderRequest, OrderResult, OrderState};
 
 mod accounts;
 mod administration;
@@ -109,6 +109,7 @@ mod state;
 mod stops;
 mod store;
 mod tallies;
+mod usual;
 
 pub use config::ConfigError;
 pub use parallel::{Parallel, Sequential};
@@ -117,7 +118,7 @@ pub use snapshot::{CopySize, Frozen};
 use accounts::Accounts;
 use attributes::Rare;
 use book::Book;
-use check::{Action, Checked, Rules, check};
+use check::{Checked, Rules, check};
 use desk::{Desk, Entry};
 use endings::Selection;
 use lanes::{Grant, Lanes};
@@ -299,7 +300,7 @@ impl OrderKernel {
             for (checked, request) in window.iter_mut().zip(requests) {
                 let shard = self.shards.of(request.symbol);
                 check(request, &shard.books, &rules, checked);
-                ahead::indices(shard, checked);
+                ahead::indices(shard, checked, is_large);
             }
             if is_large {
                 for (checked, request) in window.iter_mut().zip(requests) {
@@ -307,6 +308,10 @@ impl OrderKernel {
                 }
                 for (checked, request) in window.iter().zip(requests) {
                     ahead::neighbours(self.shards.of(request.symbol), checked);
+                }
+            } else {
+                for (checked, request) in window.iter().zip(requests) {
+                    ahead::likely(self.shards.of(request.symbol), checked);
                 }
             }
             for ((request, result), checked) in requests.iter().zip(results).zip(window.iter()) {
@@ -350,8 +355,8 @@ impl OrderKernel {
         checked: &Checked,
         (result, out, work): (&mut OrderResult, &mut Vec<Outgoing>, &mut u64),
     ) {
-        let answer = match checked.action {
-            Action::CancelAll(this_lane) => self.cancel_all(entry, request, this_lane, out, work),
+        let answer = match checked.op {
+            Op::CancelAll => self.cancel_all(entry, request, request.flags & OrderFlag::THIS_LANE != 0, out, work),
             _ => self.take_over_all(entry.lane, checked.account, work),
         };
         self.shards.of_mut(request.symbol).answer(entry, request, Ok(answer), result);

@@ -35,7 +35,8 @@ fn answer(order_id: u64, state: OrderState, remaining: u32, fills: Fills) -> Ans
 
 /// NEW: trades what crosses, then rests or ends; a stop may wait.
 #[inline(always)]
-pub(super) fn new(book: &mut Book, desk: &mut Desk, request: &OrderRequest, (checked, terms): (&Checked, &Terms)) -> Outcome {
+pub(super) fn new(book: &mut Book, desk: &mut Desk, request: &OrderRequest, checked: &Checked) -> Outcome {
+    let terms = &checked.terms;
     let account = checked.account;
     let found = book.holding(desk.store, account, checked.hint);
     // An account without open quantity in the symbol has no live order, so no id can be taken.
@@ -205,7 +206,8 @@ fn standing(store: &Store, at: u32) -> OrderState {
 
 /// REDUCE: takes quantity off in place; taking off all is a cancel.
 #[inline]
-pub(super) fn reduce(book: &mut Book, desk: &mut Desk, checked: &Checked, quantity: u32) -> Outcome {
+pub(super) fn reduce(book: &mut Book, desk: &mut Desk, checked: &Checked) -> Outcome {
+    let quantity = checked.terms.quantity;
     let at = named(book, desk.store, checked)?;
     let open = desk.store.total(at);
     if quantity > open {
@@ -222,7 +224,8 @@ pub(super) fn reduce(book: &mut Book, desk: &mut Desk, checked: &Checked, quanti
 
 /// REPLACE: sets price and open quantity. In place if the order keeps its priority; else it leaves and enters again.
 #[inline(never)]
-pub(super) fn replace(book: &mut Book, desk: &mut Desk, request: &OrderRequest, (checked, terms): (&Checked, &Terms)) -> Outcome {
+pub(super) fn replace(book: &mut Book, desk: &mut Desk, request: &OrderRequest, checked: &Checked) -> Outcome {
+    let mut terms = checked.terms;
     let at = named(book, desk.store, checked)?;
     let open = desk.store.total(at);
     let order = desk.store.orders.get(at);
@@ -241,7 +244,6 @@ pub(super) fn replace(book: &mut Book, desk: &mut Desk, request: &OrderRequest, 
     }
     let keeps_priority = !waits && terms.price == order.price() && terms.quantity <= open;
     let released = Released { is_replace: true, open, notional: order.price() as u128 * u128::from(open) };
-    let mut terms = *terms;
     if order.has(REDUCE_ONLY) {
         terms.bits |= terms::REDUCE_ONLY;
     }

@@ -288,11 +288,13 @@ impl Task<'_> {
             let window = &mut window[..places.len()];
             for (checked, (place, _)) in window.iter_mut().zip(&*places) {
                 check(&batch.requests[*place as usize], &shard.books, &batch.rules, checked);
-                ahead::indices(shard, checked);
+                ahead::indices(shard, checked, batch.is_large);
             }
             if batch.is_large {
                 window.iter_mut().for_each(|checked| ahead::entries(shard, checked));
                 window.iter().for_each(|checked| ahead::neighbours(shard, checked));
+            } else {
+                window.iter().for_each(|checked| ahead::likely(shard, checked));
             }
             for ((place, result), checked) in places.iter_mut().zip(window.iter()) {
                 let request = &batch.requests[*place as usize];

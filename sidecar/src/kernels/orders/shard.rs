@@ -1,11 +1,11 @@
 //! Books and all that they hold, in `SHARDS` parts that share nothing: symbol by symbol in turn, each part with its own
 //! slabs. Whoever has a part to itself can match in it and look at nobody else; how that is used stands in `parallel.rs`.
 
-use ringlane_layout::orders::{OrderRequest, OrderResult, RejectCode};
+use ringlane_layout::orders::{Op, OrderRequest, OrderResult, RejectCode};
 
 use super::accounts::Accounts;
 use super::book::Book;
-use super::check::{Action, Checked};
+use super::check::Checked;
 use super::desk::{Desk, Entry};
 use super::ops::{self, Answer};
 use super::store::Store;
@@ -81,25 +81,25 @@ impl Shard {
         let book = books.get_mut(checked.book as usize).ok_or(RejectCode::UnknownSymbol)?;
         let accounts = register.accounts();
         let mut desk = Desk { store, accounts, tallies, limits: accounts.limits(checked.class), entry, out, work };
-        match &checked.action {
-            Action::New(terms) => {
-                let outcome = ops::new(book, &mut desk, request, (checked, terms));
+        match checked.op {
+            Op::New => {
+                let outcome = ops::new(book, &mut desk, request, checked);
                 if let Ok(answer) = &outcome {
                     counters.trades += entered(book, &mut desk, checked.account, answer);
                     register.accepted(checked.account, checked.client_order_id);
                 }
                 outcome
             }
-            Action::Cancel => ops::cancel(book, &mut desk, checked),
-            Action::Reduce(quantity) => ops::reduce(book, &mut desk, checked, *quantity),
-            Action::Replace(terms) => {
-                let outcome = ops::replace(book, &mut desk, request, (checked, terms));
+            Op::Cancel => ops::cancel(book, &mut desk, checked),
+            Op::Reduce => ops::reduce(book, &mut desk, checked),
+            Op::Replace => {
+                let outcome = ops::replace(book, &mut desk, request, checked);
                 if let Ok(answer) = &outcome {
                     counters.trades += entered(book, &mut desk, checked.account, answer);
                 }
                 outcome
             }
-            Action::TakeOver | Action::CancelAll(_) => Ok(ops::take_over(book, &mut desk, checked)),
+            Op::TakeOver | Op::CancelAll => Ok(ops::take_over(book, &mut desk, checked)),
         }
     }
 
