@@ -4,9 +4,9 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
-use ringlane_layout::orders::{AccountLimits, AdminAction, CancelReason, EventKind, Op, OrderRequest, OrderState, RejectCode};
+use ringlane_layout::orders::{AccountLimits, AdminAction, CancelReason, EventKind, Op, OrderRequest, OrderState, RejectCode, Side};
 use ringlane_tests::coverage::{Coverage, Unreachable};
-use ringlane_tests::order_pair::{Pair, instrument};
+use ringlane_tests::order_pair::{Pair, instrument, limit};
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
 
@@ -242,4 +242,27 @@ fn random_streams_reach_every_kind_reason_and_code() {
         complaints.push(format!("REDUCE_ONLY cancels: {reduced}, and 400 are the least"));
     }
     assert!(complaints.is_empty(), "{orders} orders of random streams did not reach:\n{}", complaints.join("\n"));
+}
+
+/// An index keeps six bits of a hash beside each entry. Among so many accounts some look like others there.
+#[test]
+fn the_position_of_an_account_that_looks_like_another_is_its_own() {
+    let accounts = 4_000;
+    let mut pair = Pair::new(100_000);
+    pair.add_instrument(&instrument(1, 1, 1, 1_000));
+    pair.set_accounts(&AccountLimits { account_first: 1, account_last: accounts, position_max: 15, ..AccountLimits::default() });
+    pair.open_lane(1, 1, accounts);
+    let orders = |side, client_order_id, price| -> Vec<OrderRequest> {
+        (1..=accounts).map(|account| limit(side, account, client_order_id, price, 10)).collect()
+    };
+    pair.send(1, &orders(Side::Sell, 1, 1_000), 64);
+    let (results, events) = pair.send(1, &orders(Side::Buy, 2, 1_000), 64);
+    assert!(results.iter().all(|result| result.filled_quantity == 10));
+    assert_eq!(events.len(), accounts as usize);
+    // A second sell passes no limit, a third would.
+    let (results, _) = pair.send(1, &orders(Side::Sell, 3, 1_000), 64);
+    assert!(results.iter().all(|result| result.code == 0));
+    let (results, _) = pair.send(1, &orders(Side::Sell, 4, 1_000), 64);
+    assert!(results.iter().all(|result| result.code == RejectCode::PositionLimit as u16));
+    pair.compare();
 }
