@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import subprocess
@@ -50,6 +51,29 @@ def books(bench: Bench) -> Measured:
     rates = {regime: median(figures, "orders_per_s") for regime, figures in regimes.items()}
     of_processor = {regime: median(figures, "orders_per_cpu_s") for regime, figures in regimes.items()}
     return Measured(min(rates.values()), details={"rates": rates, "per_cpu_second": of_processor, "runs": regimes})
+
+
+@row("book_only_vs_matchcore", "1/s")
+def books_beside_a_peer(bench: Bench) -> Measured:
+    """`book_only` beside the book of Matchcore, an open engine in Rust, on the same flow; each with its slowest regime; no bar.
+
+    Matchcore keeps neither accounts nor positions, and what it tells of a command is dropped at once; ours writes every
+    result and event out. The two disagree about a few priorities, so that fewer than one in a thousand commands meets an
+    order that is gone there.
+    """
+    orders, seeds = bench.scaled(ORDERS), itertools.count(1)
+    details: dict[str, list[dict[str, Any]]] = {"books": [], "book_peer": []}
+
+    def slowest(name: str) -> float:
+        seed = (next(seeds) + 1) // 2
+        runs = [told(name, "--regime", regime, "--orders", orders, "--seed", seed) for regime in REGIMES]
+        if any(run["rejected"] * 1000 > orders for run in runs):
+            raise RuntimeError(f"{name} rejected more than one in a thousand of the flow: {runs}")
+        details[name] += runs
+        return float(min(run["orders_per_s"] for run in runs))
+
+    pairs = interleave(bench.pairs, lambda: slowest("books"), lambda: slowest("book_peer"))
+    return Measured.of(pairs, "Matchcore on the same flow", runs=details)
 
 
 @row("kernel_full", "1/s", at_least(6e6, 12e6))
