@@ -34,13 +34,46 @@ fn swing(number: usize, slowness: usize, ticks: usize) -> i64 {
 }
 
 /// The five regimes. None moves faster than its owners can cancel what the middle passes.
-pub const REGIMES: [Regime; 5] = [
+pub static REGIMES: [Regime; 5] = [
     Regime { name: "still", depth: 1_000, width: 10, drift: |_| 0, wanders: false },
     Regime { name: "normal", depth: 10_000, width: 50, drift: |_| 0, wanders: true },
     Regime { name: "slow_swing", depth: 10_000, width: 100, drift: |number| swing(number, 400, 60), wanders: false },
     Regime { name: "fast_swing", depth: 5_000, width: 200, drift: |number| swing(number, 100, 50), wanders: false },
     Regime { name: "crash", depth: 20_000, width: 2_000, drift: |number| -(number as i64 / 30), wanders: false },
 ];
+
+/// What a program is asked that runs one regime's flow.
+#[derive(clap::Args)]
+pub struct FlowOptions {
+    /// still, normal, slow_swing, fast_swing or crash.
+    #[arg(long, value_parser = regime)]
+    pub regime: &'static Regime,
+    /// Requests that are measured; a tenth as many run before them.
+    #[arg(long)]
+    pub orders: usize,
+    /// Seed of the flow.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+impl FlowOptions {
+    /// Requests that run before time is taken, behind those that bring the book to its depth.
+    #[must_use]
+    pub fn warm(&self) -> usize {
+        self.orders / 10
+    }
+
+    /// The flow: what runs before, and what is measured.
+    #[must_use]
+    pub fn flow(&self, full: bool) -> BookFlow {
+        book_flow(self.regime, full, self.seed, self.warm() + self.orders)
+    }
+}
+
+fn regime(name: &str) -> Result<&'static Regime, String> {
+    let names = || REGIMES.each_ref().map(|regime| regime.name).join(", ");
+    REGIMES.iter().find(|regime| regime.name == name).ok_or_else(|| format!("there are {}", names()))
+}
 
 /// A kernel with one symbol. `full`: a thousand accounts with every limit and self-trade prevention. Else one account
 /// without any: the book alone.

@@ -1,8 +1,6 @@
 //! `book_peer`: a regime's flow, the same as for `books`, through the book of Matchcore, an open engine, on one thread; prints
-//! one JSON line. Its commands are made before time is taken. It numbers orders by
-//! their request, as the flow does, but from 0.
+//! one JSON line. Its commands are made before time is taken. It numbers orders by their request, as the flow does, but from 0.
 
-use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
@@ -12,19 +10,12 @@ use matchcore::{
     Timestamp,
 };
 use ringlane_layout::orders::{self, Op, OrderRequest};
-use ringlane_tests::book_flow::{REGIMES, book_flow};
+use ringlane_tests::book_flow::FlowOptions;
 
 #[derive(Parser)]
 struct Options {
-    /// still, normal, slow_swing, fast_swing or crash.
-    #[arg(long)]
-    regime: String,
-    /// Requests that are measured.
-    #[arg(long)]
-    orders: usize,
-    /// Seed of the flow.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    #[command(flatten)]
+    flow: FlowOptions,
 }
 
 fn command(number: u64, request: &OrderRequest) -> Command {
@@ -60,18 +51,13 @@ fn run(book: &mut OrderBook, commands: &[Command]) -> (usize, usize) {
     (trades, rejected)
 }
 
-fn main() -> ExitCode {
-    let options = Options::parse();
-    let Some(regime) = REGIMES.iter().find(|regime| regime.name == options.regime) else {
-        eprintln!("there is no regime {:?}; there are {:?}", options.regime, REGIMES.map(|regime| regime.name));
-        return ExitCode::FAILURE;
-    };
-    let warm = options.orders / 10;
-    let flow = book_flow(regime, false, options.seed, warm + options.orders);
+fn main() {
+    let Options { flow: options } = Options::parse();
+    let flow = options.flow(false);
     let requests = flow.prefill.iter().chain(&flow.orders);
     let commands: Vec<Command> = (0..).zip(requests).map(|(number, request)| command(number, request)).collect();
     let mut book = OrderBook::new("BOOK");
-    let (before, measured) = commands.split_at(flow.prefill.len() + warm);
+    let (before, measured) = commands.split_at(flow.prefill.len() + options.warm());
     let (mut trades, mut rejected) = run(&mut book, before);
     let start = Instant::now();
     let more = run(&mut book, measured);
@@ -79,9 +65,8 @@ fn main() -> ExitCode {
     (trades, rejected) = (trades + more.0, rejected + more.1);
     println!(
         "{{\"regime\": \"{}\", \"orders\": {}, \"seconds\": {seconds:.6}, \"orders_per_s\": {:.0}, \"trades\": {trades}, \"rejected\": {rejected}}}",
-        regime.name,
+        options.regime.name,
         options.orders,
         options.orders as f64 / seconds,
     );
-    ExitCode::SUCCESS
 }

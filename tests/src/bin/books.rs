@@ -1,26 +1,18 @@
 //! `books`: runs a regime's flow through one book of the library, on one thread, and prints one JSON line. Every result and
 //! event is written out, each to a place of its own; all memory is touched and a tenth of the flow is run before time is taken.
 
-use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
 use ringlane_layout::orders::{OrderEvent, OrderResult};
 use ringlane_sidecar::kernels::orders::Outgoing;
-use ringlane_tests::book_flow::{REGIMES, book_flow, kernel};
+use ringlane_tests::book_flow::{FlowOptions, kernel};
 use ringlane_tests::order_flow::{LANE, cpu_seconds};
 
 #[derive(Parser)]
 struct Options {
-    /// still, normal, slow_swing, fast_swing or crash.
-    #[arg(long)]
-    regime: String,
-    /// Requests that are measured.
-    #[arg(long)]
-    orders: usize,
-    /// Seed of the flow.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    #[command(flatten)]
+    flow: FlowOptions,
     /// Requests in one batch.
     #[arg(long, default_value_t = 256)]
     batch: usize,
@@ -29,14 +21,10 @@ struct Options {
     full: bool,
 }
 
-fn main() -> ExitCode {
+fn main() {
     let options = Options::parse();
-    let Some(regime) = REGIMES.iter().find(|regime| regime.name == options.regime) else {
-        eprintln!("there is no regime {:?}; there are {:?}", options.regime, REGIMES.map(|regime| regime.name));
-        return ExitCode::FAILURE;
-    };
-    let warm = options.orders / 10;
-    let flow = book_flow(regime, options.full, options.seed, warm + options.orders);
+    let FlowOptions { regime, orders, .. } = options.flow;
+    let (flow, warm) = (options.flow.flow(options.full), options.flow.warm());
     let mut kernel = kernel(options.full);
     let count = flow.prefill.len() + flow.orders.len();
     // What is written is there: no page is first touched while time is taken.
@@ -65,9 +53,9 @@ fn main() -> ExitCode {
         regime.name,
         regime.depth,
         regime.width,
-        options.orders,
-        options.orders as f64 / seconds,
-        options.orders as f64 / cpu_seconds,
+        orders,
+        orders as f64 / seconds,
+        orders as f64 / cpu_seconds,
         flow.cancelled as f64 / (flow.cancelled + flow.filled).max(1) as f64,
         counters.accepted,
         counters.rejected,
@@ -76,5 +64,4 @@ fn main() -> ExitCode {
         counters.resting,
         kernel.state_hash(),
     );
-    ExitCode::SUCCESS
 }

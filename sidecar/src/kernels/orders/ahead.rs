@@ -22,17 +22,28 @@ pub(super) fn indices(Shard { books, store, .. }: &Shard, checked: &mut Checked,
     }
 }
 
+/// What a window's indices name, and where that is not all near, what it is linked to; `shard` is the part of the request at a place.
+#[inline(always)]
+pub(super) fn named<'a>(window: &mut [Checked], is_large: bool, shard: impl Fn(usize) -> &'a Shard) {
+    if !is_large {
+        window.iter().enumerate().for_each(|(at, checked)| likely(shard(at), checked));
+        return;
+    }
+    window.iter_mut().enumerate().for_each(|(at, checked)| entries(shard(at), checked));
+    window.iter().enumerate().for_each(|(at, checked)| neighbours(shard(at), checked));
+}
+
 /// Where all is near, but not all in the nearest cache: the order that a change most likely names. A new order's place is
 /// looked at too, for nothing: cheaper than a branch that nobody can foresee.
 #[inline(always)]
-pub(super) fn likely(Shard { books, store, .. }: &Shard, checked: &Checked) {
+fn likely(Shard { books, store, .. }: &Shard, checked: &Checked) {
     let Some(book) = books.get(checked.book as usize) else { return };
     store.orders.prefetch(book.orders.first(checked.order_hash));
 }
 
 /// The order that a change names, or the position of a new order's account and the order that it may trade with.
 #[inline(always)]
-pub(super) fn entries(Shard { books, store, .. }: &Shard, checked: &mut Checked) {
+fn entries(Shard { books, store, .. }: &Shard, checked: &mut Checked) {
     let Some(book) = books.get(checked.book as usize) else { return };
     if checked.op == Op::New {
         checked.hint = book.holdings.peek(store.account_hash(checked.account)).unwrap_or(NIL);
@@ -46,7 +57,7 @@ pub(super) fn entries(Shard { books, store, .. }: &Shard, checked: &mut Checked)
 
 /// The position of the order that a change names, and the orders before and behind it; of a watched book, the level.
 #[inline(always)]
-pub(super) fn neighbours(Shard { books, store, .. }: &Shard, checked: &Checked) {
+fn neighbours(Shard { books, store, .. }: &Shard, checked: &Checked) {
     if store.tells_orphans {
         level(books, store, checked);
     }

@@ -150,7 +150,8 @@ pub(super) fn check(request: &OrderRequest, books: &[Book], rules: &Rules<'_>, c
     checked.class = class;
     checked.client_order_id = request.client_order_id;
     let named = class != 0 && rules.grant.permits(account);
-    if let (Some(book), true) = (books.get(index as usize), named)
+    if named
+        && let Some(book) = books.get(index as usize)
         && let Some((op, terms)) = usual(request, book)
     {
         checked.op = op;
@@ -160,7 +161,7 @@ pub(super) fn check(request: &OrderRequest, books: &[Book], rules: &Rules<'_>, c
     one_by_one(request, books, rules, checked);
 }
 
-/// Asks in the stated order, until something is wrong.
+/// What is not usual: notes what asking one by one says.
 #[cold]
 #[inline(never)]
 fn one_by_one(request: &OrderRequest, books: &[Book], rules: &Rules<'_>, checked: &mut Checked) {
@@ -179,6 +180,7 @@ fn one_by_one(request: &OrderRequest, books: &[Book], rules: &Rules<'_>, checked
     }
 }
 
+/// Asks in the stated order, until something is wrong.
 pub(super) fn op_and_terms(request: &OrderRequest, books: &[Book], rules: &Rules<'_>) -> Result<(Op, Terms), RejectCode> {
     let shape = Shape::try_from(request)?;
     let (op, account) = (shape.op, request.account);

@@ -302,18 +302,7 @@ impl OrderKernel {
                 check(request, &shard.books, &rules, checked);
                 ahead::indices(shard, checked, is_large);
             }
-            if is_large {
-                for (checked, request) in window.iter_mut().zip(requests) {
-                    ahead::entries(self.shards.of(request.symbol), checked);
-                }
-                for (checked, request) in window.iter().zip(requests) {
-                    ahead::neighbours(self.shards.of(request.symbol), checked);
-                }
-            } else {
-                for (checked, request) in window.iter().zip(requests) {
-                    ahead::likely(self.shards.of(request.symbol), checked);
-                }
-            }
+            ahead::named(window, is_large, |at| self.shards.of(requests[at].symbol));
             for ((request, result), checked) in requests.iter().zip(results).zip(window.iter()) {
                 let entry = Entry { sequence, lane };
                 if !has_room {

@@ -290,12 +290,7 @@ impl Task<'_> {
                 check(&batch.requests[*place as usize], &shard.books, &batch.rules, checked);
                 ahead::indices(shard, checked, batch.is_large);
             }
-            if batch.is_large {
-                window.iter_mut().for_each(|checked| ahead::entries(shard, checked));
-                window.iter().for_each(|checked| ahead::neighbours(shard, checked));
-            } else {
-                window.iter().for_each(|checked| ahead::likely(shard, checked));
-            }
+            ahead::named(window, batch.is_large, |_| shard);
             for ((place, result), checked) in places.iter_mut().zip(window.iter()) {
                 let request = &batch.requests[*place as usize];
                 let entry = Entry { sequence: batch.first_sequence.wrapping_add(u64::from(*place)), lane: batch.lane };

@@ -1,6 +1,6 @@
 //! What most requests are, seen at once: a NEW, CANCEL, REDUCE or REPLACE whose codes belong together and whose numbers may
-//! stand in a book. Kinds of requests come in no order that a processor could foresee, so nothing here branches on them: a
-//! table says what the codes mean and what they need. What is not usual is not wrong: `check` then asks one by one.
+//! stand in a book. Kinds of requests come in no order that a processor could foresee, so the kind is looked up, and not asked
+//! for: a table says what the codes mean and what they need. What is not usual is not wrong: `check` then asks one by one.
 
 use ringlane_layout::limits::{ORDER_PRICE_MAX, ORDER_QUANTITY_MAX};
 use ringlane_layout::orders::{Op, OrderFlag, OrderRequest, OrderType, Side, TimeInForce};
