@@ -239,13 +239,14 @@ pub fn close(mine: SidecarWords, status: LaneStatus) {
     fence(Ordering::SeqCst); // meets the fence of `announce_wait`
 }
 
-/// Announces that the sidecar stops polling this lane. True: it may sleep; false: slots wait, and it is awake again.
+/// Announces that the sidecar stops polling this lane, of which it works on, or has done, the slots below `claimed`. True: it
+/// may sleep; false: slots wait, and it is awake again.
 #[must_use = "when this is false, there is work"]
-pub fn park(mine: SidecarWords, peer: ClientWords, intake: &Intake) -> bool {
+pub fn park(mine: SidecarWords, peer: ClientWords, claimed: u64) -> bool {
     mine.asleep.store(1, Ordering::Relaxed);
     fence(Ordering::SeqCst); // meets the fence of `publish`
-    // Against `taken`: slots that were seen but not yet served are work too.
-    let quiet = peer.submitted.load(Ordering::Relaxed) == intake.taken;
+    // Slots that were seen, but that nobody works on yet, are work too.
+    let quiet = peer.submitted.load(Ordering::Relaxed) == claimed;
     if !quiet {
         unpark(mine);
     }

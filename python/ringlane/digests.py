@@ -28,7 +28,8 @@ ARENA_BYTES = 64 << 20
 """Size of a digest lane's arena unless another is asked for, bytes."""
 
 _ARENA_BYTES_MAX = 1 << 32
-_CHUNK_BYTES = 256 << 10  # what is filled while the sidecar works on what was filled before
+_FIRST_PAYLOADS, _FIRST_BYTES = 256, 256 << 10  # what is filled before anything is worked on, at most
+_CHUNK_BYTES = 1 << 20  # what is filled while the sidecar works on what was filled before
 _PAUSE_SECONDS = 0.001
 
 
@@ -180,15 +181,13 @@ class DigestLane(JobLane):
         deadline = self._deadline(timeout)
         found: list[bytes] = []
         under_way: deque[DigestTicket] = deque()
-        whole = list(payloads)
-        sizes, is_plain = _sizes(whole)
-        for begin, end in self._cuts(sizes):
+        for piece, sized in self._pieces(list(payloads)):
             held = sum(ticket._slots[1] for ticket in under_way)
-            while under_way and (under_way[0].done() or held + end - begin > self.depth):
+            while under_way and (under_way[0].done() or held + len(piece) > self.depth):
                 self._wait_for_half(under_way, deadline)
                 held -= under_way[0]._slots[1]
                 found += under_way.popleft().digests(self._rest(deadline))
-            under_way.append(self._submit_sized(whole[begin:end], (sizes[begin:end], is_plain), deadline))
+            under_way.append(self._submit_sized(piece, sized, deadline))
         while under_way:
             self._wait_for_half(under_way, deadline)
             found += under_way.popleft().digests(self._rest(deadline))
@@ -281,16 +280,21 @@ class DigestLane(JobLane):
         at = self.result_schema["digest"].offset
         return rows[:, at : at + 32]
 
-    def _cuts(self, sizes: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-        """Where a long list is cut, so that what is filled and what is worked on overlap."""
-        most, count = min(_CHUNK_BYTES, self.arena_bytes // 4), len(sizes)
-        ends = np.cumsum(sizes)
-        begin = before = 0
-        while begin < count:
-            fit = int(np.searchsorted(ends, before + most, "right"))
-            end = min(max(fit, begin + 1), begin + max(self.depth // 4, 1), count)
-            yield begin, end
-            begin, before = end, int(ends[end - 1])
+    def _pieces(self, payloads: list[Payload]) -> Iterator[tuple[list[Payload], _Sizes]]:
+        """A long list in pieces, so that what is filled and what is worked on overlap; small ones first: work begins early."""
+        begin, count_most, bytes_most = 0, _FIRST_PAYLOADS, _FIRST_BYTES
+        while begin < len(payloads):
+            some = payloads[begin : begin + min(count_most, max(self.depth // 4, 1))]
+            sizes, is_plain = _sizes(some)
+            ends = np.cumsum(sizes)
+            at = before = 0
+            while at < len(some):
+                fit = int(np.searchsorted(ends, before + min(bytes_most, self.arena_bytes // 4), "right"))
+                end = max(fit, at + 1)
+                yield some[at:end], (sizes[at:end], is_plain)
+                at, before = end, int(ends[end - 1])
+                bytes_most = min(2 * bytes_most, _CHUNK_BYTES)
+            begin, count_most = begin + len(some), 2 * count_most
 
     def _place(
         self,

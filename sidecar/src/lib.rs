@@ -6,6 +6,7 @@ pub mod board;
 pub mod config;
 pub mod configured;
 pub mod control;
+mod cores;
 pub mod corpora;
 pub mod crash;
 mod culprit;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import os
 import random
 import threading
 import time
@@ -158,6 +159,39 @@ def test_a_bound_on_concurrency_keeps_order(digest_client: ringlane.Client) -> N
     payloads = [bytes([n]) * (200_000 if n % 7 == 0 else 10) for n in range(100)]
     with digest_client.open("digests", arena_bytes=4 * MIB, max_concurrent=1, timeout=60) as lane:
         assert lane.submit(payloads).digests() == [sha256(payload) for payload in payloads]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_a_payload_that_comes_later_is_worked_on_beside_one_that_takes_long(digest_client: ringlane.Client) -> None:
+    with digest_client.open("digests", arena_bytes=64 * MIB, timeout=60) as lane:
+        payloads = [lane.arena(32 * MIB) for _ in range(2)]
+        for payload in payloads:
+            payload[:] = 7
+
+        def took(pause: float) -> tuple[float, float]:
+            """Seconds for the first alone, and for both when the second comes while the first is worked on."""
+            begin = time.perf_counter()
+            lane.digest(payloads[0])
+            alone, begin = time.perf_counter() - begin, time.perf_counter()
+            first = lane.submit(payloads[:1])
+            time.sleep(pause)
+            assert not first.done()
+            assert lane.digest(payloads[1]) == first.digests()[0]
+            return alone, time.perf_counter() - begin
+
+        lane.digest(payloads[0])
+        # One after the other they would take twice as long as one. Whoever else uses the cores makes tries longer, none shorter.
+        tries = [took(0.002) for _ in range(10)]
+        assert min(both for _, both in tries) < 1.6 * min(alone for alone, _ in tries), tries
+
+
+def test_what_is_no_payload_is_refused_wherever_it_stands(lane: ringlane.DigestLane) -> None:
+    for place in (0, 300, 2999):
+        payloads: list[object] = [b"abc"] * 3000
+        payloads[place] = "text"
+        with pytest.raises(TypeError, match="not str"):
+            lane.digest(payloads)  # type: ignore[arg-type]
+    assert lane.digest([b"abc"] * 3000) == [sha256(b"abc")] * 3000
 
 
 def test_several_lanes_and_threads_at_once(digest_client: ringlane.Client) -> None:

@@ -78,7 +78,12 @@ impl Hand {
         };
         let next = match work {
             Work::Next => take(&served, pool, scratch)?,
-            Work::Payloads(run) => payloads(&served, run, scratch),
+            Work::Payloads(run) => {
+                if served.needs_another(pool.allowed()) {
+                    pool.submit(Self::Work(Arc::clone(&served), Work::Next));
+                }
+                payloads(&served, run, scratch)
+            }
             Work::Group(run) => work_on(&served, run, scratch),
         };
         Some(Self::Work(served, next))

@@ -4,16 +4,18 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crossbeam::queue::SegQueue;
 use nix::libc;
+use nix::unistd::{Pid, gettid};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use ringlane_layout::board::pool;
 
 use super::Heat;
 use super::hand::{Hand, Scratch};
+use crate::cores::Cores;
 
 /// Threads up to which the one that is kept for orders is sorely missed.
 const THREADS_FEW: usize = 4;
@@ -24,14 +26,32 @@ pub struct Pool {
     queue: SegQueue<Hand>,
     /// Threads that take work.
     active: AtomicUsize,
-    threads: usize,
+    workers: Box<[Worker]>,
+    cores: Cores,
     turns: AtomicU64,
     busy_ns: AtomicU64,
+    heat: Arc<Heat>,
+}
+
+/// Who does it: one thread, in either of two classes. Each is a pool of its own, for who sends it decides where it wakes.
+struct Worker {
+    is_sent: AtomicBool,
     /// Behind everybody.
     idle: ThreadPool,
-    /// As anybody.
-    plain: ThreadPool,
-    heat: Arc<Heat>,
+    /// As anybody, and its number for the system.
+    plain: (ThreadPool, Pid),
+}
+
+impl Worker {
+    fn new(index: usize) -> Result<Self, String> {
+        let build = |name: &'static str, start: fn(usize)| {
+            let pool = ThreadPoolBuilder::new().num_threads(1).thread_name(move |_| format!("{name}-{index}"));
+            pool.start_handler(start).build().map_err(|error| format!("cannot start the threads of jobs: {error}"))
+        };
+        let (idle, plain) = (build("jobs-idle", |_| stand_last())?, build("jobs", |_| {})?);
+        let number = plain.install(gettid);
+        Ok(Self { is_sent: AtomicBool::new(false), idle, plain: (plain, number) })
+    }
 }
 
 impl Pool {
@@ -39,26 +59,24 @@ impl Pool {
     pub fn new(threads: Option<usize>, heat: Arc<Heat>) -> Result<Arc<Self>, String> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let threads = threads.unwrap_or(cores).max(1);
-        let build = |name: &'static str, start: fn(usize)| {
-            let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(move |index| format!("{name}-{index}"));
-            pool.start_handler(start).build().map_err(|error| format!("cannot start the threads of jobs: {error}"))
-        };
-        let (idle, plain) = (build("jobs-idle", |_| stand_last())?, build("jobs", |_| {})?);
         Ok(Arc::new(Self {
             queue: SegQueue::new(),
             active: AtomicUsize::new(0),
-            threads,
+            workers: (0..threads).map(Worker::new).collect::<Result<_, _>>()?,
+            cores: Cores::new(threads),
             turns: AtomicU64::new(0),
             busy_ns: AtomicU64::new(0),
-            idle,
-            plain,
             heat,
         }))
     }
 
+    fn threads(&self) -> usize {
+        self.workers.len()
+    }
+
     /// Threads that may work now.
     pub fn allowed(&self) -> usize {
-        if self.heat.is_hot() { (self.threads - 1).max(1) } else { self.threads }
+        if self.heat.is_hot() { (self.threads() - 1).max(1) } else { self.threads() }
     }
 
     /// Whether work waits.
@@ -69,7 +87,7 @@ impl Pool {
     /// What the board tells of it.
     pub fn words(&self) -> [(usize, u64); 5] {
         [
-            (pool::THREADS, self.threads as u64),
+            (pool::THREADS, self.threads() as u64),
             (pool::QUEUED, self.queue.len() as u64),
             (pool::RUNNING, self.active.load(Ordering::Relaxed) as u64),
             (pool::JOBS, self.turns.load(Ordering::Relaxed)),
@@ -88,30 +106,50 @@ impl Pool {
         let allowed = self.allowed();
         let sent = self.active.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |active| (active < allowed).then_some(active + 1));
         if sent.is_ok() {
-            let (pool, behind) = (Arc::clone(self), self.heat.has_orders());
-            let threads = if behind { &self.idle } else { &self.plain };
-            threads.spawn(move || pool.drain(behind));
-        } else if allowed < self.threads && self.threads <= THREADS_FEW {
+            let (pool, behind, index) = (Arc::clone(self), self.heat.has_orders(), self.vacant());
+            let Worker { idle, plain: (plain, thread), .. } = &self.workers[index];
+            if behind {
+                idle.spawn(move || pool.drain(index, behind));
+            } else {
+                self.cores.keep_apart(index, *thread);
+                plain.spawn(move || pool.drain(index, behind));
+            }
+        } else if allowed < self.threads() && self.threads() <= THREADS_FEW {
             self.heat.set_wanted(true);
         }
     }
 
-    /// One thread's turn: works until nothing waits, too many work, or it is in the wrong class.
-    fn drain(self: Arc<Self>, behind: bool) {
+    /// A worker that nobody has sent, for the caller to send. There is one: the caller is counted as active, and no more than
+    /// there are workers can be.
+    fn vacant(&self) -> usize {
+        loop {
+            if let Some(index) = self.workers.iter().position(|worker| !worker.is_sent.swap(true, Ordering::SeqCst)) {
+                return index;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// One worker's turn: works until nothing waits, too many work, or it is in the wrong class.
+    fn drain(self: Arc<Self>, index: usize, behind: bool) {
         thread_local!(static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::new()));
+        if !behind {
+            self.cores.open(index);
+        }
         SCRATCH.with_borrow_mut(|scratch| {
             while self.active.load(Ordering::SeqCst) <= self.allowed() && behind == self.heat.has_orders() {
                 let Some(hand) = self.queue.pop() else {
                     self.heat.set_wanted(false);
                     break;
                 };
+                self.cores.come(index);
                 let begin = Instant::now();
-                if let Some(again) = hand.turn(&self, scratch) {
-                    self.queue.push(again);
-                }
+                let again = hand.turn(&self, scratch);
+                let others_wait = self.is_busy();
+                again.into_iter().for_each(|hand| self.queue.push(hand));
                 self.turns.fetch_add(1, Ordering::Relaxed);
                 self.busy_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
-                if self.is_busy() {
+                if others_wait {
                     self.staff();
                 }
                 if behind {
@@ -120,6 +158,8 @@ impl Pool {
                 }
             }
         });
+        self.cores.go(index);
+        self.workers[index].is_sent.store(false, Ordering::SeqCst);
         self.active.fetch_sub(1, Ordering::SeqCst);
         // Whoever queued work since the last look saw this thread as active.
         if self.is_busy() {

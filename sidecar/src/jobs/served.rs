@@ -91,7 +91,7 @@ pub enum Claim {
     /// Slots of a new group: first, count.
     BeginGroup(u64, usize),
     JoinGroup(Arc<OpenGroup>),
-    /// Nothing, and it is the last hand: it may look a while for more, knowing this `submitted`.
+    /// Nothing: it may look a while for more, knowing this `submitted`.
     Linger(u64),
     /// Nothing: it is over.
     Nothing,
@@ -166,10 +166,10 @@ impl Served {
     }
 
     fn take_in_hand(&self, state: &mut State) -> bool {
-        let mine = state.hands == 0 && !state.ended;
+        let mine = state.cursors.parked && !state.ended;
         if mine {
             state.cursors.unpark(&self.lane);
-            state.hands = 1;
+            state.hands += 1;
         }
         mine
     }
@@ -187,6 +187,9 @@ impl Served {
             let end = state.closing.as_ref().map_or_else(|| state.cursors.cursors().0, |closing| closing.upto);
             let left = end - state.claimed;
             if let Some(claim) = self.claim_work(state, left, hands_max) {
+                if state.cursors.parked {
+                    state.cursors.unpark(&self.lane);
+                }
                 let rest = (end - state.claimed) as f32 * state.cost_ns;
                 let more = state.hands < hands_max && matches!(claim, Claim::Run(..) | Claim::Payloads(_)) && rest > WORTH_A_HAND_NS;
                 state.hands += usize::from(more);
@@ -194,6 +197,19 @@ impl Served {
             }
         }
         (self.leave(state, may_linger), false)
+    }
+
+    /// For a hand that goes on with old work: whether new work waits for which one hand more is to be sent. What comes later rings.
+    pub fn needs_another(&self, allowed: usize) -> bool {
+        let mut state = self.state();
+        let state = &mut *state;
+        let is_over = state.failed.is_some() || state.closing.is_some();
+        if is_over || state.cursors.parked || state.hands >= self.hands_max.min(allowed) {
+            return false;
+        }
+        let waits = !state.cursors.park(&self.lane, state.claimed);
+        state.hands += usize::from(waits);
+        waits
     }
 
     fn claim_work(&self, state: &mut State, left: u64, hands_max: usize) -> Option<Claim> {
@@ -240,20 +256,21 @@ impl Served {
         (most as u64 / slot).max(1)
     }
 
-    /// A hand found nothing to do. The last one parks the lane or ends it.
+    /// A hand found nothing to do. It parks the lane, even while others are still at work, for the system may have taken their
+    /// core away and new work must not wait for that. The last hand of a lane that is over ends it.
     fn leave(&self, state: &mut State, may_linger: bool) -> Claim {
-        if state.hands > 1 {
-            state.hands -= 1;
-            return Claim::Nothing;
-        }
-        if state.failed.is_some() || state.closing.is_some() {
+        let is_over = state.failed.is_some() || state.closing.is_some();
+        let is_last = state.hands == 1;
+        // New slots of a lane of groups wait for the end of the open one, and so for its last hand.
+        let parks = !is_over && !state.cursors.parked && (is_last || !matches!(self.compute, Compute::Groups(_)));
+        if is_over && is_last {
             self.end(state);
-        } else if may_linger {
+        } else if parks && may_linger {
             return Claim::Linger(state.cursors.cursors().0);
-        } else if !state.cursors.park(&self.lane) {
+        } else if parks && !state.cursors.park(&self.lane, state.claimed) {
             return Claim::Linger(state.claimed); // slots came in between: it looks again at once
         }
-        state.hands = 0;
+        state.hands -= 1;
         self.publish(state);
         Claim::Nothing
     }

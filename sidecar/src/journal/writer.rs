@@ -7,8 +7,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use nix::sched::{sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use ringlane_layout::limits::{LANES_MAX, RECORD_BYTES, SETTLE_NS_MAX};
 use ringlane_layout::record::RecordBytes;
 
@@ -17,6 +15,7 @@ use super::segment::{Segment, stand_back};
 use super::supply::{Disk, Job, POPULATE_STEP_BYTES, Supply};
 use super::voids::VoidRange;
 use super::{FRAME_HEADER_BYTES, FRAMES_OFFSET, FrameHeader, FrameKind, SEGMENT_MAGIC, SegmentHeader, frame_crc, segment_crc};
+use crate::cores;
 use crate::crash;
 use crate::world::{self, Helper};
 
@@ -152,7 +151,7 @@ impl Writer {
         supply.begun(start.first_sequence);
         supply.look_at_disk();
         let begin = move || {
-            config.avoid_cpu.into_iter().for_each(leave_core);
+            config.avoid_cpu.into_iter().for_each(cores::leave);
             stand_back();
         };
         let helper = Helper::start("journal-pages", begin, move || supply.turn(&job_queue, &made))
@@ -519,15 +518,6 @@ fn sealed_header(frame_seed: u32, meta: &FrameMeta, durable_upto: u64, payload: 
     };
     header.crc32c = frame_crc(frame_seed, &header, payload);
     header
-}
-
-/// Lets the calling thread run anywhere but on this core, where there is another one.
-fn leave_core(cpu: usize) {
-    let here = Pid::from_raw(0);
-    let others = sched_getaffinity(here).and_then(|mut set| set.unset(cpu).map(|()| set));
-    if let Err(error) = others.and_then(|set| sched_setaffinity(here, &set)) {
-        tracing::debug!(%error, cpu, "the journal's helper thread shares the sequencer's core");
-    }
 }
 
 /// The machine's boot id; zeros where there is none.

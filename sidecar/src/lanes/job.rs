@@ -172,10 +172,10 @@ impl JobCursors {
         }
     }
 
-    /// Asks for doorbells from now on; false when slots came in between.
-    pub fn park(&mut self, lane: &JobLane) -> bool {
+    /// Asks for doorbells from now on, when slots below `claimed` are done or being worked on; false when there are more.
+    pub fn park(&mut self, lane: &JobLane, claimed: u64) -> bool {
         let (requests, results) = lane.words();
-        self.parked = ring::park(SidecarWords::of(&results), ClientWords::of(&requests), &self.intake);
+        self.parked = ring::park(SidecarWords::of(&results), ClientWords::of(&requests), claimed);
         self.parks += u64::from(self.parked);
         self.parked
     }

@@ -343,7 +343,7 @@ impl Lane {
     /// Stops polling; false when slots came in between.
     pub fn park(&mut self) -> bool {
         let (requests, results) = (self.requests.bytes(), self.results.bytes());
-        self.parked = ring::park(SidecarWords::of(&results), ClientWords::of(&requests), &self.intake);
+        self.parked = ring::park(SidecarWords::of(&results), ClientWords::of(&requests), self.intake.taken());
         self.parks += u64::from(self.parked);
         self.parked
     }

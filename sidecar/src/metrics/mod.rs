@@ -14,13 +14,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use ringlane_layout::board::service;
 use ringlane_layout::limits::SCRAPE_REQUEST_BYTES_MAX;
 
 use crate::board::BoardRow;
 use crate::config::MetricsConfig;
+use crate::cores;
 
 /// How long one scraper may take with its request, and with taking the answer.
 const SCRAPE_PATIENCE: Duration = Duration::from_secs(1);
@@ -71,7 +70,7 @@ pub fn answer_scrapes(
     std::thread::Builder::new()
         .name("metrics".into())
         .spawn(move || {
-            avoid_cpu.into_iter().for_each(leave_core);
+            avoid_cpu.into_iter().for_each(cores::leave);
             serve(&Listeners { unix, tcp }, &address, &row);
         })
         .map_err(|error| format!("cannot start the metrics thread: {error}"))?;
@@ -147,13 +146,4 @@ fn read_request(stream: &mut impl Connection) -> std::io::Result<String> {
         }
     }
     Ok(String::from_utf8_lossy(&request).into_owned())
-}
-
-/// Lets the calling thread run anywhere but on this core, where there is another one.
-fn leave_core(cpu: usize) {
-    let here = Pid::from_raw(0);
-    let others = sched_getaffinity(here).and_then(|mut set| set.unset(cpu).map(|()| set));
-    if let Err(error) = others.and_then(|set| sched_setaffinity(here, &set)) {
-        tracing::debug!(%error, cpu, "the metrics thread shares the sequencer's core");
-    }
 }

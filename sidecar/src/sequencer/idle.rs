@@ -46,12 +46,3 @@ impl Idle {
         }
     }
 }
-
-/// Pins the calling thread to a core; a failure is told and lived with.
-pub(super) fn pin(cpu: usize) {
-    let mut set = nix::sched::CpuSet::new();
-    let pinned = set.set(cpu).and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set));
-    if let Err(error) = pinned {
-        tracing::warn!(cpu, %error, "the sequencer could not be pinned");
-    }
-}

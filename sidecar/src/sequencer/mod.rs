@@ -32,6 +32,7 @@ use ringlane_layout::region::LaneStatus;
 
 use crate::board::Board;
 use crate::config::{SequencerConfig, SnapshotsConfig};
+use crate::cores;
 use crate::engine::Engine;
 use crate::jobs::Heat;
 use crate::journal::{FrameKind, FrameMeta, Writer};
@@ -43,7 +44,7 @@ use absent::Absent;
 use commands::Wake;
 use counters::Watch;
 use durability::Gate;
-use idle::{Idle, pin};
+use idle::Idle;
 use snapshots::Snapshots;
 use spans::Tracing;
 use turns::Turn;
@@ -192,7 +193,7 @@ impl Sequencer {
     /// Runs until it is told to stop; gives the engine back.
     pub fn run(mut self) -> Engine {
         if let Some(cpu) = self.config.cpu {
-            pin(cpu);
+            cores::keep(cpu);
         }
         let mut pace = Pace::default();
         let go_round = || {

@@ -28,7 +28,7 @@ fn run(program: &[u8]) {
         match step[0] % 16 {
             word @ 0..=4 => client[usize::from(word)].store(value, Ordering::Relaxed),
             word @ 5..=9 => drop(client[usize::from(word - 5)].fetch_add(value % 130, Ordering::Relaxed)),
-            10 => drop(park(mine, peer, &intake)),
+            10 => drop(park(mine, peer, intake.taken())),
             11 | 12 => match room.room(peer, written, 1 + value % 2) {
                 Ok(0) => {}
                 Ok(free) => {
