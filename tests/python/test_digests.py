@@ -161,6 +161,17 @@ def test_a_bound_on_concurrency_keeps_order(digest_client: ringlane.Client) -> N
         assert lane.submit(payloads).digests() == [sha256(payload) for payload in payloads]
 
 
+def test_large_payloads_side_by_side_keep_their_own(digest_client: ringlane.Client, seed: int) -> None:
+    rng = random.Random(seed)
+    sizes = [65_537, 300_000, 65_600, 1_000_000, 131_072, 131_072] + [rng.randrange(65_537, 400_000) for _ in range(26)]
+    payloads = [rng.randbytes(size) for size in sizes]
+    for algorithm in ("sha256", "blake3"):
+        with digest_client.open("digests", algorithm=algorithm, arena_bytes=16 * MIB, timeout=60) as lane:
+            found = lane.submit(payloads).digests()
+            assert found == [lane.digest(payload) for payload in payloads]
+            assert algorithm != "sha256" or found == [sha256(payload) for payload in payloads]
+
+
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 def test_a_payload_that_comes_later_is_worked_on_beside_one_that_takes_long(digest_client: ringlane.Client) -> None:
     with digest_client.open("digests", arena_bytes=64 * MIB, timeout=60) as lane:

@@ -17,7 +17,7 @@ use ringlane_layout::region::LaneStatus;
 use super::keeper::{Entry, Keeper, Unkept};
 use super::pool::Pool;
 use super::served::{Claim, Served};
-use crate::kernels::door::{BatchCompute, Compute, Group, GroupCompute, GroupHand, PayloadCompute, Tiles, panic_words};
+use crate::kernels::door::{ABREAST_MAX, BatchCompute, Compute, Group, GroupCompute, GroupHand, PayloadCompute, Tiles, panic_words};
 use crate::lanes::JobLane;
 
 /// Bytes of an arena after which a hand gives its thread back.
@@ -188,7 +188,8 @@ fn run(served: &Served, first: u64, count: usize, scratch: &mut Scratch) {
     }
 }
 
-/// Payloads of one hand, done one behind the other. A lane keeps such runs and uses them again.
+/// Payloads of one hand: those that are a tile together, or a few larger ones that are read side by side. A lane keeps such
+/// runs and uses them again.
 pub struct PayloadRun {
     first: u64,
     requests: Vec<u8>,
@@ -198,9 +199,9 @@ pub struct PayloadRun {
     done: usize,
     /// What reads those that are longer than a tile.
     tiles: Option<Box<dyn Tiles>>,
-    /// Bytes of the one that is being read.
+    /// Bytes of each of those that are read.
     read: u64,
-    /// That one on its way to the journal.
+    /// One on its way to the journal.
     entry: Option<Entry>,
     spent_ns: u64,
 }
@@ -211,19 +212,32 @@ impl PayloadRun {
         Self { first: 0, requests, places, done: 0, tiles: None, read: 0, entry: None, spent_ns: 0 }
     }
 
-    /// Takes as many of the next `count` payloads of a lane as are a tile together, at least one.
-    pub fn take(&mut self, lane: &JobLane, compute: &dyn PayloadCompute, first: u64, count: usize) -> Result<(), LaneStatus> {
+    /// Takes as many of the next `count` payloads of a lane as are a tile together, or of those that are larger, `abreast` of
+    /// them; at least one.
+    pub fn take(
+        &mut self,
+        lane: &JobLane,
+        compute: &dyn PayloadCompute,
+        first: u64,
+        (count, abreast): (usize, usize),
+    ) -> Result<(), LaneStatus> {
         let slot = lane.geometry.request_slot_bytes as usize;
         let requests = &mut self.requests[..count * slot];
         lane.copy_requests(first, requests);
         (self.first, self.done, self.read, self.spent_ns) = (first, 0, 0, 0);
         self.places.clear();
+        let is_large = |place: &(u64, u64)| place.1 > TILE_BYTES as u64;
         let mut bytes = 0;
         for request in requests.chunks(slot) {
             let place = compute.place(request);
             lane.check_payload(place)?;
             bytes += place.1;
-            if !self.places.is_empty() && bytes > TILE_BYTES as u64 {
+            let fits = match self.places.first() {
+                None => true,
+                Some(first) if is_large(first) => is_large(&place) && self.places.len() < abreast,
+                Some(_) => bytes <= TILE_BYTES as u64,
+            };
+            if !fits {
                 break;
             }
             self.places.push(place);
@@ -298,52 +312,64 @@ fn together(served: &Served, compute: &dyn PayloadCompute, run: &mut PayloadRun,
     Some(copied.max(64 * count))
 }
 
-/// One tile of a payload that is larger. Gives its bytes; none after a panic.
+/// A tile of payloads that are larger, each a part of it. Gives its bytes; none after a panic.
 fn piece(served: &Served, compute: &dyn PayloadCompute, run: &mut PayloadRun, scratch: &mut Scratch) -> Option<usize> {
     let slot_bytes = (served.lane.geometry.request_slot_bytes as usize, served.lane.geometry.result_slot_bytes as usize);
-    let (offset, length) = run.places[run.done];
-    let slot = run.first + run.done as u64;
-    let request = &run.requests[run.done * slot_bytes.0..][..slot_bytes.0];
-    let result = &mut bytemuck::cast_slice_mut(&mut scratch.results)[..slot_bytes.1];
-    let tile = &mut scratch.tile[..(length - run.read).min(TILE_BYTES as u64) as usize];
-    served.lane.copy_payload(offset + run.read, tile);
-    let (is_first, is_last) = (run.read == 0, run.read + tile.len() as u64 == length);
+    let (count, read) = (run.count(), run.read);
+    let part = TILE_BYTES / count;
+    let (mut requests, mut pieces): ([&[u8]; ABREAST_MAX], [&[u8]; ABREAST_MAX]) = ([&[]; ABREAST_MAX], [&[]; ABREAST_MAX]);
+    for (number, (tile, place)) in scratch.tile.chunks_mut(part).zip(&run.places).enumerate() {
+        let tile = &mut tile[..place.1.saturating_sub(read).min(part as u64) as usize];
+        served.lane.copy_payload(place.0 + read.min(place.1), tile);
+        (requests[number], pieces[number]) = (&run.requests[number * slot_bytes.0..][..slot_bytes.0], tile);
+    }
+    let (requests, pieces) = (&requests[..count], &pieces[..count]);
+    let ends = |number: usize| !pieces[number].is_empty() && read + pieces[number].len() as u64 == run.places[number].1;
+    // Of a lane that is recorded, one is read at a time.
+    let entry = &mut run.entry;
     let is_kept = kept(served, |keeper| {
-        if is_first {
-            run.entry = Some(keeper.begin(slot, request, length)?);
+        if read == 0 {
+            *entry = Some(keeper.begin(run.first, requests[0], run.places[0].1)?);
         }
-        let Some(mut entry) = run.entry.take() else { return Ok(()) };
-        keeper.add(&mut entry, tile)?;
-        if is_last {
-            return keeper.end(entry);
+        let Some(mut open) = entry.take() else { return Ok(()) };
+        keeper.add(&mut open, pieces[0])?;
+        if ends(0) {
+            return keeper.end(open);
         }
-        run.entry = Some(entry);
+        *entry = Some(open);
         Ok(())
     });
     if !is_kept {
         return None;
     }
+    let results: &mut [u8] = &mut bytemuck::cast_slice_mut(&mut scratch.results)[..count * slot_bytes.1];
+    results.fill(0);
     let tiles = &mut run.tiles;
-    result.fill(0);
-    guarded(served, slot, || {
+    guarded(served, run.first, || {
         let tiles = tiles.get_or_insert_with(|| compute.tiles());
-        if is_first {
-            tiles.begin(request);
+        if read == 0 {
+            tiles.begin(requests);
         }
-        tiles.tile(tile);
-        if is_last {
-            tiles.finish(result);
+        tiles.tile(pieces);
+        for (number, result) in results.chunks_mut(slot_bytes.1).enumerate() {
+            if ends(number) {
+                tiles.finish(number, result);
+            }
         }
     })?;
-    run.read += tile.len() as u64;
-    if is_last {
+    for (number, result) in results.chunks(slot_bytes.1).enumerate().filter(|(number, _)| ends(*number)) {
+        let slot = run.first + number as u64;
         if !kept(served, |keeper| keeper.answered(slot, 1, result)) {
             return None;
         }
         served.lane.write_results(slot, result);
-        (run.done, run.read) = (run.done + 1, 0);
     }
-    Some(tile.len().max(64))
+    let bytes = pieces.iter().map(|piece| piece.len()).sum::<usize>();
+    run.read += part as u64;
+    if run.places.iter().all(|place| place.1 <= run.read) {
+        (run.done, run.read) = (count, 0);
+    }
+    Some(bytes.max(64))
 }
 
 /// A group on which hands work.

@@ -13,7 +13,7 @@ use super::ages::Ages;
 use super::{Keeper, Opening, Over};
 use crate::board::BoardRow;
 use crate::jobs::hand::{OpenGroup, PayloadRun};
-use crate::kernels::door::Compute;
+use crate::kernels::door::{ABREAST_MAX, Compute};
 use crate::lanes::{JobCursors, JobLane};
 use crate::sequencer::wall_clock_ns;
 
@@ -239,7 +239,10 @@ impl Served {
             Compute::Payloads(compute) => {
                 let fresh = || Box::new(PayloadRun::new(self.lane.geometry.request_slot_bytes as usize));
                 let mut run = state.spare.pop().unwrap_or_else(fresh);
-                if let Err(lie) = run.take(&self.lane, &**compute, first, share.clamp(1, PAYLOADS_A_RUN)) {
+                // A lane that bounds how many are worked on, or is recorded, has one large payload after the other.
+                let abreast =
+                    if self.hands_max == usize::MAX && self.keeper.is_none() { compute.abreast().clamp(1, ABREAST_MAX) } else { 1 };
+                if let Err(lie) = run.take(&self.lane, &**compute, first, (share.clamp(1, PAYLOADS_A_RUN), abreast)) {
                     state.failed = Some(lie);
                     return None;
                 }

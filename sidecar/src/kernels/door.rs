@@ -115,9 +115,16 @@ pub trait PayloadCompute: Send + Sync {
     fn wholes(&self, requests: &[u8], payloads: &[&[u8]], results: &mut [u8]) {
         one_by_one(self, requests, payloads, results);
     }
-    /// What takes payloads that come in tiles, one after the other.
+    /// What takes payloads that come in tiles.
     fn tiles(&self) -> Box<dyn Tiles>;
+    /// How many of them it takes side by side, at most [`ABREAST_MAX`]. For kernels that are quicker with several at once.
+    fn abreast(&self) -> usize {
+        1
+    }
 }
+
+/// Most payloads that come in tiles side by side.
+pub const ABREAST_MAX: usize = 2;
 
 /// Answers payloads one after the other.
 pub fn one_by_one(compute: &(impl PayloadCompute + ?Sized), requests: &[u8], payloads: &[&[u8]], results: &mut [u8]) {
@@ -128,14 +135,14 @@ pub fn one_by_one(compute: &(impl PayloadCompute + ?Sized), requests: &[u8], pay
     }
 }
 
-/// Takes payloads that come in tiles.
+/// Takes payloads that come in tiles, one for each request, no more than [`PayloadCompute::abreast`].
 pub trait Tiles: Send {
-    /// Begins a payload; one before that was not finished is forgotten.
-    fn begin(&mut self, request: &[u8]);
-    /// Takes the next piece.
-    fn tile(&mut self, piece: &[u8]);
-    /// Answers it after the last one.
-    fn finish(&mut self, result: &mut [u8]);
+    /// Begins payloads; those before that were not finished are forgotten.
+    fn begin(&mut self, requests: &[&[u8]]);
+    /// Takes the next piece of each, of any length; empty for one that has ended.
+    fn tile(&mut self, pieces: &[&[u8]]);
+    /// Answers one after its last piece.
+    fn finish(&mut self, number: usize, result: &mut [u8]);
 }
 
 /// Computes groups of slots.

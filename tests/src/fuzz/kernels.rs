@@ -90,13 +90,23 @@ fn digests(bytes: &[u8]) {
     let Compute::Payloads(compute) = opened.compute else { panic!("digests have payloads") };
     let (offset, length) = compute.place(request);
     assert_eq!((offset.to_le_bytes(), length.to_le_bytes()), (of(request, 0), of(request, 8)));
-    let (mut whole, mut tiled) = ([0; 64], [0; 64]);
-    compute.whole(request, payload, &mut whole);
+    // The payload, and beside it, where that is possible, what is left of it without its first piece.
+    let cut = (1 + usize::from(*cut)).min(payload.len());
+    let payloads = [payload, &payload[cut..]];
+    let payloads = &payloads[..compute.abreast()];
     let mut tiles = compute.tiles();
-    tiles.begin(request);
-    payload.chunks(1 + usize::from(*cut)).for_each(|piece| tiles.tile(piece));
-    tiles.finish(&mut tiled);
-    assert!(whole == tiled, "as a whole and in tiles");
+    tiles.begin(&vec![request; payloads.len()]);
+    for at in (0..payload.len()).step_by(cut.max(1)) {
+        let piece = |payload: &&[u8]| payload.get(at..).map_or(0..0, |rest| at..at + rest.len().min(cut));
+        let pieces: Vec<&[u8]> = payloads.iter().map(|payload| &payload[piece(payload)]).collect();
+        tiles.tile(&pieces);
+    }
+    for (number, payload) in payloads.iter().enumerate() {
+        let (mut whole, mut tiled) = ([0; 64], [0; 64]);
+        compute.whole(request, payload, &mut whole);
+        tiles.finish(number, &mut tiled);
+        assert!(whole == tiled, "as a whole and in tiles");
+    }
 }
 
 fn of(request: &[u8], at: usize) -> [u8; 8] {

@@ -125,11 +125,39 @@ impl PayloadCompute for Algorithm {
     }
 
     fn tiles(&self) -> Box<dyn Tiles> {
+        #[cfg(target_arch = "x86_64")]
+        if let (Self::Sha256, Some(sha)) = (self, sha256::Sha::detect()) {
+            return Box::new(sha256::Abreast::new(sha));
+        }
         let hasher = match self {
             Self::Sha256 => Hasher::Sha256(sha2::Sha256::new()),
             Self::Blake3 => Hasher::Blake3(Box::new(blake3::Hasher::new())),
         };
         Box::new(Digesting { hasher, length: 0 })
+    }
+
+    fn abreast(&self) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if let (Self::Sha256, Some(_)) = (self, sha256::Sha::detect()) {
+            return sha256::STREAMS;
+        }
+        1
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Tiles for sha256::Abreast {
+    fn begin(&mut self, _requests: &[&[u8]]) {
+        self.restart();
+    }
+
+    fn tile(&mut self, pieces: &[&[u8]]) {
+        self.update(pieces);
+    }
+
+    fn finish(&mut self, number: usize, result: &mut [u8]) {
+        let (digest, length) = self.digest(number);
+        answer(digest, length, result);
     }
 }
 
@@ -138,13 +166,14 @@ enum Hasher {
     Blake3(Box<blake3::Hasher>),
 }
 
+/// One payload at a time, by the crates.
 struct Digesting {
     hasher: Hasher,
     length: u64,
 }
 
 impl Tiles for Digesting {
-    fn begin(&mut self, _request: &[u8]) {
+    fn begin(&mut self, _requests: &[&[u8]]) {
         self.length = 0;
         match &mut self.hasher {
             Hasher::Sha256(hasher) => Digest::reset(hasher),
@@ -152,17 +181,17 @@ impl Tiles for Digesting {
         }
     }
 
-    fn tile(&mut self, piece: &[u8]) {
-        self.length += piece.len() as u64;
-        match &mut self.hasher {
-            Hasher::Sha256(hasher) => hasher.update(piece),
-            Hasher::Blake3(hasher) => {
-                hasher.update(piece);
+    fn tile(&mut self, pieces: &[&[u8]]) {
+        for piece in pieces {
+            self.length += piece.len() as u64;
+            match &mut self.hasher {
+                Hasher::Sha256(hasher) => hasher.update(piece),
+                Hasher::Blake3(hasher) => drop(hasher.update(piece)),
             }
         }
     }
 
-    fn finish(&mut self, result: &mut [u8]) {
+    fn finish(&mut self, _number: usize, result: &mut [u8]) {
         let digest = match &mut self.hasher {
             Hasher::Sha256(hasher) => hasher.finalize_reset().into(),
             Hasher::Blake3(hasher) => hasher.finalize().into(),
@@ -174,6 +203,7 @@ impl Tiles for Digesting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::door::ABREAST_MAX;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -217,20 +247,50 @@ mod tests {
         fn tiles_and_the_whole_agree(payload in prop::collection::vec(any::<u8>(), 0..5000), cuts in prop::collection::vec(1usize..900, 1..6)) {
             for algorithm in [Algorithm::Sha256, Algorithm::Blake3] {
                 let (mut tiles, mut rest, mut result) = (algorithm.tiles(), &payload[..], [0; 64]);
-                tiles.begin(&[]);
-                tiles.tile(b"never finished");
-                tiles.begin(&[]);
+                tiles.begin(&[&[]]);
+                tiles.tile(&[b"never finished"]);
+                tiles.begin(&[&[]]);
                 for cut in cuts.iter().cycle() {
                     if rest.is_empty() { break; }
                     let (piece, more) = rest.split_at((*cut).min(rest.len()));
-                    tiles.tile(piece);
+                    tiles.tile(&[piece]);
                     rest = more;
                 }
-                tiles.finish(&mut result);
+                tiles.finish(0, &mut result);
                 let mut whole = [0; 64];
                 algorithm.whole(&[], &payload, &mut whole);
                 prop_assert_eq!(result, whole);
                 prop_assert_eq!(&result[..32], &algorithm.digest(&payload)[..]);
+            }
+        }
+    }
+
+    proptest! {
+        /// Payloads side by side, in pieces of different lengths: each has the digest that it has alone.
+        #[test]
+        fn tiles_side_by_side_and_the_wholes_agree(
+            payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..3000), ABREAST_MAX),
+            cuts in prop::collection::vec(0usize..500, 2..7),
+        ) {
+            for algorithm in [Algorithm::Sha256, Algorithm::Blake3] {
+                let payloads = &payloads[..algorithm.abreast()];
+                let (mut tiles, mut rests) = (algorithm.tiles(), payloads.iter().map(Vec::as_slice).collect::<Vec<_>>());
+                tiles.begin(&vec![&[][..]; rests.len()]);
+                let mut cuts = cuts.iter().map(|cut| cut + 1).cycle();
+                while rests.iter().any(|rest| !rest.is_empty()) {
+                    let pieces: Vec<&[u8]> = rests.iter_mut().map(|rest| {
+                        let (piece, more) = rest.split_at(cuts.next().unwrap_or(1).min(rest.len()));
+                        *rest = more;
+                        piece
+                    }).collect();
+                    tiles.tile(&pieces);
+                }
+                for (number, payload) in payloads.iter().enumerate() {
+                    let mut result = [0; 64];
+                    tiles.finish(number, &mut result);
+                    prop_assert_eq!(&result[..32], &algorithm.digest(payload)[..]);
+                    prop_assert_eq!(&result[32..40], &(payload.len() as u64).to_le_bytes()[..]);
+                }
             }
         }
     }

@@ -46,14 +46,19 @@ impl Sha {
         has_all.then_some(Self(()))
     }
 
+    /// Takes equally many blocks into each state.
+    fn compress<const N: usize>(self, states: [State; N], blocks: [&[[u8; BLOCK]]; N]) -> [State; N] {
+        // SAFETY: `self` exists only where `detect` found every feature.
+        unsafe { compress(states, blocks) }
+    }
+
     /// Gives each payload's number and digest to `answer`, as they are done.
     pub(super) fn digests(self, payloads: &[&[u8]], mut answer: impl FnMut(usize, [u8; 32])) {
         let mut waiting = payloads.iter().enumerate().map(|(number, payload)| Stream::new(number, payload));
         let (mut one, mut other) = (waiting.next(), waiting.next());
         while let (Some(a), Some(b)) = (&mut one, &mut other) {
             let count = a.ahead().len().min(b.ahead().len());
-            // SAFETY: `self` exists only where `detect` found every feature.
-            [a.state, b.state] = unsafe { compress([a.state, b.state], [&a.ahead()[..count], &b.ahead()[..count]]) };
+            [a.state, b.state] = self.compress([a.state, b.state], [&a.ahead()[..count], &b.ahead()[..count]]);
             for stream in [&mut one, &mut other] {
                 if let Some(done) = stream.take_if(|stream| stream.pass(count)) {
                     answer(done.number, done.digest());
@@ -62,16 +67,87 @@ impl Sha {
             }
         }
         for mut stream in [one, other].into_iter().flatten() {
-            loop {
-                let count = stream.ahead().len();
-                // SAFETY: as above.
-                [stream.state] = unsafe { compress([stream.state], [stream.ahead()]) };
-                if stream.pass(count) {
-                    break;
-                }
-            }
+            stream.end(self);
             answer(stream.number, stream.digest());
         }
+    }
+}
+
+/// Payloads that go side by side.
+pub(super) const STREAMS: usize = 2;
+
+/// Payloads that come in pieces, side by side.
+pub(super) struct Abreast {
+    sha: Sha,
+    running: [Running; STREAMS],
+}
+
+impl Abreast {
+    pub(super) fn new(sha: Sha) -> Self {
+        Self { sha, running: [Running::FIRST; STREAMS] }
+    }
+
+    /// All begin anew.
+    pub(super) fn restart(&mut self) {
+        self.running = [Running::FIRST; STREAMS];
+    }
+
+    /// The next piece of each, of any length; of those that are not named, none.
+    pub(super) fn update(&mut self, pieces: &[&[u8]]) {
+        let (mut blocks, mut rests) = ([&[][..]; STREAMS], [&[][..]; STREAMS]);
+        for ((running, piece), (blocks, rest)) in self.running.iter_mut().zip(pieces).zip(blocks.iter_mut().zip(&mut rests)) {
+            (*blocks, *rest) = running.fill(self.sha, piece).as_chunks::<BLOCK>();
+        }
+        let together = blocks[0].len().min(blocks[1].len());
+        let [a, b] = &mut self.running;
+        [a.state, b.state] = self.sha.compress([a.state, b.state], blocks.map(|blocks| &blocks[..together]));
+        for (running, (blocks, rest)) in self.running.iter_mut().zip(blocks.into_iter().zip(rests)) {
+            [running.state] = self.sha.compress([running.state], [&blocks[together..]]);
+            if !rest.is_empty() {
+                running.held[..rest.len()].copy_from_slice(rest);
+            }
+        }
+    }
+
+    /// Digest and length of one that has ended.
+    pub(super) fn digest(&self, number: usize) -> ([u8; 32], u64) {
+        let running = &self.running[number];
+        let mut stream = Stream::ending(number, running.state, &running.held[..running.held_bytes()], running.length);
+        stream.end(self.sha);
+        (stream.digest(), running.length)
+    }
+}
+
+/// A payload of which some is taken in.
+#[derive(Clone, Copy)]
+struct Running {
+    state: State,
+    /// Bytes that have come.
+    length: u64,
+    /// Those behind the last whole block.
+    held: [u8; BLOCK],
+}
+
+impl Running {
+    const FIRST: Self = Self { state: FIRST, length: 0, held: [0; BLOCK] };
+
+    fn held_bytes(&self) -> usize {
+        self.length as usize % BLOCK
+    }
+
+    /// Notes a piece, completes with it a block that was begun, and gives what is left of it: nothing, or what begins a block.
+    fn fill<'a>(&mut self, sha: Sha, piece: &'a [u8]) -> &'a [u8] {
+        let begun = self.held_bytes();
+        self.length += piece.len() as u64;
+        if begun == 0 {
+            return piece;
+        }
+        let (fill, left) = piece.split_at(piece.len().min(BLOCK - begun));
+        self.held[begun..][..fill.len()].copy_from_slice(fill);
+        if begun + fill.len() == BLOCK {
+            [self.state] = sha.compress([self.state], [&[self.held]]);
+        }
+        left
     }
 }
 
@@ -89,6 +165,11 @@ struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     fn new(number: usize, payload: &'a [u8]) -> Self {
+        Self::ending(number, FIRST, payload, payload.len() as u64)
+    }
+
+    /// The end of a payload of so many bytes, of which all before it led to a state.
+    fn ending(number: usize, state: State, payload: &'a [u8], length: u64) -> Self {
         let (whole, rest) = payload.as_chunks::<BLOCK>();
         // Behind the rest, a byte and a length of 8 must fit.
         let left = if rest.len() + 9 <= BLOCK { 1 } else { 2 };
@@ -97,8 +178,8 @@ impl<'a> Stream<'a> {
         let begin = (2 - left) * BLOCK;
         bytes[begin..][..rest.len()].copy_from_slice(rest);
         bytes[begin + rest.len()] = 0x80;
-        bytes[2 * BLOCK - 8..].copy_from_slice(&(8 * payload.len() as u64).to_be_bytes());
-        Self { number, state: FIRST, whole, tail, left }
+        bytes[2 * BLOCK - 8..].copy_from_slice(&(8 * length).to_be_bytes());
+        Self { number, state, whole, tail, left }
     }
 
     /// The next blocks in a row; never none.
@@ -114,6 +195,17 @@ impl<'a> Stream<'a> {
             self.whole = &self.whole[count..];
         }
         self.left == 0
+    }
+
+    /// Takes in all that is ahead.
+    fn end(&mut self, sha: Sha) {
+        loop {
+            let count = self.ahead().len();
+            [self.state] = sha.compress([self.state], [self.ahead()]);
+            if self.pass(count) {
+                return;
+            }
+        }
     }
 
     fn digest(&self) -> [u8; 32] {
