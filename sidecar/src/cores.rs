@@ -14,7 +14,7 @@ const NOWHERE: usize = usize::MAX;
 pub fn keep(core: usize) {
     let mut only = CpuSet::new();
     if let Err(error) = only.set(core).and_then(|()| sched_setaffinity(HERE, &only)) {
-        tracing::warn!(core, %error, "a thread could not be pinned");
+        tracing::warn!(thread = std::thread::current().name(), cpu = core, %error, "the thread could not be pinned");
     }
 }
 
@@ -22,7 +22,7 @@ pub fn keep(core: usize) {
 pub fn leave(core: usize) {
     let others = sched_getaffinity(HERE).and_then(|mut set| set.unset(core).map(|()| set));
     if let Err(error) = others.and_then(|set| sched_setaffinity(HERE, &set)) {
-        tracing::debug!(core, %error, "a thread shares the sequencer's core");
+        tracing::debug!(thread = std::thread::current().name(), cpu = core, %error, "the thread shares the sequencer's core");
     }
 }
 

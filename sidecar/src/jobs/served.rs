@@ -69,6 +69,13 @@ struct State {
     ended: bool,
 }
 
+impl State {
+    /// Whether the lane ends, one way or the other.
+    fn is_over(&self) -> bool {
+        self.failed.is_some() || self.closing.is_some()
+    }
+}
+
 enum GroupState {
     None,
     /// Somebody makes it.
@@ -203,8 +210,7 @@ impl Served {
     pub fn needs_another(&self, allowed: usize) -> bool {
         let mut state = self.state();
         let state = &mut *state;
-        let is_over = state.failed.is_some() || state.closing.is_some();
-        if is_over || state.cursors.parked || state.hands >= self.hands_max.min(allowed) {
+        if state.is_over() || state.cursors.parked || state.hands >= self.hands_max.min(allowed) {
             return false;
         }
         let waits = !state.cursors.park(&self.lane, state.claimed);
@@ -262,8 +268,7 @@ impl Served {
     /// A hand found nothing to do. It parks the lane, even while others are still at work, for the system may have taken their
     /// core away and new work must not wait for that. The last hand of a lane that is over ends it.
     fn leave(&self, state: &mut State, may_linger: bool) -> Claim {
-        let is_over = state.failed.is_some() || state.closing.is_some();
-        let is_last = state.hands == 1;
+        let (is_over, is_last) = (state.is_over(), state.hands == 1);
         // New slots of a lane of groups wait for the end of the open one, and so for its last hand.
         let parks = !is_over && !state.cursors.parked && (is_last || !matches!(self.compute, Compute::Groups(_)));
         if is_over && is_last {
